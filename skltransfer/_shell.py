@@ -1,0 +1,110 @@
+"""What the scikit-learn shells share: from parameters and X to a backbone, samples and frozen stages.
+
+Promises scikit-learn's own words for bad tables, and the row in every complaint about a sample. Must not know
+library names, file formats or training.
+"""
+
+import numbers
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
+
+from skltransfer.backbones import POOLINGS, Backbone, load_backbone
+from skltransfer.engine import (
+    ActivationStore,
+    BadSamplePolicy,
+    FrozenStages,
+    resolve_device,
+    resolve_dtype,
+    shared_store,
+)
+from skltransfer.inputs import Samples, is_table, samples_from_collection, samples_from_table
+
+SHARED_CONSTRAINTS: dict[str, list] = {
+    "backbone": [str, Backbone],
+    "weights": [str],
+    "pooling": [StrOptions({"auto", *POOLINGS})],
+    "image_shape": [tuple, list, None],
+    "on_bad_sample": [StrOptions({"raise", "nan"})],
+    "device": [str],
+    "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
+    "cache": [StrOptions({"memory"}), ActivationStore, None],
+    "verbose": ["verbose"],
+}
+
+
+def positive(kind: type = numbers.Real) -> list:
+    """The constraint "a positive number"."""
+    return [Interval(kind, 1, None, closed="left") if kind is numbers.Integral else Interval(kind, 0, None, closed="neither")]
+
+
+def at_least_zero() -> list:
+    """The constraint "a number that is not negative"."""
+    return [Interval(numbers.Real, 0, None, closed="left")]
+
+
+def loaded_backbone(estimator: Any) -> Backbone:
+    """The estimator's backbone, loaded once per process.
+
+    Raises
+    ------
+    TypeError
+        If ``backbone`` is an estimator: ``clone`` would unfit it.
+    """
+    if isinstance(estimator.backbone, Backbone):
+        return estimator.backbone
+    return load_backbone(estimator.backbone, weights=estimator.weights)
+
+
+def resolved_pooling(estimator: Any, backbone: Backbone) -> str:
+    """``"auto"`` is the backbone's own way to pool."""
+    return backbone.pooling if estimator.pooling == "auto" else estimator.pooling
+
+
+def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None) -> FrozenStages:
+    """The backbone's frozen stages, with the estimator's device, dtype and cache."""
+    device = resolve_device(estimator.device)
+    return FrozenStages(
+        backbone,
+        dtype=resolve_dtype(dtype or estimator.dtype, backbone, device),
+        device=device,
+        store=shared_store() if isinstance(estimator.cache, str) else estimator.cache,
+        verbose=int(estimator.verbose),
+    )
+
+
+def bad_sample_policy(estimator: Any) -> BadSamplePolicy:
+    """What becomes of rows that cannot be read; an estimator without ``missing`` treats missing ones alike."""
+    return BadSamplePolicy(getattr(estimator, "missing", estimator.on_bad_sample), estimator.on_bad_sample)
+
+
+def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+    """X as samples: a table in scikit-learn's sense, or a collection of what the backbone reads.
+
+    Parameters
+    ----------
+    reset : bool
+        Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
+    """
+    limits = {"max_pixels": backbone.preprocessing.max_pixels}
+    if is_table(X, backbone.modality):
+        X = validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **limits)
+    if hasattr(X, "columns"):
+        _check_feature_names(estimator, X, reset=reset)
+        _check_n_features(estimator, X, reset=reset)
+    return samples_from_collection(X, backbone.modality, **limits)
+
+
+def padded_names(prefix: str, n: int) -> np.ndarray:
+    """``prefix000``, ``prefix001`` …: as many digits as the last one needs, so that names sort like numbers."""
+    digits = len(str(n - 1))
+    return np.array([f"{prefix}{i:0{digits}d}" for i in range(n)], dtype=object)
+
+
+def output_prefix(estimator: Any) -> str:
+    """The column that was read, where X was a frame of one column, else the class name in lower case."""
+    names = getattr(estimator, "feature_names_in_", ())
+    return f"{names[0]}_" if len(names) == 1 else type(estimator).__name__.lower()

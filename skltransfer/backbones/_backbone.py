@@ -1,0 +1,225 @@
+"""A pretrained network as a value: ordered named stages, preprocessing, pooling, fingerprint.
+
+It promises: always eval; ``prefix`` is shared and frozen, ``suffix`` is a private copy; one after the other equals the
+library's own forward, checked before the first cut is handed out; a pickle holds a name and a hash, never weights.
+It must not know: y, losses, scikit-learn, files of data.
+"""
+
+import copy
+import functools
+import threading
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import nn
+
+from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._preprocessing import Preprocessing
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._weights import fingerprint
+from skltransfer.exceptions import UnsupportedBackboneError
+
+POOLINGS = ("cls", "mean", "max", "last", "flatten")
+TOLERANCE = 1e-5
+CPU = torch.device("cpu")
+ORIGINAL = (torch.float32, CPU)
+
+
+def pool(activation: torch.Tensor, how: str) -> torch.Tensor:
+    """Pool maps (n, c, h, w) or tokens (n, t, d) to vectors; vectors (n, d) are as they are.
+
+    ``"cls"`` is the first token, ``"last"`` the last one; maps have neither.
+    """
+    if activation.ndim == 2:
+        return activation
+    if how == "flatten":
+        return activation.flatten(1)
+    if activation.ndim == 4:
+        if how in ("cls", "last"):
+            raise ValueError(f"pooling={how!r} needs tokens, but this stage gives maps; use 'mean', 'max' or 'flatten'.")
+        return activation.mean((2, 3)) if how == "mean" else activation.amax((2, 3))
+    if how in ("cls", "last"):
+        return activation[:, 0 if how == "cls" else -1]
+    return activation.mean(1) if how == "mean" else activation.amax(1)
+
+
+class Backbone:
+    """A pretrained network, cut into stages. Made by :func:`load_backbone`; an immutable value.
+
+    Parameters
+    ----------
+    cut : GraphCut
+        The library's network and where its stages end. Its parameters stop requiring gradients.
+    name, weights : str
+        What :func:`load_backbone` was called with.
+    preprocessing : ImagePreprocessing or RowPreprocessing
+        From a decoded sample to an input tensor.
+    pooling : {"mean", "cls"}
+        What ``pooling="auto"`` means here.
+    head_names : collection of str
+        Entries of the state dict that belong to the source head, not to a stage.
+    classes : sequence of str, optional
+        What the source head was trained to tell apart.
+    options : mapping, optional
+        Further arguments of :func:`load_backbone`.
+
+    Attributes
+    ----------
+    stage_names : tuple of str
+        From the input on.
+    n_stages : int
+    n_features : int
+        Width of the pooled output of the last stage.
+    fingerprint : str
+        sha256 of the stages' weights, the preprocessing and the stages' names; hexadecimal.
+    inference_batch : int
+        Rows in every inference call: a constant, so that no result depends on its neighbours.
+
+    Examples
+    --------
+    >>> from skltransfer import load_backbone
+    >>> backbone = load_backbone("toy:images")
+    >>> backbone
+    Backbone('toy:images', weights='pretrained', 4 stages, 32 features)
+    >>> backbone.stage_names
+    ('stem', 'block1', 'block2', 'block3')
+    >>> suffix = backbone.suffix(2)  # a private copy of what comes after two frozen stages
+    >>> sorted({name.split(".")[0] for name in suffix.state_dict()})
+    ['block2', 'block3']
+    """
+
+    def __init__(
+        self,
+        cut: GraphCut,
+        *,
+        name: str,
+        weights: str,
+        preprocessing: Preprocessing,
+        pooling: str,
+        head_names: Collection[str],
+        classes: Collection[str] | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        cut.network.eval().requires_grad_(False)
+        self._cuts = {ORIGINAL: cut}
+        self._lock = threading.RLock()
+        self._is_verified = False
+        self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
+        self.classes = None if classes is None else tuple(classes)
+        self.options = dict(options or {})
+        self.stage_names: tuple[str, ...] = cut.stage_names
+        stages = {k: v for k, v in cut.network.state_dict().items() if k not in set(head_names)}
+        self.fingerprint = fingerprint(stages, self.preprocessing, self.stage_names, type(cut.network).__name__)
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, weights={self.weights!r}, {self.n_stages} stages, {self.n_features} features)"
+
+    def __sklearn_clone__(self) -> "Backbone":
+        return self
+
+    def __copy__(self) -> "Backbone":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "Backbone":
+        return self
+
+    @property
+    def modality(self) -> str:
+        """``"image"`` or ``"rows"``: what one sample is."""
+        return self.preprocessing.modality
+
+    @property
+    def n_stages(self) -> int:
+        """Number of stages."""
+        return len(self.stage_names)
+
+    @property
+    def inference_batch(self) -> int:
+        """Rows in every inference call: 8 for pictures of at least 128 px, else 32."""
+        return 8 if self.modality == "image" and self.preprocessing.input_shape[-1] >= 128 else 32
+
+    @functools.cached_property
+    def activation_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample's activation at each boundary, from the input (boundary 0) on."""
+        with torch.inference_mode():
+            x = torch.zeros(1, *self.preprocessing.input_shape)
+            shapes = [tuple(x.shape[1:])]
+            for start in range(self.n_stages):
+                x = self.prefix(start, start + 1)(x)
+                shapes.append(tuple(x.shape[1:]))
+        return tuple(shapes)
+
+    @property
+    def n_features(self) -> int:
+        """Width of the pooled output of the last stage."""
+        return self.pooled_width(self.n_stages, self.pooling)
+
+    def pooled_width(self, boundary: int, pooling: str) -> int:
+        """Width of the activation at ``boundary``, pooled."""
+        return pool(torch.empty(1, *self.activation_shapes[boundary]), pooling).shape[1]
+
+    def prefix(
+        self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+    ) -> nn.Module:
+        """The shared, frozen stages between two boundaries, in eval mode. Never train it: take :meth:`suffix`."""
+        self.verify()
+        return self._piece(start, stop, (dtype, device))
+
+    def suffix(self, boundary: int) -> nn.Module:
+        """A private, trainable float32 copy of the stages after ``boundary``; its state dict has the library's names."""
+        self.verify()
+        return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
+
+    def split(self, boundary: int) -> tuple[nn.Module, nn.Module]:
+        """The shared prefix before ``boundary``, and a private copy of the suffix after it."""
+        return self.prefix(0, boundary), self.suffix(boundary)
+
+    def stage_parameters(self, stage: int) -> tuple[str, ...]:
+        """Names of the parameters of one stage, as in the library's state dict."""
+        return tuple(name for name, _ in self._piece(stage, stage + 1, ORIGINAL).named_parameters())
+
+    def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the library's own network says, its source head included: logits (n, classes)."""
+        with torch.inference_mode():
+            return self._cuts[ORIGINAL].network(inputs)
+
+    def _piece(self, start: int, stop: int, place: tuple[torch.dtype, torch.device]) -> nn.Module:
+        with self._lock:
+            if place not in self._cuts:
+                original = self._cuts[ORIGINAL]
+                network = copy.deepcopy(original.network).to(place[1], place[0])
+                self._cuts[place] = GraphCut(network, list(zip(self.stage_names, original.end_modules, strict=True)))
+            return self._cuts[place].piece(start, stop)
+
+    def verify(self) -> None:
+        """Compare the stages, one after the other, with the library's forward, at each boundary; once.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If they differ by more than 1e-5, relative to the largest value.
+        """
+        with self._lock:
+            if not self._is_verified:
+                self._compare_with_library()
+                self._is_verified = True
+
+    def _compare_with_library(self) -> None:
+        with seeded(0):
+            x = inputs = torch.randn(2, *self.preprocessing.input_shape)
+        with torch.inference_mode():
+            theirs = self._cuts[ORIGINAL].library_activations(inputs)
+            for stage, name in enumerate(self.stage_names):
+                x = self._piece(stage, stage + 1, ORIGINAL)(x)
+                self._refuse_if_unequal(x, theirs[stage], f"at the end of stage {name!r}")
+            output = self._cuts[ORIGINAL].piece(self.n_stages)(x)
+            self._refuse_if_unequal(output, theirs[-1], "at its output")
+
+    def _refuse_if_unequal(self, ours: torch.Tensor, theirs: torch.Tensor, where: str) -> None:
+        scale = theirs.abs().max().clamp_min(1e-12)
+        error = (ours - theirs).abs().max() / scale if ours.shape == theirs.shape else torch.inf
+        if not error <= TOLERANCE:
+            raise UnsupportedBackboneError(
+                f"{self.name!r} cannot be cut: {where} its stages differ from the library's forward by {error:.1e} "
+                f"relative, more than {TOLERANCE:.0e}. Choose another backbone; list_backbones() names them."
+            )

@@ -1,0 +1,53 @@
+"""The backbone that ships in the package: ``bundled:tiny-photo``, trained on Tiny-ImageNet, 64 x 64 px, no network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._preprocessing import ImagePreprocessing
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._tiny_photo_network import WIDTHS, TinyPhotoNetwork
+from skltransfer.backbones._weights import fit_state, random_seed, read_metadata, read_state
+from skltransfer.exceptions import BackboneNotFoundError, WeightsError
+
+WEIGHTS = Path(__file__).parent / "weights" / "tiny-photo.safetensors"
+STAGES = ("stem", *(f"block{i}" for i in range(1, len(WIDTHS) + 1)))
+HEAD = {"head.weight", "head.bias"}
+MEAN, STD = (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)  # of Tiny-ImageNet's training photos
+
+
+def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
+    """The adapter behind ``bundled:tiny-photo``."""
+    if name != "tiny-photo":
+        raise BackboneNotFoundError(f"No bundled backbone {name!r}. Available: ['bundled:tiny-photo'].")
+    seed = random_seed(weights)
+    with seeded(seed or 0):
+        network = TinyPhotoNetwork()
+    classes = None
+    if seed is None:
+        path = _shipped_weights() if weights == "pretrained" else Path(weights)
+        state = read_state(path)
+        fit_state(network, {k: v.float() for k, v in state.items()}, optional=HEAD, where=str(path))
+        classes = read_metadata(path).get("classes") if path.suffix == ".safetensors" else None
+    return Backbone(
+        GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
+        name=f"bundled:{name}",
+        weights=weights,
+        preprocessing=ImagePreprocessing(
+            resize=64, crop=64, mean=MEAN, std=STD, max_pixels=int(options.get("max_pixels", 64e6))
+        ),
+        pooling="mean",
+        head_names=HEAD,
+        classes=classes,
+        options=options,
+    )
+
+
+def _shipped_weights() -> Path:
+    if not WEIGHTS.exists():
+        raise WeightsError(
+            f"This build of skltransfer was made without the weights of 'bundled:tiny-photo' ({WEIGHTS.name}). "
+            "Install the full wheel, or name another backbone, e.g. backbone='torchvision:resnet18'."
+        )
+    return WEIGHTS

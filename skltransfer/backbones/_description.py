@@ -1,0 +1,131 @@
+"""A look inside a backbone: what each stage holds, gives and costs."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._registry import load_backbone
+
+
+@dataclass(frozen=True)
+class StageDescription:
+    """One stage of a backbone.
+
+    Attributes
+    ----------
+    name : str
+    n_parameters : int
+    activation_shape : tuple of int
+        Of one sample, at the end of the stage.
+    activation_kib : float
+        Its size in float32, in KiB.
+    cost_share : float
+        Share of the multiplications of one forward pass, in [0, 1].
+    """
+
+    name: str
+    n_parameters: int
+    activation_shape: tuple[int, ...]
+    activation_kib: float
+    cost_share: float
+
+
+@dataclass(frozen=True)
+class BackboneDescription:
+    """What :func:`describe_backbone` returns; its text is a table.
+
+    Attributes
+    ----------
+    name, weights, modality : str
+    n_features : int
+    input_shape : tuple of int
+    stages : tuple of StageDescription
+    """
+
+    name: str
+    weights: str
+    modality: str
+    n_features: int
+    input_shape: tuple[int, ...]
+    stages: tuple[StageDescription, ...]
+
+    def __str__(self) -> str:
+        head = f"{self.name} (weights={self.weights!r}): {self.modality} {self.input_shape} -> {self.n_features} features"
+        rows = [("stage", "parameters", "activation", "KiB", "cost")]
+        rows += [
+            (s.name, f"{s.n_parameters:,}", "x".join(map(str, s.activation_shape)), f"{s.activation_kib:.1f}", f"{s.cost_share:.0%}")
+            for s in self.stages
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
+        return "\n".join([head, *lines])
+
+    __repr__ = __str__
+
+    def to_frame(self):
+        """One row per stage, as a pandas DataFrame (needs pandas)."""
+        import pandas as pd
+
+        names = [field.name for field in fields(StageDescription)]
+        return pd.DataFrame([[getattr(s, name) for name in names] for s in self.stages], columns=names)
+
+
+def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") -> BackboneDescription:
+    """Describe the stages of a backbone: their names are what ``freeze_depth`` and ``layer`` accept.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+    weights : str, default="pretrained"
+        As in :func:`load_backbone`; only for a name. ``"random"`` spares the download.
+
+    Returns
+    -------
+    BackboneDescription
+
+    Raises
+    ------
+    BackboneNotFoundError, WeightsError, UnsupportedBackboneError
+        As :func:`load_backbone`.
+
+    Examples
+    --------
+    >>> from skltransfer import describe_backbone
+    >>> print(describe_backbone("toy:images"))
+    toy:images (weights='pretrained'): image (3, 16, 16) -> 32 features
+    stage   parameters  activation  KiB  cost
+    stem           240     8x16x16  8.0   11%
+    block1       1,200      16x8x8  4.0   15%
+    block2       4,704      32x4x4  2.0   15%
+    block3       9,312      32x4x4  2.0   59%
+    """
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone, weights=weights)
+    costs = _multiplications(backbone)
+    stages = tuple(
+        StageDescription(
+            name=name,
+            n_parameters=sum(p.numel() for p in backbone.prefix(i, i + 1).parameters()),
+            activation_shape=backbone.activation_shapes[i + 1],
+            activation_kib=float(np.prod(backbone.activation_shapes[i + 1])) * 4 / 1024,
+            cost_share=float(costs[i] / costs.sum()),
+        )
+        for i, name in enumerate(backbone.stage_names)
+    )
+    return BackboneDescription(
+        backbone.name, backbone.weights, backbone.modality, backbone.n_features, backbone.preprocessing.input_shape, stages
+    )
+
+
+def _multiplications(backbone: Backbone) -> np.ndarray:
+    """Per stage, for one sample; attention's fused inference path is not counted, so it is stepped around."""
+    x, costs = torch.zeros(1, *backbone.preprocessing.input_shape), []
+    for start in range(backbone.n_stages):
+        stage = backbone.prefix(start, start + 1)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            x = stage(x)
+        costs.append(counter.get_total_flops())
+    return np.array(costs, dtype=float)

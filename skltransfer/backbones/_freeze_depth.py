@@ -1,0 +1,58 @@
+"""Reading the one knob: from ``freeze_depth`` to the number of frozen stages. By value, never by type.
+
+GridSearchCV turns a grid of ``[0, 0.5, 1]`` into floats, so ``1`` and ``1.0`` must mean the same, and so must ``-2``
+and ``-2.0``.
+"""
+
+import difflib
+import math
+import numbers
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str]) -> int:
+    """Number of frozen stages, counted from the input.
+
+    Parameters
+    ----------
+    freeze_depth : number in [0, 1], negative whole number, or str
+        A fraction of the stages; all but the top k (``-k``); or the name of the last frozen stage.
+    stage_names : sequence of str
+
+    Returns
+    -------
+    int
+        0 … ``len(stage_names)``.
+
+    Raises
+    ------
+    ValueError
+        If the value has none of these forms; the message names them and the stages.
+
+    Examples
+    --------
+    >>> stages = ("stem", "layer1", "layer2", "layer3", "layer4")
+    >>> [freeze_boundary(f, stages) for f in (0, 0.25, 0.5, 0.75, 1.0, -1, "layer3")]
+    [0, 1, 3, 4, 5, 4, 4]
+    """
+    n = len(stage_names)
+    if isinstance(freeze_depth, str):
+        if freeze_depth in stage_names:
+            return list(stage_names).index(freeze_depth) + 1
+    elif isinstance(freeze_depth, numbers.Real) and not isinstance(freeze_depth, bool | np.bool_):
+        value = float(freeze_depth)
+        if value in (0.0, 1.0):
+            return int(value) * n
+        if 0 < value < 1:
+            return min(max(math.floor(value * n + 0.5), 1), max(n - 1, 1))
+        if value.is_integer() and -n < value < 0:
+            return n + int(value)
+    nearest = difflib.get_close_matches(str(freeze_depth), stage_names, n=len(stage_names), cutoff=0.3)
+    ordered = [*nearest, *(name for name in stage_names if name not in nearest)]
+    raise ValueError(
+        f"freeze_depth must be a number in [0, 1] (the fraction of frozen stages), a negative whole number -k with "
+        f"k < {n} (all but the top k stages are frozen), or the name of the last frozen stage, one of {ordered}; "
+        f"got {freeze_depth!r}."
+    )

@@ -1,0 +1,129 @@
+"""Cutting a network into stages by its graph.
+
+A stage ends where a named submodule of the library's network returns. The network is traced once with torch.fx; at
+each end exactly one tensor may be alive, so that the rest of the network is a function of it. A *piece* is what lies
+between two boundaries: a module whose parameters are the library's own, under the library's own names.
+
+Modules whose ``forward`` reads ``self.training`` (dropout, stochastic depth) stay whole: traced through, their
+behaviour in evaluation would be baked into the suffix that is trained later.
+"""
+
+import functools
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+from skltransfer.exceptions import UnsupportedBackboneError
+
+
+@functools.cache
+def _reads_training(kind: type) -> bool:
+    try:
+        return "self.training" in inspect.getsource(kind.forward)
+    except (OSError, TypeError):
+        return False
+
+
+class _StageTracer(fx.Tracer):
+    """Remembers the node that each submodule returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned: dict[str, fx.Node] = {}
+
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        return super().is_leaf_module(module, path) or _reads_training(type(module))
+
+    def call_module(self, module, forward, args, kwargs):
+        path = self.path_of_module(module)
+        output = super().call_module(module, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            self.returned[path] = output.node
+        return output
+
+
+class GraphCut:
+    """A traced network and the nodes at which its stages end.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The library's own network, in eval mode.
+    ends : sequence of (str, str)
+        Stage name and the submodule at whose return the stage ends, from the input on.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        If the network cannot be traced, or more than one tensor is alive at an end.
+    """
+
+    def __init__(self, network: nn.Module, ends: Sequence[tuple[str, str]]) -> None:
+        self.network = network
+        self.stage_names = tuple(name for name, _ in ends)
+        self.end_modules = tuple(path for _, path in ends)
+        tracer = _StageTracer()
+        try:
+            self._nodes = list(tracer.trace(network).nodes)
+        except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+            raise UnsupportedBackboneError(f"{type(network).__name__} cannot be traced by torch.fx: {error}") from error
+        self._pieces: dict[tuple[int, int | None], nn.Module] = {}
+        self._position = {node: i for i, node in enumerate(self._nodes)}
+        self._bounds = [self._nodes[0], *(tracer.returned[path] for path in self.end_modules), self._nodes[-1]]
+        for name, bound in zip(self.stage_names, self._bounds[1:], strict=False):
+            self._check_one_tensor_alive(name, bound)
+
+    def _check_one_tensor_alive(self, name: str, bound: fx.Node) -> None:
+        here = self._position[bound]
+        others = [
+            node.name
+            for node in self._nodes[:here]
+            if node.op != "get_attr" and any(self._position[user] > here for user in node.users)
+        ]
+        if others:
+            raise UnsupportedBackboneError(
+                f"{type(self.network).__name__} cannot be cut after stage {name!r}: "
+                f"besides the stage's output, {others} are still needed after it."
+            )
+
+    def piece(self, start: int, stop: int | None = None) -> nn.Module:
+        """What lies between boundary ``start`` and boundary ``stop``; to the network's own output without ``stop``."""
+        if (start, stop) not in self._pieces:
+            self._pieces[start, stop] = self._extract(start, stop)
+        return self._pieces[start, stop]
+
+    def _extract(self, start: int, stop: int | None) -> nn.Module:
+        first = self._bounds[start]
+        last = self._bounds[-1] if stop is None else self._bounds[stop]
+        graph, copied = fx.Graph(), {}
+        copied[first] = graph.placeholder("x")
+
+        def lookup(node: fx.Node) -> fx.Node:
+            if node not in copied:  # a parameter that was read before the boundary
+                copied[node] = graph.node_copy(node)
+            return copied[node]
+
+        for node in self._nodes[self._position[first] + 1 : self._position[last] + 1]:
+            if node.op == "output":
+                graph.output(lookup(node.args[0]))
+            elif node not in copied:
+                copied[node] = graph.node_copy(node, lookup)
+        if last.op != "output":
+            graph.output(copied[last])
+        return fx.GraphModule(self.network, graph, class_name="Piece").eval()
+
+    def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """What the library's own ``forward`` returns at the end of each stage, and last of all."""
+        seen: dict[str, torch.Tensor] = {}
+        handles = [
+            self.network.get_submodule(path).register_forward_hook(lambda m, i, o, path=path: seen.__setitem__(path, o))
+            for path in self.end_modules
+        ]
+        try:
+            output = self.network(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [*(seen[path] for path in self.end_modules), output]

@@ -1,0 +1,106 @@
+"""From one decoded sample to one input tensor of a backbone, as its weights were trained to see it.
+
+Values, hashable and comparable: they are part of a backbone's fingerprint. They know decoded arrays, not containers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+LONGEST_ASPECT = 20
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """Resize the shorter side, crop the centre, scale to [0, 1], normalise: torchvision's recipe for evaluation.
+
+    Parameters
+    ----------
+    resize : int
+        Shorter side after resizing, in pixels.
+    crop : int
+        Side of the central crop, in pixels: the side of the backbone's input.
+    mean, std : tuple of 3 floats
+        Per channel, of photos in [0, 1].
+    interpolation : {"nearest", "bilinear", "bicubic"}
+    max_pixels : int
+        Largest picture that is decoded; read from the header before any pixel is.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    max_pixels: int = 64_000_000
+
+    modality = "image"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return (3, self.crop, self.crop)
+
+    def __call__(self, sample: np.ndarray) -> torch.Tensor:
+        """A photo (h, w, 3) of uint8, or a row of numbers (f,) that is laid out as a strip -> (3, side, side)."""
+        return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
+
+    def _from_photo(self, pixels: np.ndarray) -> torch.Tensor:
+        image = self._central_crop(self._resized(_shortened(Image.fromarray(pixels))))
+        x = torch.tensor(np.asarray(image)).permute(2, 0, 1).to(torch.float32).div(255)  # (3, side, side)
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        short, long = min(width, height), max(width, height)
+        long = int(self.resize * long / short)
+        size = (self.resize, long) if width <= height else (long, self.resize)
+        return image if size == image.size else image.resize(size, Image.Resampling[self.interpolation.upper()])
+
+    def _central_crop(self, image: Image.Image) -> Image.Image:
+        left, top = round((image.width - self.crop) / 2), round((image.height - self.crop) / 2)
+        return image.crop((left, top, left + self.crop, top + self.crop))  # a smaller picture is padded with black
+
+    def _from_strip(self, row: np.ndarray) -> torch.Tensor:
+        strip = torch.tensor(row, dtype=torch.float32).view(1, 1, 1, -1)
+        square = F.interpolate(strip, size=(self.crop, self.crop), mode="bilinear", align_corners=True)
+        return square[0].expand(3, -1, -1).contiguous()
+
+
+def _shortened(image: Image.Image) -> Image.Image:
+    """The middle of a picture longer than 20 times its width: the rest would be resized only to be cropped away."""
+    limit = LONGEST_ASPECT * min(image.size)
+    width, height = min(image.width, limit), min(image.height, limit)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image if (width, height) == image.size else image.crop((left, top, left + width, top + height))
+
+
+@dataclass(frozen=True)
+class RowPreprocessing:
+    """Resample a row of any number of features to the fixed width of the backbone's input.
+
+    Parameters
+    ----------
+    width : int
+        Number of inputs of the backbone.
+    """
+
+    width: int
+
+    modality = "rows"
+    max_pixels = 0
+
+    @property
+    def input_shape(self) -> tuple[int]:
+        return (self.width,)
+
+    def __call__(self, sample: np.ndarray) -> torch.Tensor:
+        """A row of numbers (f,) -> (width,)."""
+        row = torch.tensor(sample, dtype=torch.float32).view(1, 1, -1)
+        return F.interpolate(row, size=self.width, mode="linear", align_corners=True).view(-1)
+
+
+Preprocessing = ImagePreprocessing | RowPreprocessing

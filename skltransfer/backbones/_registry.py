@@ -1,0 +1,172 @@
+"""From a name to a backbone: parse, load once per process, share.
+
+A name is ``source:model``. Each source is one adapter; what it returns is kept for as long as it is among the last
+few used, so that clones, folds and candidates share one copy of the weights.
+"""
+
+import copyreg
+import difflib
+import functools
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._bundled import load_bundled
+from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
+from skltransfer.backbones._toy import load_toy
+from skltransfer.backbones._weights import random_seed
+from skltransfer.exceptions import BackboneNotFoundError, WeightsError
+
+ADAPTERS = {"bundled": load_bundled, "torchvision": load_torchvision, "toy": load_toy}
+MODALITIES = ("image", "rows")
+KEPT = 4
+_loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
+_lock = threading.RLock()
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: str | os.PathLike = "pretrained",
+    local_files_only: bool = False,
+    max_pixels: int = 64_000_000,
+) -> Backbone:
+    """Load a pretrained network, once per process, as a value that estimators share.
+
+    Parameters
+    ----------
+    name : str
+        ``"source:model"``, e.g. ``"bundled:tiny-photo"`` (ships in the package, needs no network),
+        ``"torchvision:resnet18"``, ``"toy:images"``. :func:`list_backbones` names them all.
+    weights : {"pretrained", "random", "random:<seed>"} or path, default="pretrained"
+        A path is a local ``.safetensors`` file or a state dict written by ``torch.save``; it is read without
+        unpickling, and every entry but the source head's must fit. ``"random"`` is ``"random:0"``.
+    local_files_only : bool, default=False
+        Refuse to download; weights must be in the cache folder of their library.
+    max_pixels : int, default=64_000_000
+        Largest picture that is decoded, in pixels, read from its header beforehand.
+
+    Returns
+    -------
+    Backbone
+        The same object for the same arguments, while it is among the last four used.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If there is no such name; the message suggests the nearest ones.
+    WeightsError
+        If weights are absent, cannot be fetched, or do not fit.
+    UnsupportedBackboneError
+        If the network cannot be cut into stages.
+
+    Examples
+    --------
+    >>> from skltransfer import load_backbone
+    >>> load_backbone("toy:rows", weights="random:7")
+    Backbone('toy:rows', weights='random:7', 4 stages, 32 features)
+    """
+    weights = _checked_weights(weights)
+    options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels)}
+    key = (name, weights, _file_stamp(weights), *options.values())
+    with _lock:
+        if key not in _loaded:
+            adapter, model = _parse(name)
+            _loaded[key] = adapter(model, weights, options)
+        _loaded.move_to_end(key)
+        while len(_loaded) > KEPT:
+            _loaded.popitem(last=False)
+        return _loaded[key]
+
+
+def list_backbones(modality: str | None = None) -> list[str]:
+    """Names that :func:`load_backbone` knows, sorted.
+
+    Parameters
+    ----------
+    modality : {"image", "rows"}, optional
+        Only backbones whose samples are of this kind.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If ``modality`` is none of these.
+
+    Examples
+    --------
+    >>> from skltransfer import list_backbones
+    >>> list_backbones(modality="rows")
+    ['toy:rows']
+    >>> "torchvision:resnet18" in list_backbones(modality="image")
+    True
+    """
+    if modality not in (None, *MODALITIES):
+        raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
+    of_rows = ["toy:rows"]
+    of_images = ["bundled:tiny-photo", "toy:images", *(f"torchvision:{name}" for name in torchvision_names())]
+    return sorted({None: of_rows + of_images, "rows": of_rows, "image": of_images}[modality])
+
+
+def _parse(name: str) -> tuple[Callable, str]:
+    source, _, model = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model):
+        raise BackboneNotFoundError(
+            f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {name!r}."
+            + _suggestion(name)
+        )
+    return functools.partial(_with_suggestion, ADAPTERS[source], name), model
+
+
+def _with_suggestion(adapter: Callable, name: str, *arguments) -> Backbone:
+    try:
+        return adapter(*arguments)
+    except BackboneNotFoundError as error:
+        raise BackboneNotFoundError(f"{error}{_suggestion(name)}") from None
+
+
+def _suggestion(name: str) -> str:
+    names = list_backbones()
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = near or [known for known in names if known.endswith(f":{name}")]
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else " list_backbones() names them."
+
+
+def _checked_weights(weights: str | os.PathLike) -> str:
+    text = os.fspath(weights)
+    if text == "pretrained" or random_seed(text) is not None or Path(text).is_file():
+        return text
+    raise WeightsError(
+        f"weights must be 'pretrained', 'random', 'random:<seed>' or an existing file, got {weights!r}."
+    )
+
+
+def _file_stamp(weights: str) -> tuple | None:
+    """Which version of a file: one that changes between two calls is loaded anew."""
+    path = Path(weights)
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+
+
+def reload_backbone(name: str, weights: str, options: dict, expected: str) -> Backbone:
+    """Load a backbone again, and refuse weights whose fingerprint is not ``expected``."""
+    backbone = load_backbone(name, weights=weights, **options)
+    if backbone.fingerprint != expected:
+        raise WeightsError(
+            f"{name!r} with weights={weights!r} has fingerprint {backbone.fingerprint[:12]}, but {expected[:12]} was "
+            "expected: the weights or the preprocessing changed since. Provide the same weights again."
+        )
+    return backbone
+
+
+def _pickled(backbone: Backbone) -> tuple:
+    return reload_backbone, (backbone.name, backbone.weights, backbone.options, backbone.fingerprint)
+
+
+copyreg.pickle(Backbone, _pickled)  # by name and hash, never as weights

@@ -1,0 +1,89 @@
+"""Tiny seeded networks that need no download: for tests, docs and first steps. The smallest complete adapter.
+
+What every adapter promises: a function ``(name, weights, options) -> Backbone``; the model library is imported inside
+it; the stages, one after the other, equal the library's own forward; the state dict keeps the library's names; a
+missing library or file is an error that says what to do. It must not know heads, training or caching.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._weights import fit_state, random_seed, read_state
+from skltransfer.exceptions import BackboneNotFoundError
+
+PRETRAINED_SEED = 20_261_121
+STAGES = ("stem", "block1", "block2", "block3")
+
+
+class ToyNetwork(nn.Module):
+    """Four stages with the organs that go wrong elsewhere (BatchNorm, dropout), pooling and a source head."""
+
+    def __init__(self, stages: Mapping[str, nn.Module], pool: nn.Module, n_classes: int = 5) -> None:
+        super().__init__()
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self.pool = pool
+        self.head = nn.Linear(32, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.block3(self.block2(self.block1(self.stem(x))))))
+
+
+def _row_stage(n_in: int, n_out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(0.1))
+
+
+def _image_stage(n_in: int, n_out: int, stride: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1), nn.BatchNorm2d(n_out), nn.ReLU(), nn.Dropout(0.1))
+
+
+def _build_rows() -> nn.Module:
+    return ToyNetwork({name: _row_stage(32, 32) for name in STAGES}, pool=nn.Identity())
+
+
+def _build_images() -> nn.Module:
+    widths = {"stem": (3, 8, 1), "block1": (8, 16, 2), "block2": (16, 32, 2), "block3": (32, 32, 1)}
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return ToyNetwork({name: _image_stage(*shape) for name, shape in widths.items()}, pool)
+
+
+TOYS = {
+    "rows": (_build_rows, RowPreprocessing(width=32)),
+    "images": (_build_images, ImagePreprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3)),
+}
+
+
+def _settle_norms(network: nn.Module) -> None:
+    """Running statistics as training would have left them: not zero and one."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+
+
+def load_toy(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
+    """The adapter behind ``toy:rows`` and ``toy:images``; its pretrained weights are those of one fixed seed."""
+    if name not in TOYS:
+        raise BackboneNotFoundError(f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in TOYS)}.")
+    build, preprocessing = TOYS[name]
+    seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)
+    with seeded(seed or 0):
+        network = build()
+        _settle_norms(network)
+    if seed is None:
+        fit_state(network, read_state(weights), optional={"head.weight", "head.bias"}, where=weights)
+    return Backbone(
+        GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
+        name=f"toy:{name}",
+        weights=weights,
+        preprocessing=preprocessing,
+        pooling="mean",
+        head_names={"head.weight", "head.bias"},
+        options=options,
+    )

@@ -1,0 +1,114 @@
+"""Weights: read without unpickling, fitted without silence, named by their content.
+
+Knows files, state dicts and hashes; no architecture. Nothing here executes what a file contains: safetensors, or
+``torch.load(weights_only=True)``.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from skltransfer.exceptions import WeightsError
+
+State = Mapping[str, torch.Tensor]
+MAX_HEADER_BYTES = 1_000_000
+
+
+def random_seed(weights: str) -> int | None:
+    """The seed of ``"random"`` or ``"random:<seed>"``; None for any other way to name weights."""
+    match = re.fullmatch(r"random(?::(\d+))?", weights)
+    return None if match is None else int(match[1] or 0)
+
+
+def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """A state dict from a ``.safetensors`` file, or from one that ``torch.save`` wrote (tensors only).
+
+    Raises
+    ------
+    WeightsError
+        If the file is absent, empty, damaged, or holds anything but tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"weights={str(path)!r} is neither 'pretrained', 'random', 'random:<seed>' nor an existing file."
+        )
+    try:
+        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0]}). Expected "
+            "safetensors, or a state dict written by torch.save with tensors only; nothing else is ever unpickled."
+        ) from error
+    return state
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, object]:
+    """The JSON values in the header of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {header} bytes, more than {MAX_HEADER_BYTES}")
+    return load_file(path)
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError("it does not hold a dict of tensors by name")
+    return state
+
+
+def fit_state(network: nn.Module, state: State, *, optional: Collection[str], where: str) -> None:
+    """Copy ``state`` into ``network``; every entry must fit, but for those of the source head.
+
+    Parameters
+    ----------
+    network : nn.Module
+    state : mapping of str to tensor
+    optional : collection of str
+        Names of entries (the source head's) that may be absent or have another shape; they stay as they are.
+    where : str
+        Shown in errors.
+    """
+    own = network.state_dict()
+    skip = {k for k in optional if k not in state or state[k].shape != own[k].shape}
+    skip |= {k for k in own if k.endswith("num_batches_tracked") and k not in state}
+    missing = sorted(own.keys() - state.keys() - skip)
+    unexpected = sorted(state.keys() - own.keys() - skip)
+    misshapen = sorted(k for k in own.keys() & state.keys() - skip if own[k].shape != state[k].shape)
+    if missing or unexpected or misshapen:
+        raise WeightsError(
+            f"{where} does not fit {type(network).__name__}: missing {_few(missing)}, unexpected {_few(unexpected)}, "
+            f"of another shape {_few(misshapen)}. Pass weights of the same architecture."
+        )
+    network.load_state_dict({k: v for k, v in state.items() if k not in skip}, strict=False)
+
+
+def _few(names: list[str]) -> str:
+    return f"{names[:3]}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def fingerprint(state: State, *context: object) -> str:
+    """sha256 over names, dtypes, shapes and bytes of ``state`` and over the text of ``context``, in hexadecimal."""
+    digest = hashlib.sha256(repr(context).encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Where the time goes: frozen stages run once per sample and are remembered; what follows them is trained.
+
+Knows torch and backbones. Must not know a scikit-learn estimator.
+"""
+
+from skltransfer.engine._activations import ActivationStore, Address, shared_store
+from skltransfer.engine._dtype import resolve_device, resolve_dtype
+from skltransfer.engine._forward import Activations, BadSamplePolicy, FrozenStages, run_padded
+from skltransfer.engine._heads import ClassificationHead, Head, Probe, RegressionHead
+from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._training import TrainingPlan, train
+from skltransfer.engine._training_set import TrainingSet, canonical, split
+from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
+
+__all__ = [
+    "ActivationStore",
+    "Activations",
+    "Address",
+    "BadSamplePolicy",
+    "ClassificationHead",
+    "FrozenStages",
+    "Head",
+    "Probe",
+    "RegressionHead",
+    "SleepingNetwork",
+    "TrainingPlan",
+    "TrainingSet",
+    "Tuned",
+    "TunedNetwork",
+    "TuningTask",
+    "canonical",
+    "new_network",
+    "resolve_device",
+    "resolve_dtype",
+    "run_padded",
+    "run_tuned",
+    "shared_store",
+    "split",
+    "train",
+    "tune",
+]

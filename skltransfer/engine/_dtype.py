@@ -1,0 +1,67 @@
+"""Which device, and which dtype: resolved once, refused rather than replaced."""
+
+import threading
+import weakref
+
+import torch
+
+from skltransfer.backbones import Backbone, pool, seeded
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LEAST_COSINE = 0.999
+_faithful: "weakref.WeakKeyDictionary[Backbone, bool]" = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` is CUDA where there is one, else the CPU; another name is taken at its word.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} is not available here ({reason}). Use device='auto' or 'cpu'.") from None
+    return resolved
+
+
+def resolve_dtype(dtype: str, backbone: Backbone, device: torch.device) -> torch.dtype:
+    """``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it."""
+    if dtype != "auto":
+        return DTYPES[dtype]
+    return torch.bfloat16 if _is_native(device) and _survives(backbone) else torch.float32
+
+
+def _is_native(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def _survives(backbone: Backbone) -> bool:
+    """Whether features in bfloat16 point where those in float32 do: cosine of at least 0.999 on 8 random inputs."""
+    with _lock:
+        if backbone not in _faithful:
+            _faithful[backbone] = _least_cosine(backbone) >= LEAST_COSINE
+        return _faithful[backbone]
+
+
+def _least_cosine(backbone: Backbone) -> float:
+    with seeded(0):
+        inputs = torch.randn(8, *backbone.preprocessing.input_shape)
+    features = []
+    with torch.inference_mode():
+        for dtype in (torch.float32, torch.bfloat16):
+            x = inputs.to(dtype)
+            for start in range(backbone.n_stages):
+                x = backbone.prefix(start, start + 1, dtype)(x)
+            features.append(pool(x.float(), backbone.pooling))
+    return torch.nn.functional.cosine_similarity(*features).min().item()

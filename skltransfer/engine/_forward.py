@@ -1,0 +1,305 @@
+"""Batched inference: samples in, activations out, each frozen stage passed once per sample.
+
+Promises that every call to the network sees exactly the backbone's batch, so that a row's result does not depend on
+its neighbours; that a stage's output is the same whether the stages before it were run or recalled; and that equal
+samples are computed once. Must not know y, losses or scikit-learn.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from skltransfer.backbones import Backbone, pool
+from skltransfer.engine._activations import GIB, ActivationStore, Address
+from skltransfer.exceptions import BadSampleError, MissingSampleError
+from skltransfer.inputs import Samples
+
+_guard: list[bool] = []
+
+
+def _guard_forks() -> None:
+    """A child forked after a multi-threaded forward pass would wait for threads that it does not have."""
+    if not _guard and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        _guard.append(True)
+
+
+def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tensor:
+    """Run ``module`` on exactly ``size`` rows: missing ones are zeros, and are cut off the output."""
+    _guard_forks()
+    n = len(batch)
+    if n < size:
+        batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
+    if batch.ndim == 4:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return module(batch)[:n]
+
+
+@dataclass(frozen=True)
+class BadSamplePolicy:
+    """What becomes of rows that cannot be read: ``"raise"``, ``"zero"`` or ``"nan"``."""
+
+    missing: str = "raise"
+    unreadable: str = "raise"
+
+    def settle(self, error: BadSampleError) -> float:
+        """The value that fills the row, or the error itself, raised."""
+        policy = self.missing if isinstance(error, MissingSampleError) else self.unreadable
+        if policy == "raise":
+            raise error
+        return 0.0 if policy == "zero" else float("nan")
+
+
+@dataclass
+class Recalled:
+    """What :meth:`FrozenStages.recall` returns.
+
+    Attributes
+    ----------
+    tensors : list of tensor, each (n, ...)
+        One per address asked for.
+    digests : list of bytes
+        One per sample; that of a bad sample is empty.
+    bad : dict of int to BadSampleError
+        By position in the samples.
+    """
+
+    tensors: list[torch.Tensor]
+    digests: list[bytes]
+    bad: dict[int, BadSampleError] = field(default_factory=dict)
+
+
+class FrozenStages:
+    """A backbone's shared stages on one device, in one dtype, with a memory.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    dtype : torch.dtype
+        Of weights and activations.
+    device : torch.device
+    store : ActivationStore or None
+    verbose : int
+        Whether to show progress.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        store: ActivationStore | None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
+        self.space = (backbone.fingerprint, str(dtype), device.type, backbone.inference_batch)
+
+    def address(self, boundary: int, pooling: str | None = None) -> Address:
+        """Where the activations of ``boundary`` live: as they are, or pooled."""
+        return Address(self.space, boundary, pooling)
+
+    def row_bytes(self, address: Address) -> int:
+        """Size of one sample's activation."""
+        shape = self.backbone.activation_shapes[address.boundary]
+        if address.pooling is not None:
+            shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
+        return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
+
+    def recall(
+        self, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None
+    ) -> Recalled:
+        """Activations of all samples at all addresses, from the store or from the deepest landing that it holds.
+
+        Parameters
+        ----------
+        samples : Samples
+        addresses : sequence of Address
+        policy : BadSamplePolicy, optional
+            By default, a bad sample raises.
+
+        Raises
+        ------
+        BadSampleError
+            For a row that cannot be read, if the policy says so.
+        """
+        recall = _Recall(self, samples, addresses, policy or BadSamplePolicy())
+        with torch.inference_mode():
+            for position in tqdm(range(len(samples)), desc=self.backbone.name, unit="sample", disable=not self.verbose):
+                recall.visit(position)
+            recall.finish()
+        return recall.result()
+
+
+class _Recall:
+    """One pass over samples: what is known is copied, what is not waits in a queue per landing until a batch is full."""
+
+    def __init__(self, stages: FrozenStages, samples: Samples, addresses: Sequence[Address], policy) -> None:
+        self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
+        self.deepest = max(address.boundary for address in addresses)
+        self.outputs: list[torch.Tensor | None] = [None] * len(addresses)
+        self.digests: list[bytes] = []
+        self.bad: dict[int, BadSampleError] = {}
+        self.first: dict[bytes, int] = {}  # where a content was met first
+        self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
+        self.queues: dict[int, list[tuple[int, torch.Tensor]]] = defaultdict(list)  # landing -> (position, activation)
+        self.n_computed = 0
+
+    def visit(self, position: int) -> None:
+        try:
+            digest, content = self.samples.identify(position)
+            self.digests.append(digest)
+            if digest in self.first:
+                self.copies.append((position, self.first[digest]))
+            elif not self._copy_known(position, digest):
+                self._enqueue(position, digest, content)
+            self.first.setdefault(digest, position)
+        except BadSampleError as error:
+            self.policy.settle(error)
+            self.bad[position] = error
+            del self.digests[position:]
+            self.digests.append(b"")
+
+    def _copy_known(self, position: int, digest: bytes) -> bool:
+        if self.stages.store is None:
+            return False
+        values = [self.stages.store.get(address, digest) for address in self.addresses]
+        if any(value is None for value in values):
+            return False
+        for i, value in enumerate(values):
+            self._place(i, [position], value[None])
+        return True
+
+    def _enqueue(self, position: int, digest: bytes, content: np.ndarray | None) -> None:
+        landing, activation = self._deepest_landing(digest)
+        if activation is None:
+            content = self.samples.read(position) if content is None else content
+            activation = self.stages.backbone.preprocessing(content)
+        queue = self.queues[landing]
+        queue.append((position, activation))
+        self.n_computed += 1
+        if len(queue) == self.stages.backbone.inference_batch:
+            self._run(landing)
+
+    def _deepest_landing(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
+        if self.stages.store is not None:
+            for boundary in range(min(address.boundary for address in self.addresses), 0, -1):
+                value = self.stages.store.get(self.stages.address(boundary), digest)
+                if value is not None:
+                    return boundary, value
+        return 0, None
+
+    def _run(self, landing: int) -> None:
+        queue, self.queues[landing] = self.queues[landing], []
+        positions = [position for position, _ in queue]
+        batch = torch.stack([activation for _, activation in queue]).to(self.stages.device, self.stages.dtype)
+        self._land(landing, positions, batch, fresh=landing == 0)
+        for start in range(landing, self.deepest):
+            stage = self.stages.backbone.prefix(start, start + 1, self.stages.dtype, self.stages.device)
+            batch = run_padded(stage, batch, self.stages.backbone.inference_batch)
+            self._land(start + 1, positions, batch, fresh=True)
+
+    def _land(self, boundary: int, positions: list[int], batch: torch.Tensor, *, fresh: bool) -> None:
+        """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
+        wanted = [(i, a) for i, a in enumerate(self.addresses) if a.boundary == boundary]
+        for i, address in wanted:
+            value = batch if address.pooling is None else pool(batch.float(), address.pooling)
+            self._place(i, positions, value)
+            self._remember(address, positions, value)
+        if fresh and 0 < boundary < self.stages.backbone.n_stages:
+            self._remember(self.stages.address(boundary), positions, batch)
+
+    def _place(self, i: int, positions: list[int], value: torch.Tensor) -> None:
+        if self.outputs[i] is None:
+            self.outputs[i] = torch.zeros(len(self.samples), *value.shape[1:], dtype=value.dtype)
+        self.outputs[i][positions] = value.to("cpu")
+
+    def _remember(self, address: Address, positions: list[int], value: torch.Tensor) -> None:
+        if self.stages.store is not None:
+            for position, row in zip(positions, value.to("cpu"), strict=True):
+                self.stages.store.put(address, self.digests[position], row.clone())
+
+    def finish(self) -> None:
+        for landing in sorted(self.queues):
+            if self.queues[landing]:
+                self._run(landing)
+        for i, output in enumerate(self.outputs):
+            if output is None:
+                self._place(i, [], self._empty(self.addresses[i]))
+            for position, source in self.copies:
+                self.outputs[i][position] = self.outputs[i][source]
+            for position, error in self.bad.items():
+                self.outputs[i][position] = self.policy.settle(error)
+
+    def _empty(self, address: Address) -> torch.Tensor:
+        shape = self.stages.backbone.activation_shapes[address.boundary]
+        empty = torch.empty(1, *shape)
+        return (empty.to(self.stages.dtype) if address.pooling is None else pool(empty, address.pooling))[:0]
+
+    def result(self) -> Recalled:
+        if self.stages.store is not None:
+            n_hits = len(self.samples) - self.n_computed - len(self.bad)
+            self.stages.store.count(hits=n_hits, misses=self.n_computed)
+        return Recalled(self.outputs, self.digests, self.bad)
+
+
+class Activations:
+    """The training set as ``train`` sees it: ``len`` and ``take(rows)`` -> tensor.
+
+    Held as one tensor where that stays under ``limit`` bytes; else recalled batch by batch, from the store or anew.
+
+    Parameters
+    ----------
+    stages : FrozenStages
+    samples : Samples
+    address : Address
+    policy : BadSamplePolicy, optional
+    limit : int, default=2 GiB
+    """
+
+    def __init__(
+        self,
+        stages: FrozenStages,
+        samples: Samples,
+        address: Address,
+        policy: BadSamplePolicy | None = None,
+        limit: int = 2 * GIB,
+    ) -> None:
+        self._stages, self._samples, self._address, self._policy = stages, samples, address, policy
+        self._held: torch.Tensor | None = None
+        if len(samples) * stages.row_bytes(address) <= limit:
+            recalled = stages.recall(samples, [address], policy)
+            self._held, self.digests, self.bad = recalled.tensors[0], recalled.digests, recalled.bad
+        else:
+            self.digests, self.bad = _identify_all(samples, policy or BadSamplePolicy())
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """The activations of these rows, (len(rows), ...), on the stages' device."""
+        if self._held is not None:
+            return self._held[torch.as_tensor(rows)].to(self._stages.device)
+        quiet = FrozenStages(
+            self._stages.backbone, dtype=self._stages.dtype, device=self._stages.device, store=self._stages.store
+        )
+        recalled = quiet.recall(self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
+        return recalled.clone().to(self._stages.device)  # autograd refuses what inference mode made
+
+
+def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes], dict[int, BadSampleError]]:
+    digests, bad = [], {}
+    for position in range(len(samples)):
+        try:
+            digests.append(samples.identify(position)[0])
+        except BadSampleError as error:
+            policy.settle(error)
+            bad[position] = error
+            digests.append(b"")
+    return digests, bad

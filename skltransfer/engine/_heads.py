@@ -1,0 +1,198 @@
+"""What a task means: how targets are encoded, what is lost, how outputs are read, and the probe in closed form or
+solved to convergence. Must not know where features come from.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import solve
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, softmax
+from torch.nn import functional as F
+
+SOLVER_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on standardised features.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (d,)
+        Of the features; ``(features - mean) / scale`` enters the linear map.
+    weight : ndarray of shape (n_outputs, d)
+    bias : ndarray of shape (n_outputs,)
+    n_iter : int
+        Iterations of the solver.
+    loss : float
+        Mean weighted training loss, without the penalty.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    n_iter: int
+    loss: float
+
+
+def standardisation(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation per feature; a constant feature has scale 1."""
+    total = weights.sum()
+    mean = weights @ features / total
+    variance = weights @ (features - mean) ** 2 / total
+    scale = np.sqrt(variance)
+    return mean, np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+
+
+class ClassificationHead:
+    """One output for two classes, else one per class.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels, at least two.
+    smoothing : float, default=0.0
+        Label smoothing (Szegedy et al. 2016) of the loss; the probe is solved without.
+    """
+
+    def __init__(self, classes: np.ndarray, smoothing: float = 0.0) -> None:
+        self.classes, self.smoothing = classes, smoothing
+        self.n_outputs = 1 if len(classes) == 2 else len(classes)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Labels -> positions in ``classes``."""
+        return np.searchsorted(self.classes, y)
+
+    @staticmethod
+    def strata(targets: np.ndarray) -> np.ndarray:
+        """Groups that keep their shares when a part is held out."""
+        return targets
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy per sample, (n,)."""
+        if self.n_outputs > 1:
+            return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.smoothing)
+        soft = targets.to(outputs.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], soft, reduction="none")
+
+    def solve_probe(self, features: np.ndarray, targets: np.ndarray, weights, scale_weights, strength: float) -> Probe:
+        """L2-penalised logistic regression by L-BFGS; ``strength`` is scikit-learn's ``C``.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+        targets : ndarray of int, shape (n,)
+        weights : ndarray of shape (n,)
+            Of samples in the loss.
+        scale_weights : ndarray of shape (n,)
+            Of samples in the standardisation.
+        strength : float
+        """
+        mean, scale = standardisation(features, scale_weights)
+        z = np.hstack([(features - mean) / scale, np.ones((len(features), 1))])
+        k, d = self.n_outputs, z.shape[1]
+        penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()
+        share = weights / weights.sum()
+        value = _binary_value if k == 1 else _multinomial_value
+
+        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            w = flat.reshape(k, d)
+            loss, slope = value(z @ w.T, targets, share)
+            return loss + 0.5 * (penalty * w**2).sum(), (slope.T @ z + penalty * w).ravel()
+
+        options = {"maxiter": SOLVER_ITERATIONS, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
+        found = minimize(objective, np.zeros(k * d), jac=True, method="L-BFGS-B", options=options)
+        w = found.x.reshape(k, d)
+        return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), value(z @ w.T, targets, share)[0])
+
+    @staticmethod
+    def decision(outputs: np.ndarray) -> np.ndarray:
+        """Outputs (n, n_outputs) -> what ``decision_function`` returns: (n,) for two classes."""
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    @staticmethod
+    def probabilities(outputs: np.ndarray) -> np.ndarray:
+        """Outputs (n, n_outputs) -> (n, k), rows of float64 that sum to 1."""
+        if outputs.shape[1] > 1:
+            return softmax(outputs, axis=1)
+        positive = expit(outputs[:, 0])
+        return np.column_stack([1 - positive, positive])
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> labels."""
+        best = (outputs[:, 0] > 0).astype(int) if self.n_outputs == 1 else outputs.argmax(1)
+        return self.classes[best]
+
+
+def _binary_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
+    logit = outputs[:, 0]
+    loss = share @ (np.logaddexp(0, logit) - targets * logit)
+    return loss, (share * (expit(logit) - targets))[:, None]
+
+
+def _multinomial_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
+    rows = np.arange(len(targets))
+    log_p = log_softmax(outputs, axis=1)
+    slope = np.exp(log_p)
+    slope[rows, targets] -= 1
+    return -(share @ log_p[rows, targets]), share[:, None] * slope
+
+
+class RegressionHead:
+    """One output, trained on the standardised target.
+
+    Parameters
+    ----------
+    mean, scale : float
+        Of the training targets.
+    """
+
+    n_outputs = 1
+
+    def __init__(self, mean: float, scale: float) -> None:
+        self.mean, self.scale = mean, scale
+
+    @classmethod
+    def fitted(cls, y: np.ndarray, weights: np.ndarray) -> "RegressionHead":
+        """The head whose standardisation is that of these targets."""
+        mean, scale = standardisation(y[:, None].astype(float), weights)
+        return cls(float(mean[0]), float(scale[0]))
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Targets -> standardised targets."""
+        return (y - self.mean) / self.scale
+
+    @staticmethod
+    def strata(targets: np.ndarray) -> None:
+        """There are no groups among numbers."""
+        return None
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Squared error per sample, (n,)."""
+        return (outputs[:, 0] - targets.to(outputs.dtype)) ** 2
+
+    def solve_probe(self, features: np.ndarray, targets: np.ndarray, weights, scale_weights, strength: float) -> Probe:
+        """Ridge regression in closed form; ``strength`` is scikit-learn's ``alpha``. Solved in the smaller dimension."""
+        mean, scale = standardisation(features, scale_weights)
+        root = np.sqrt(weights)
+        centre = weights @ ((features - mean) / scale) / weights.sum()
+        offset = weights @ targets / weights.sum()
+        z = root[:, None] * ((features - mean) / scale - centre)
+        t = root * (targets - offset)
+        n, d = z.shape
+        if d <= n:
+            w = solve(z.T @ z + strength * np.eye(d), z.T @ t, assume_a="sym")
+        else:
+            w = z.T @ solve(z @ z.T + strength * np.eye(n), t, assume_a="sym")
+        loss = float(((z @ w - t) ** 2).sum() / weights.sum())
+        return Probe(mean, scale, w[None], np.array([offset - centre @ w]), 1, loss)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> targets in their own unit, (n,)."""
+        return outputs[:, 0] * self.scale + self.mean
+
+
+Head = ClassificationHead | RegressionHead

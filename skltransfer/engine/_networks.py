@@ -1,0 +1,122 @@
+"""What is trained, awake and asleep: suffix, pooling and head as one module; and the same as numpy arrays.
+
+Estimators hold the sleeping form, which pickles small (only what training changed) and holds no live torch object.
+Waking it takes the backbone. Must not know y, scikit-learn or the store.
+"""
+
+import threading
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from skltransfer.backbones import Backbone, pool, seeded
+
+HIDDEN = 256
+AWAKE = 8
+
+
+class TunedNetwork(nn.Module):
+    """Suffix, pooling, standardisation and head.
+
+    Parameters
+    ----------
+    suffix : nn.Module or None
+        The private copy of the unfrozen stages; None where activations arrive pooled.
+    pooling : str
+    n_features, n_outputs : int
+    hidden : bool
+        Whether the head has a hidden layer of 256 rectified units.
+    """
+
+    def __init__(self, suffix: nn.Module | None, pooling: str, n_features: int, n_outputs: int, *, hidden: bool) -> None:
+        super().__init__()
+        self.suffix, self.pooling = suffix, pooling
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
+        self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
+
+    def features(self, activation: torch.Tensor) -> torch.Tensor:
+        """Pooled features, (n, d), in float32."""
+        if self.suffix is not None:
+            if activation.ndim == 4:
+                activation = activation.contiguous(memory_format=torch.channels_last)
+            activation = pool(self.suffix(activation).float(), self.pooling)
+        return activation.float()
+
+    def outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head((features - self.mean) / self.scale)
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        return self.outputs(self.features(activation))
+
+
+def new_network(backbone: Backbone, boundary: int, pooling: str, n_outputs: int, *, hidden: bool, seed: int) -> TunedNetwork:
+    """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
+    suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
+    with seeded(seed):
+        return TunedNetwork(suffix, pooling, backbone.pooled_width(backbone.n_stages, pooling), n_outputs, hidden=hidden)
+
+
+@dataclass(frozen=True, eq=False)
+class SleepingNetwork:
+    """A :class:`TunedNetwork` as numpy arrays, without the weights that training left as they were.
+
+    Attributes
+    ----------
+    boundary : int
+        Number of frozen stages.
+    pooling : str
+    n_outputs : int
+    hidden : bool
+    changed : dict of str to ndarray
+        Entries of the state dict that differ from the pretrained ones, and all of the head's.
+    """
+
+    boundary: int
+    pooling: str
+    n_outputs: int
+    hidden: bool
+    changed: dict[str, np.ndarray]
+
+    @classmethod
+    def put_to_sleep(cls, network: TunedNetwork, backbone: Backbone, boundary: int) -> "SleepingNetwork":
+        """Keep what differs from ``backbone``."""
+        original = {}
+        if network.suffix is not None:
+            piece = backbone.prefix(boundary, backbone.n_stages)
+            original = {f"suffix.{k}": v for k, v in piece.state_dict().items()}
+        changed = {
+            key: value.detach().cpu().numpy().copy()
+            for key, value in network.state_dict().items()
+            if key not in original or not torch.equal(value.cpu(), original[key])
+        }
+        n_outputs = network.head[-1].out_features
+        return cls(boundary, network.pooling, n_outputs, len(network.head) > 1, changed)
+
+    def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
+        """A trainable network in this state."""
+        network = new_network(backbone, self.boundary, self.pooling, self.n_outputs, hidden=self.hidden, seed=0)
+        state = {key: torch.tensor(np.array(value)) for key, value in self.changed.items()}
+        network.load_state_dict(state, strict=False)
+        return network.to(device)
+
+    def awake(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
+        """The network in this state, frozen and in eval mode; shared while it is among the last few used."""
+        with _awake_lock:
+            networks = _awake.pop(self, {})
+            if device not in networks:
+                networks[device] = self.private_copy(backbone, device).eval().requires_grad_(False)
+            _awake[self] = networks
+            while len(_awake) > AWAKE:
+                del _awake[next(iter(_awake))]
+            return networks[device]
+
+
+_awake: "weakref.WeakKeyDictionary[SleepingNetwork, dict]" = weakref.WeakKeyDictionary()  # the last used comes last
+_awake_lock = threading.RLock()

@@ -1,0 +1,210 @@
+"""The only ``.backward()`` in the house: one function over activations and targets.
+
+Promises that the optimiser gets exactly the parameters it was given, that order and masks come from the seed alone,
+and that a loss that is not a number stops it. Must not know X, what y means, scikit-learn or the store.
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from skltransfer.backbones import seeded
+from skltransfer.engine._forward import Activations
+from skltransfer.engine._training_set import TrainingSet
+from skltransfer.exceptions import TrainingDivergedError
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train. The names are the estimators' parameters.
+
+    Attributes
+    ----------
+    max_epochs, batch_size : int
+    learning_rate, weight_decay : float
+    lr_schedule : {"cosine", "constant"}
+    warmup : float
+        Share of the steps over which the rate rises from zero.
+    norm_policy : {"frozen", "train"}
+        Whether statistics of BatchNorm stay.
+    n_iter_no_change : int or None
+        Epochs without progress of the validation loss after which to stop; None without early stopping.
+    tol : float
+    seed : int
+    autocast : torch.dtype or None
+    verbose : int
+    """
+
+    max_epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    lr_schedule: str = "cosine"
+    warmup: float = 0.1
+    norm_policy: str = "frozen"
+    n_iter_no_change: int | None = None
+    tol: float = 1e-4
+    seed: int = 0
+    autocast: torch.dtype | None = None
+    verbose: int = 0
+
+    def rate(self, progress: float) -> float:
+        """Factor of the learning rate after this share of all steps."""
+        if self.lr_schedule == "constant":
+            return 1.0
+        if progress < self.warmup:
+            return progress / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / max(1e-9, 1 - self.warmup)))
+
+
+def train(
+    module: nn.Module,
+    trainable: Sequence[Mapping],
+    activations: Activations,
+    data: TrainingSet,
+    loss: Loss,
+    plan: TrainingPlan,
+    validation: TrainingSet | None = None,
+) -> dict[str, list[float]]:
+    """Train ``module`` in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From a batch of activations to outputs.
+    trainable : sequence of mappings
+        Each ``{"params": [...], "lr_factor": float}``: all that the optimiser gets.
+    activations : Activations
+    data : TrainingSet
+    loss : callable
+        ``(outputs, targets) -> (n,)``.
+    plan : TrainingPlan
+    validation : TrainingSet, optional
+        Watched by early stopping; the best weights are restored.
+
+    Returns
+    -------
+    dict of str to list of float
+        One entry per epoch: ``loss``, ``learning_rate`` and, with a validation part, ``validation_loss``.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If the loss is NaN or infinite.
+    """
+    run = _Run(module, trainable, activations, data, loss, plan)
+    best_loss, best_state, best_epoch = math.inf, None, 0
+    with seeded(plan.seed):
+        for epoch in tqdm(range(plan.max_epochs), desc="training", unit="epoch", disable=not plan.verbose):
+            run.epoch(epoch)
+            if validation is None:
+                continue
+            current = evaluate(module, activations, validation, loss, plan)
+            run.history.setdefault("validation_loss", []).append(current)
+            if current < best_loss - plan.tol or best_state is None:
+                best_loss, best_state, best_epoch = current, copy.deepcopy(module.state_dict()), epoch
+            elif plan.n_iter_no_change is not None and epoch - best_epoch >= plan.n_iter_no_change:
+                break
+    if best_state is not None:
+        module.load_state_dict(best_state)
+    module.eval()
+    return run.history
+
+
+class _Run:
+    """The optimiser, its steps and the history of one call of :func:`train`."""
+
+    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan) -> None:
+        self.module, self.activations, self.data, self.loss, self.plan = module, activations, data, loss, plan
+        self.optimiser = _optimiser(trainable, plan)
+        self.targets = torch.as_tensor(data.targets)
+        self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
+        self.generator = np.random.default_rng(plan.seed)
+        self.n_steps = plan.max_epochs * len(batches(np.arange(len(data)), plan.batch_size))
+        self.step = 0
+        self.history: dict[str, list[float]] = {"loss": [], "learning_rate": []}
+
+    def epoch(self, number: int) -> None:
+        _train_mode(self.module, self.plan.norm_policy)
+        total = 0.0
+        for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
+            total += self._take_step(rows, number)
+        self.history["loss"].append(total / len(self.data))
+        self.history["learning_rate"].append(self.plan.learning_rate * self.plan.rate(self.step / self.n_steps))
+
+    def _take_step(self, rows: np.ndarray, epoch: int) -> float:
+        self.step += 1
+        for group in self.optimiser.param_groups:
+            factor = self.plan.rate((self.step - 0.5) / self.n_steps)
+            group["lr"] = self.plan.learning_rate * group["lr_factor"] * factor
+        activation = self.activations.take(self.data.rows[rows])
+        with autocast(activation.device, self.plan.autocast):
+            outputs = self.module(activation)
+        device = outputs.device
+        losses = self.loss(outputs.float(), self.targets[rows].to(device)) * self.weights[rows].to(device)
+        value = losses.mean()
+        if not torch.isfinite(value):
+            raise TrainingDivergedError(
+                f"The loss is {value.item()} in epoch {epoch + 1}. Lower learning_rate (now "
+                f"{self.plan.learning_rate:g}), or look for extreme values in X or y."
+            )
+        self.optimiser.zero_grad()
+        value.backward()
+        self.optimiser.step()
+        return losses.detach().sum().item()
+
+
+def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cut into batches; a remainder of one joins its neighbour, since BatchNorm cannot train on one row."""
+    cuts = list(range(size, len(order), size))
+    if cuts and len(order) - cuts[-1] == 1 and len(cuts) >= 1:
+        cuts.pop()
+    return np.split(order, cuts)
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, loss: Loss, plan: TrainingPlan) -> float:
+    """Weighted mean loss of ``module`` in eval mode."""
+    module.eval()
+    total = 0.0
+    for rows in batches(np.arange(len(data)), plan.batch_size):
+        activation = activations.take(data.rows[rows])
+        with autocast(activation.device, plan.autocast):
+            outputs = module(activation)
+        losses = loss(outputs.float(), torch.as_tensor(data.targets[rows]).to(outputs.device)).cpu()
+        total += float((losses.double() * torch.as_tensor(data.loss_weights[rows])).sum())
+    return total / float(data.loss_weights.sum())
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+    """torch's autocast to ``dtype``, or nothing."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def _train_mode(module: nn.Module, norm_policy: str) -> None:
+    module.train()
+    if norm_policy == "frozen":
+        for part in module.modules():
+            if isinstance(part, NORMS):
+                part.eval()
+
+
+def _optimiser(trainable: Sequence[Mapping], plan: TrainingPlan) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019); norms and biases are not decayed."""
+    groups = []
+    for group in trainable:
+        for decayed in (True, False):
+            params = [p for p in group["params"] if (p.ndim > 1) == decayed]
+            decay = plan.weight_decay if decayed else 0.0
+            groups.append({"params": params, "lr_factor": group["lr_factor"], "weight_decay": decay})
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate)

@@ -1,0 +1,102 @@
+"""The canonical training set, and its split: what makes ``fit`` independent of the order and repetition of rows.
+
+Must not know what a digest is a digest of.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Distinct samples, in an order that only their content decides.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (m,)
+        Where each is found among the activations.
+    targets : ndarray, shape (m,)
+    weights : ndarray, shape (m,)
+        Sums of the sample weights of equal rows.
+    loss_weights : ndarray, shape (m,)
+        The same, times the class weight.
+    digests : tuple of bytes, length m
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    loss_weights: np.ndarray
+    digests: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def encoded(self, targets: np.ndarray, factors: np.ndarray | float = 1.0) -> "TrainingSet":
+        """The same samples, with targets in a head's terms, and weights in the loss multiplied by ``factors``."""
+        return replace(self, targets=targets, loss_weights=self.weights * factors)
+
+    def subset(self, mask: np.ndarray) -> "TrainingSet":
+        """The samples where ``mask`` holds."""
+        digests = tuple(d for d, kept in zip(self.digests, mask, strict=True) if kept)
+        arrays = (self.rows, self.targets, self.weights, self.loss_weights)
+        return TrainingSet(*(array[mask] for array in arrays), digests)
+
+
+def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray) -> TrainingSet:
+    """Drop zero weights, merge rows of equal content and target by summing weights, sort by content.
+
+    Parameters
+    ----------
+    digests : sequence of bytes, length n
+        Empty for a sample that is left out.
+    targets, weights : ndarray of shape (n,)
+    """
+    order = sorted((i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], targets[i]))
+    order = np.array(order, dtype=int)
+    if not len(order):
+        return TrainingSet(order, targets[order], weights[order], weights[order], ())
+    fresh = np.array(
+        [True] + [digests[i] != digests[j] or targets[i] != targets[j] for i, j in zip(order[1:], order[:-1], strict=True)]
+    )
+    merged = np.add.reduceat(weights[order], np.flatnonzero(fresh))
+    rows = order[fresh]
+    return TrainingSet(rows, targets[rows], merged, merged, tuple(digests[i] for i in rows))
+
+
+def split(
+    data: TrainingSet, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[TrainingSet, TrainingSet]:
+    """A training and a validation part; equal content is never on both sides.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    fraction : float
+        Of samples for validation.
+    seed : int
+    groups : ndarray of shape (m,), optional
+        Labels; each keeps its share, and at least one sample in training.
+
+    Raises
+    ------
+    ValueError
+        If no sample could be held out.
+    """
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(data), dtype=bool)
+    strata = np.zeros(len(data), dtype=int) if groups is None else groups
+    for stratum in np.unique(strata):
+        members = generator.permutation(np.flatnonzero(strata == stratum))
+        held_out[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
+    if not held_out.any():
+        held_out[generator.permutation(len(data))[: min(1, len(data) - 1)]] = True
+    ours = {d for d, held in zip(data.digests, held_out, strict=True) if held}
+    held_out |= np.array([d in ours for d in data.digests])
+    if not held_out.any() or held_out.all():
+        raise ValueError(
+            f"early_stopping=True needs samples to hold out, but X has {len(data)} distinct ones. Turn it off or add data."
+        )
+    return data.subset(~held_out), data.subset(held_out)

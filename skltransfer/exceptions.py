@@ -1,0 +1,60 @@
+"""What can go wrong, as one family. Each member has a builtin parent too, so old ``except`` clauses keep working.
+
+SkltransferError
+├── BackboneNotFoundError   (ValueError)       no backbone has this name
+├── UnsupportedBackboneError (ValueError)      a network that cannot be cut into stages
+├── WeightsError            (OSError)          weights that are absent, unreachable or do not fit
+├── MissingDependencyError  (ImportError)      an optional library is not installed
+├── BadSampleError          (ValueError)       one row of X cannot be read
+│   └── MissingSampleError                     one row of X is None or NaN
+└── TrainingDivergedError   (ArithmeticError)  the loss is no longer a number
+"""
+
+
+class SkltransferError(Exception):
+    """Parent of every exception that this package raises on its own account."""
+
+
+class BackboneNotFoundError(SkltransferError, ValueError):
+    """No backbone has this name."""
+
+
+class UnsupportedBackboneError(SkltransferError, ValueError):
+    """The network cannot be cut into stages, or the cut network does not compute what the library's does."""
+
+
+class WeightsError(SkltransferError, OSError):
+    """Weights are absent, cannot be reached, or do not fit the network."""
+
+
+class MissingDependencyError(SkltransferError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+
+class BadSampleError(SkltransferError, ValueError):
+    """One row of X cannot be read.
+
+    Parameters
+    ----------
+    row : int
+        Position in the X that the user passed.
+    shown : str
+        How the sample is shown, e.g. its path.
+    cause, remedy : str
+        What is wrong, and what to do about it.
+    """
+
+    def __init__(self, row: int, shown: str, cause: str, remedy: str) -> None:
+        super().__init__(f"X[{row}] ({shown}): {cause}. Fix: {remedy}.")
+        self.row, self.shown, self.cause, self.remedy = row, shown, cause, remedy
+
+    def __reduce__(self):
+        return type(self), (self.row, self.shown, self.cause, self.remedy)
+
+
+class MissingSampleError(BadSampleError):
+    """One row of X is None or NaN."""
+
+
+class TrainingDivergedError(SkltransferError, ArithmeticError):
+    """The training loss became NaN or infinite; the estimator keeps the state it had before ``fit``."""

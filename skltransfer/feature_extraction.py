@@ -1,0 +1,199 @@
+"""A frozen pretrained network as a scikit-learn transformer."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _check_feature_names_in
+
+from skltransfer import _shell
+from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.engine import ActivationStore
+
+
+class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
+    """Turn photos (or rows) into the features of a frozen, pretrained network.
+
+    Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
+    process they come in. Each sample passes the network once; ``cache`` remembers it.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:tiny-photo"
+        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    weights : str, default="pretrained"
+        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+    layer : str, float in [0, 1] or list of these, default="penultimate"
+        Where to read: the pooled output of the last stage; a stage by name; a fraction of the stages; or several of
+        these, concatenated in the order given.
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How a stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
+        a 2-D X are laid out as strips.
+    missing : {"raise", "zero", "nan"}, default="raise"
+        What becomes of rows that are None or NaN.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        What becomes of rows that cannot be read.
+    batch_size : {"auto"}, default="auto"
+        Rows per call of the network: the backbone's own constant, so that no result depends on it.
+    device : str, default="auto"
+        ``"auto"`` is CUDA where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
+        of at least 0.999), else float32.
+    cache : {"memory"}, ActivationStore or None, default="memory"
+        Where activations are remembered; ``"memory"`` is shared by all estimators of the process, up to 1 GiB.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features, where X has columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X is a frame.
+    bad_samples_ : list of int
+        Rows of the last ``transform`` that were filled, where ``missing`` or ``on_bad_sample`` allow it.
+
+    See Also
+    --------
+    FineTunedClassifier : Trains the network's last stages too.
+
+    References
+    ----------
+    A. S. Razavian et al. (2014), "CNN features off-the-shelf: an astounding baseline for recognition", CVPR Workshops.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import PretrainedFeatureExtractor
+    >>> photos = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8)
+    >>> extractor = PretrainedFeatureExtractor("toy:images")
+    >>> extractor.transform(photos).shape
+    (3, 32)
+    >>> extractor.set_params(layer=["block1", "penultimate"]).transform(photos).shape
+    (3, 48)
+    """
+
+    _parameter_constraints: dict = {
+        **_shell.SHARED_CONSTRAINTS,
+        "layer": ["array-like", str, float, int],
+        "missing": [StrOptions({"raise", "zero", "nan"})],
+        "batch_size": [StrOptions({"auto"})],
+    }
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "bundled:tiny-photo",
+        *,
+        weights: str = "pretrained",
+        layer: str | float | list = "penultimate",
+        pooling: str = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        missing: str = "raise",
+        on_bad_sample: str = "raise",
+        batch_size: str = "auto",
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: str | ActivationStore | None = "memory",
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layer = layer
+        self.pooling = pooling
+        self.image_shape = image_shape
+        self.missing = missing
+        self.on_bad_sample = on_bad_sample
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":
+        """Check the parameters and take note of X's columns; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidParameterError, BackboneNotFoundError, WeightsError
+            If a parameter is not what it should be.
+        """
+        backbone = _shell.loaded_backbone(self)
+        self._boundaries(backbone)
+        _shell.samples_of(self, X, backbone, reset=True)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Run the frozen network.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features)
+
+        Raises
+        ------
+        BadSampleError
+            With the row, if a sample cannot be read.
+        """
+        self._validate_params()
+        backbone = _shell.loaded_backbone(self)
+        pooling = _shell.resolved_pooling(self, backbone)
+        stages = _shell.frozen_stages(self, backbone)
+        addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
+        samples = _shell.samples_of(self, X, backbone, reset=False)
+        recalled = stages.recall(samples, addresses, _shell.bad_sample_policy(self))
+        if recalled.bad:
+            self.bad_samples_ = sorted(recalled.bad)
+        return np.hstack([tensor.numpy() for tensor in recalled.tensors])
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features: zero-padded numbers after the column's name, or after the class's.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Compared with the names seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of str, shape (n_features,)
+        """
+        if hasattr(self, "n_features_in_"):
+            _check_feature_names_in(self, input_features, generate_names=False)
+        return _shell.padded_names(_shell.output_prefix(self), self._n_features_out)
+
+    @property
+    def _n_features_out(self) -> int:
+        backbone = _shell.loaded_backbone(self)
+        pooling = _shell.resolved_pooling(self, backbone)
+        return sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
+
+    def _boundaries(self, backbone: Backbone) -> list[int]:
+        layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
+        return [
+            backbone.n_stages if layer == "penultimate" else max(1, freeze_boundary(layer, backbone.stage_names))
+            for layer in layers
+        ]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,218 @@
+"""Pictures: paths, bytes, PIL images and arrays -> RGB photos (h, w, 3) of uint8.
+
+What is settled here, once: EXIF rotation is applied, transparency is composited on white, 16-bit grey is scaled to 8
+bits, the first frame of an animation is taken, and a picture of more than ``max_pixels`` is refused by its header.
+"""
+
+import functools
+import io
+import os
+import stat
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs._samples import Samples, digest_of, refuse_missing, shown
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+REMEMBERED_DIGESTS = 1_000_000
+_digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
+_digests_lock = threading.Lock()
+
+
+class ImageSamples(Samples):
+    """Pictures in any container.
+
+    Parameters
+    ----------
+    items : sequence of path, bytes, PIL image or ndarray
+    max_pixels : int
+        Largest picture that is decoded.
+    """
+
+    def __init__(self, items: Sequence[Any], *, max_pixels: int) -> None:
+        super().__init__(items)
+        self.max_pixels = max_pixels
+
+    def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
+        encoded = self._encoded(row)
+        if encoded is None:
+            pixels = self._read(row)
+            return _digest_of_pixels(pixels), pixels
+        key = digest_of(b"encoded", encoded)
+        with _digests_lock:
+            known = _digests.get(key)
+        if known is not None:
+            return known, None
+        pixels = self._decoded(row, encoded)
+        digest = _digest_of_pixels(pixels)
+        with _digests_lock:
+            _digests[key] = digest
+            while len(_digests) > REMEMBERED_DIGESTS:
+                _digests.popitem(last=False)
+        return digest, pixels
+
+    def _read(self, row: int) -> np.ndarray:
+        encoded = self._encoded(row)
+        if encoded is not None:
+            return self._decoded(row, encoded)
+        item = self.items[row]
+        refuse_missing(item, row)
+        refuse = functools.partial(BadSampleError, row, shown(item))
+        if isinstance(item, Image.Image):
+            return _rgb(item, self.max_pixels, refuse)
+        if isinstance(item, np.ndarray):
+            return _rgb_from_array(item, refuse)
+        raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
+
+    def _encoded(self, row: int) -> bytes | None:
+        item = self.items[row]
+        if isinstance(item, bytes):
+            return item
+        if isinstance(item, str | Path):
+            return _file_content(item, functools.partial(BadSampleError, row, shown(item)))
+        return None
+
+    def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
+        refuse = functools.partial(BadSampleError, row, shown(self.items[row]))
+        if not encoded:
+            raise refuse("it is empty", "replace it or drop the row")
+        try:
+            with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+                return _rgb(image, self.max_pixels, refuse)
+        except UnidentifiedImageError:
+            start = encoded[:16].decode("latin-1")
+            raise refuse(f"not a picture (starts with {start!r})", f"pass one of {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError:
+            raise refuse(f"more than max_pixels={self.max_pixels:,}", _LARGER) from None
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
+
+
+_LARGER = "resize it, or allow it with load_backbone(name, max_pixels=...)"
+
+
+def _digest_of_pixels(pixels: np.ndarray) -> bytes:
+    return digest_of(b"photo", str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
+
+
+def _file_content(path: str | Path, refuse) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise refuse("not a regular file", "pass the path of a picture")
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
+        raise refuse("no such file", f"check the path{hint}") from None
+    except (OSError, ValueError) as error:
+        raise refuse(f"unreadable ({error})", "check the path and its permissions") from None
+
+
+def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
+    """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
+    if image.width * image.height > max_pixels:
+        raise refuse(f"{image.width} x {image.height} px, more than max_pixels={max_pixels:,}", _LARGER)
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO is a photo with its own thumbnail
+        warnings.warn(f"{refuse.args[1]} has {image.n_frames} frames; the first one is taken.", stacklevel=2)
+        image.seek(0)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        return _rgb_from_array(np.asarray(image), refuse)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
+    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8."""
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
+        remedy = "pass (h, w), (h, w, 3) or (h, w, 4)"
+        if array.shape[0] in (1, 3, 4):
+            remedy = "channels come last: pass np.moveaxis(image, 0, -1)"
+        raise refuse(f"{array.shape[-1]} channels", remedy)
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise refuse(f"shape {array.shape} is not that of a picture", "pass (h, w) or (h, w, channels)")
+    pixels = _as_uint8(array, refuse)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[-1] == 4:
+        return _rgb(Image.fromarray(pixels), max_pixels=pixels.size, refuse=refuse)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _as_uint8(array: np.ndarray, refuse) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind not in "iuf":
+        raise refuse(f"values of type {array.dtype}", "pass uint8, uint16, or floats in [0, 1]")
+    if not np.isfinite(array).all():
+        raise refuse("values that are NaN or infinite", "replace them or drop the row")
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise refuse(f"floats between {low:g} and {high:g}", "scale them to [0, 1], or pass uint8 for 0 ... 255")
+        return np.rint(array * 255).astype(np.uint8)
+    if array.dtype.itemsize == 2 and array.dtype.kind == "u":
+        return np.rint(array / 257.0).astype(np.uint8)
+    if low >= 0 and high <= 255:
+        return array.astype(np.uint8)
+    raise refuse(f"integers between {low} and {high}", "scale them to 0 ... 255, or pass uint16 for 16-bit pictures")
+
+
+def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Paths and labels of a folder that holds one folder of pictures per class.
+
+    Parameters
+    ----------
+    path : path-like
+        ``path/<class>/**/<picture>``; files with other suffixes than those of pictures, and hidden ones, are left out.
+
+    Returns
+    -------
+    paths : ndarray of str, shape (n,)
+        Sorted, so that the order is the same on each machine.
+    labels : ndarray of str, shape (n,)
+        Names of the class folders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no picture in it.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> from skltransfer import load_image_folder
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ("ants", "bees"):
+    ...     (folder / name).mkdir()
+    ...     Image.new("RGB", (8, 8)).save(folder / name / "1.png")
+    >>> paths, labels = load_image_folder(folder)
+    >>> labels.tolist()
+    ['ants', 'bees']
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder {str(folder)!r}; expected one with a folder of pictures per class.")
+    found = [
+        (str(file), kind.name)
+        for kind in sorted(folder.iterdir())
+        if kind.is_dir() and not kind.name.startswith(".")
+        for file in sorted(kind.rglob("*"))
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    ]
+    if not found:
+        raise FileNotFoundError(f"No pictures in {str(folder)!r}; expected {folder.name}/<class>/<picture>.")
+    paths, labels = zip(*found, strict=True)
+    return np.array(paths), np.array(labels)
