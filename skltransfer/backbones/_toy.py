@@ -36,7 +36,9 @@ class ToyNetwork(nn.Module):
 
 
 def _row_stage(n_in: int, n_out: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(0.1))
+    stage = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.2), nn.Dropout(0.1))
+    nn.init.orthogonal_(stage[0].weight)  # so that four random stages lose little of the row
+    return stage
 
 
 def _image_stage(n_in: int, n_out: int, stride: int) -> nn.Module:

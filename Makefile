@@ -1,0 +1,40 @@
+# Each target makes its environment, or re-uses it while pyproject.toml is unchanged.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+MADE := $(VENV)/.made
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
+
+.PHONY: demo test test-all lint format bench docs clean
+
+$(MADE): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test,plot,bench,docs]"
+	touch $(MADE)
+
+demo: $(MADE)  ## search the freeze depth of the bundled network; ends in a table and a picture
+	$(RUN) examples/01_search_freeze_depth.py
+
+test: $(MADE)  ## everything but the slow tests
+	$(PYTEST) -m "not slow"
+
+test-all: $(MADE)  ## everything
+	$(PYTEST)
+
+lint: $(MADE)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(MADE)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(MADE)  ## ratios of medians; leave the machine alone meanwhile
+	$(RUN) tests/benchmarks/bench_search.py
+
+docs: $(MADE)  ## run every example in README, docs and docstrings
+	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py
+
+clean:
+	rm -rf $(VENV)
