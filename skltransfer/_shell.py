@@ -4,6 +4,7 @@ Promises scikit-learn's own words for bad tables, and the row in every complaint
 library names, file formats or training.
 """
 
+import copy
 import numbers
 from typing import Any
 
@@ -88,6 +89,8 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     reset : bool
         Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
     """
+    if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
+        estimator, reset = copy.copy(estimator), True
     limits = {"max_pixels": backbone.preprocessing.max_pixels}
     if is_table(X, backbone.modality):
         X = validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)

@@ -19,6 +19,7 @@ from skltransfer.exceptions import BackboneNotFoundError
 
 PRETRAINED_SEED = 20_261_121
 STAGES = ("stem", "block1", "block2", "block3")
+DROPOUT = {"stem": 0.0, "block1": 0.05, "block2": 0.05, "block3": 0.0}  # networks that never learnt to bear it get little
 
 
 class ToyNetwork(nn.Module):
@@ -35,24 +36,24 @@ class ToyNetwork(nn.Module):
         return self.head(self.pool(self.block3(self.block2(self.block1(self.stem(x))))))
 
 
-def _row_stage(n_in: int, n_out: int) -> nn.Module:
-    stage = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.2), nn.Dropout(0.1))
+def _row_stage(n_in: int, n_out: int, dropout: float) -> nn.Module:
+    stage = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.2), nn.Dropout(dropout))
     nn.init.orthogonal_(stage[0].weight)  # so that four random stages lose little of the row
     return stage
 
 
-def _image_stage(n_in: int, n_out: int, stride: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1), nn.BatchNorm2d(n_out), nn.ReLU(), nn.Dropout(0.1))
+def _image_stage(n_in: int, n_out: int, stride: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1), nn.BatchNorm2d(n_out), nn.ReLU(), nn.Dropout(dropout))
 
 
 def _build_rows() -> nn.Module:
-    return ToyNetwork({name: _row_stage(32, 32) for name in STAGES}, pool=nn.Identity())
+    return ToyNetwork({name: _row_stage(32, 32, DROPOUT[name]) for name in STAGES}, pool=nn.Identity())
 
 
 def _build_images() -> nn.Module:
-    widths = {"stem": (3, 8, 1), "block1": (8, 16, 2), "block2": (16, 32, 2), "block3": (32, 32, 1)}
+    shapes = {"stem": (3, 8, 1), "block1": (8, 16, 2), "block2": (16, 32, 2), "block3": (32, 32, 1)}
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return ToyNetwork({name: _image_stage(*shape) for name, shape in widths.items()}, pool)
+    return ToyNetwork({name: _image_stage(*shape, DROPOUT[name]) for name, shape in shapes.items()}, pool)
 
 
 TOYS = {

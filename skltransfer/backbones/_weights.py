@@ -45,8 +45,9 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     try:
         state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), "it ends too early")
         raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0]}). Expected "
+            f"{path} cannot be read as weights ({type(error).__name__}: {reason}). Expected "
             "safetensors, or a state dict written by torch.save with tensors only; nothing else is ever unpickled."
         ) from error
     return state

@@ -12,6 +12,7 @@ from scipy.special import expit, log_softmax, softmax
 from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
+Scaling = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,21 @@ class Probe:
     loss: float
 
 
-def standardisation(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation per feature; a constant feature has scale 1."""
+def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation per feature; a constant feature has scale 1.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+    weights : ndarray of shape (n,)
+    floor : float, default=0.0
+        Least scale, as a fraction of the root mean square of all scales. Where the features will still move, a nearly
+        constant one must not be blown up: one small step of the backbone would swamp the head.
+    """
     total = weights.sum()
     mean = weights @ features / total
     variance = weights @ (features - mean) ** 2 / total
-    scale = np.sqrt(variance)
+    scale = np.maximum(np.sqrt(variance), floor * np.sqrt(variance.mean()))
     return mean, np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
 
 
@@ -78,7 +88,9 @@ class ClassificationHead:
         soft = targets.to(outputs.dtype) * (1 - self.smoothing) + self.smoothing / 2
         return F.binary_cross_entropy_with_logits(outputs[:, 0], soft, reduction="none")
 
-    def solve_probe(self, features: np.ndarray, targets: np.ndarray, weights, scale_weights, strength: float) -> Probe:
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+    ) -> Probe:
         """L2-penalised logistic regression by L-BFGS; ``strength`` is scikit-learn's ``C``.
 
         Parameters
@@ -87,11 +99,11 @@ class ClassificationHead:
         targets : ndarray of int, shape (n,)
         weights : ndarray of shape (n,)
             Of samples in the loss.
-        scale_weights : ndarray of shape (n,)
-            Of samples in the standardisation.
+        scaling : (mean, scale), each ndarray of shape (d,)
+            Of the features.
         strength : float
         """
-        mean, scale = standardisation(features, scale_weights)
+        mean, scale = scaling
         z = np.hstack([(features - mean) / scale, np.ones((len(features), 1))])
         k, d = self.n_outputs, z.shape[1]
         penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()
@@ -106,7 +118,7 @@ class ClassificationHead:
         options = {"maxiter": SOLVER_ITERATIONS, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
         found = minimize(objective, np.zeros(k * d), jac=True, method="L-BFGS-B", options=options)
         w = found.x.reshape(k, d)
-        return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), value(z @ w.T, targets, share)[0])
+        return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), float(value(z @ w.T, targets, share)[0]))
 
     @staticmethod
     def decision(outputs: np.ndarray) -> np.ndarray:
@@ -174,9 +186,11 @@ class RegressionHead:
         """Squared error per sample, (n,)."""
         return (outputs[:, 0] - targets.to(outputs.dtype)) ** 2
 
-    def solve_probe(self, features: np.ndarray, targets: np.ndarray, weights, scale_weights, strength: float) -> Probe:
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+    ) -> Probe:
         """Ridge regression in closed form; ``strength`` is scikit-learn's ``alpha``. Solved in the smaller dimension."""
-        mean, scale = standardisation(features, scale_weights)
+        mean, scale = scaling
         root = np.sqrt(weights)
         centre = weights @ ((features - mean) / scale) / weights.sum()
         offset = weights @ targets / weights.sum()

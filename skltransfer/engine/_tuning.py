@@ -17,6 +17,8 @@ from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
+LEAST_SCALE = 0.1
+
 
 @dataclass(frozen=True)
 class TuningTask:
@@ -172,12 +174,12 @@ def _initialise(
     if task.start is not None and not task.is_probe:
         return None
     features = _in_batches(network.eval().features, activations, data.rows, task.stages)
-    mean, scale = standardisation(features, data.weights)
-    state = {"mean": mean, "scale": scale}
+    scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
+    state = dict(zip(("mean", "scale"), scaling, strict=True))
     probe = None
     if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
-        probe = head.solve_probe(features, data.targets, data.loss_weights, data.weights, task.strength)
-        state |= {"mean": probe.mean, "scale": probe.scale, "head.0.weight": probe.weight, "head.0.bias": probe.bias}
+        probe = head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
+        state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
     network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
     return probe
 

@@ -1,5 +1,6 @@
 """What users have -> samples: a sliceable view of X whose elements have a digest. Must not know torch models."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ def is_table(X: Any, modality: str) -> bool:
     """
     if modality == "rows" or hasattr(X, "toarray"):
         return True
-    if isinstance(X, str | bytes) or hasattr(X, "getexif"):
+    if isinstance(X, str | bytes | Path) or hasattr(X, "getexif"):
         return False
     if hasattr(X, "columns"):
-        return X.shape[1] != 1 or _is_number(next(iter(X[X.columns[0]]), None))
+        return X.shape[1] == 0 or _is_number(next(iter(X[X.columns[0]]), 0))
     if hasattr(X, "__array__") and not hasattr(X, "to_list"):
         array = np.asarray(X)
         return array.ndim < 3 and not (_is_one_column(array) and array.dtype.kind in "OUSV" and _holds_samples(array))

@@ -1,0 +1,250 @@
+"""One contract for all backbones: the cut network is the library's network."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from torch import nn
+from torchvision import models
+
+from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_backbones, load_backbone
+from skltransfer.backbones import pool, seeded
+from skltransfer.backbones._backbone import ORIGINAL
+from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
+
+FAST = [
+    ("toy:rows", "pretrained"),
+    ("toy:images", "pretrained"),
+    ("bundled:tiny-photo", "pretrained"),
+    ("torchvision:resnet18", "random"),
+    ("torchvision:mobilenet_v3_small", "random"),
+    ("torchvision:vit_b_16", "random"),
+]
+ALL = pytest.mark.parametrize(("name", "weights"), FAST)
+
+
+def whole(backbone):
+    """The cut that holds the library's own network."""
+    return backbone._cuts[ORIGINAL]
+
+
+def inputs_of(backbone, n=2, seed=0):
+    return torch.randn(n, *backbone.preprocessing.input_shape, generator=torch.Generator().manual_seed(seed))
+
+
+@ALL
+def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(name, weights):
+    backbone = load_backbone(name, weights=weights)
+    x = inputs_of(backbone)
+    cut = whole(backbone)
+    with torch.inference_mode():
+        theirs = cut.library_activations(x)[-2]
+        for boundary in range(backbone.n_stages + 1):
+            prefix, suffix = backbone.split(boundary)
+            ours = suffix.eval()(prefix(x))
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+@ALL
+def test_the_suffix_in_train_mode_does_what_the_library_does(name, weights):
+    """Dropout and stochastic depth stay alive, and draw the same masks from the same seed."""
+    backbone = load_backbone(name, weights=weights)
+    x = inputs_of(backbone, n=4)
+    network = copy.deepcopy(whole(backbone).network).train()
+    suffix = backbone.suffix(0).train()
+    theirs = {}
+    last = whole(backbone).end_modules[-1]
+    network.get_submodule(last).register_forward_hook(lambda m, i, o: theirs.update(out=o))
+    with torch.no_grad():
+        with seeded(1):
+            network(x)
+        with seeded(1):
+            ours = suffix(x)
+    torch.testing.assert_close(ours, theirs["out"], rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
+
+
+def test_dropout_of_the_suffix_is_alive_in_train_mode_and_still_in_eval_mode():
+    backbone = load_backbone("toy:rows")
+    suffix, x = backbone.suffix(1), inputs_of(backbone, n=8)
+    with torch.no_grad():
+        assert not torch.equal(suffix.train()(x), suffix(x))
+        assert torch.equal(suffix.eval()(x), suffix(x))
+
+
+@ALL
+def test_state_dict_names_stay_the_librarys(name, weights):
+    backbone = load_backbone(name, weights=weights)
+    theirs = whole(backbone).network.state_dict()
+    for boundary in (0, 1, backbone.n_stages - 1):
+        ours = backbone.suffix(boundary).state_dict()
+        assert ours.keys() <= theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@ALL
+def test_stages_share_out_all_parameters_but_the_heads(name, weights):
+    backbone = load_backbone(name, weights=weights)
+    named = [n for stage in range(backbone.n_stages) for n in backbone.stage_parameters(stage)]
+    assert len(named) == len(set(named))
+    assert set(named) == {n for n, _ in backbone.suffix(0).named_parameters()}
+
+
+@ALL
+def test_it_is_always_in_eval_mode_and_training_a_suffix_leaves_it_alone(name, weights):
+    backbone = load_backbone(name, weights=weights)
+    network = whole(backbone).network
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    suffix = backbone.suffix(backbone.n_stages - 1).train()
+    activation = backbone.prefix(0, backbone.n_stages - 1)(inputs_of(backbone)).clone()
+    suffix(activation).sum().backward()
+    torch.optim.SGD(suffix.parameters(), lr=1.0).step()
+    assert not any(module.training for module in network.modules())
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+
+@ALL
+def test_it_pickles_as_a_name_and_a_hash(name, weights):
+    backbone = load_backbone(name, weights=weights)
+    dumped = pickle.dumps(backbone)
+    assert len(dumped) < 1000
+    assert pickle.loads(dumped) is backbone
+
+
+def test_it_is_a_value_copies_and_clones_are_itself():
+    backbone = load_backbone("toy:rows")
+    assert copy.copy(backbone) is copy.deepcopy(backbone) is clone(backbone) is backbone
+
+
+def test_loading_twice_gives_one_object_and_other_weights_another():
+    assert load_backbone("toy:rows") is load_backbone("toy:rows")
+    random = load_backbone("toy:rows", weights="random")
+    assert random.fingerprint == load_backbone("toy:rows", weights="random:0").fingerprint
+    others = [load_backbone("toy:rows", weights=w).fingerprint for w in ("pretrained", "random:1")]
+    assert len({random.fingerprint, *others}) == 3
+
+
+def test_loading_leaves_torchs_generator_as_it_was():
+    before = torch.get_rng_state()
+    load_backbone("torchvision:resnet18", weights="random:99")
+    load_backbone("toy:rows", weights="random:99").verify()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_pickle_whose_weights_changed_is_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(whole(load_backbone("toy:rows")).network.state_dict(), path)
+    dumped = pickle.dumps(load_backbone("toy:rows", weights=str(path)))
+    torch.save(whole(load_backbone("toy:rows", weights="random")).network.state_dict(), path)
+    with pytest.raises(WeightsError, match="the weights or the preprocessing changed since"):
+        pickle.loads(dumped)
+
+
+class Skips(nn.Module):
+    """Its first stage is needed again after the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.b(h) + h
+
+
+def test_a_network_with_two_tensors_alive_at_an_end_is_refused_by_name():
+    with pytest.raises(UnsupportedBackboneError, match=r"Skips cannot be cut after stage 'b'.*\['a'\]"):
+        GraphCut(Skips(), [("a", "a"), ("b", "b")])
+
+
+class Sneaky(nn.Module):
+    """Branches on its input, so that a trace of it is not it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.a(x) if x.sum() > 0 else self.a(-x)
+
+
+def test_a_network_that_cannot_be_traced_is_refused_with_the_reason():
+    with pytest.raises(UnsupportedBackboneError, match="Sneaky cannot be traced by torch.fx: .*control flow"):
+        GraphCut(Sneaky(), [("a", "a")])
+
+
+def test_stages_that_differ_from_the_librarys_forward_are_refused(monkeypatch):
+    backbone = load_backbone("toy:rows", weights="random:1234")
+    true = GraphCut.library_activations
+    monkeypatch.setattr(GraphCut, "library_activations", lambda self, x: [a * 1.001 for a in true(self, x)])
+    with pytest.raises(UnsupportedBackboneError, match=r"at the end of stage 'stem'.*differ.*1\.\de-03"):
+        backbone.prefix(0, 1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "toy:image", "torchvision:resnet19", "no-such", "C:weights", "toy:../x", 3])
+def test_an_unknown_name_is_refused_and_the_nearest_is_suggested(name):
+    with pytest.raises(BackboneNotFoundError, match=r"Did you mean|list_backbones\(\)"):
+        load_backbone(name)
+
+
+def test_a_bare_model_name_is_told_its_source():
+    with pytest.raises(BackboneNotFoundError, match="'torchvision:resnet18'"):
+        load_backbone("resnet18")
+
+
+def test_lists_go_by_modality():
+    assert list_backbones() == sorted(list_backbones())
+    assert set(list_backbones("rows")) | set(list_backbones("image")) == set(list_backbones())
+    with pytest.raises(ValueError, match="modality must be one of"):
+        list_backbones("smell")
+
+
+@pytest.mark.parametrize("name", [n for n in list_backbones("image") if "resnet34" in n or "mobilenet" in n])
+def test_listed_backbones_load(name):
+    assert load_backbone(name, weights="random").n_stages >= 5
+
+
+def test_a_description_holds_what_the_stages_hold():
+    described = describe_backbone("torchvision:resnet18", weights="random")
+    assert [s.name for s in described.stages] == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert described.stages[-1].n_parameters == 8_393_728
+    assert described.stages[1].activation_kib == 784
+    assert sum(s.cost_share for s in described.stages) == pytest.approx(1)
+    assert described.to_frame().shape == (5, 5)
+    assert "layer4" in str(described)
+
+
+@pytest.mark.parametrize(
+    ("shape", "how", "width"),
+    [((2, 8, 4, 4), "mean", 8), ((2, 8, 4, 4), "max", 8), ((2, 8, 4, 4), "flatten", 128), ((2, 5, 8), "cls", 8)]
+    + [((2, 5, 8), "last", 8), ((2, 5, 8), "mean", 8), ((2, 5, 8), "max", 8), ((2, 8), "cls", 8)],
+)
+def test_pooling_makes_vectors(shape, how, width):
+    assert pool(torch.rand(*shape), how).shape == (2, width)
+
+
+def test_maps_have_no_class_token():
+    with pytest.raises(ValueError, match="pooling='cls' needs tokens"):
+        pool(torch.rand(2, 8, 4, 4), "cls")
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:vit_b_16"])
+def test_features_are_the_librarys_penultimate_layer(name, rng):
+    backbone = load_backbone(name, weights="random")
+    photos = rng.integers(0, 256, (2, 250, 300, 3), dtype=np.uint8)
+    extractor = PretrainedFeatureExtractor(name, weights="random", dtype="float32", cache=None)
+    preset = models.get_model_weights(name.split(":")[1]).DEFAULT.transforms()
+    x = torch.stack([preset(Image.fromarray(photo)) for photo in photos])
+    seen = {}
+    network = whole(backbone).network
+    head = network.get_submodule("fc" if "resnet" in name else "heads")
+    handle = head.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
+    with torch.inference_mode():
+        network(x)
+    handle.remove()
+    np.testing.assert_allclose(extractor.transform(photos), seen["x"].numpy(), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,147 @@
+"""Weights come from files without being unpickled, and fit entirely or not at all."""
+
+import hashlib
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from skltransfer import describe_backbone, load_backbone
+from skltransfer.backbones._bundled import WEIGHTS
+from skltransfer.exceptions import WeightsError
+
+
+def state_of(name, weights="random"):
+    network = next(iter(load_backbone(name, weights=weights)._cuts.values())).network
+    return {k: v.clone() for k, v in network.state_dict().items()}
+
+
+@pytest.fixture
+def resnet_state():
+    return state_of("torchvision:resnet18", "random:5")
+
+
+def test_a_local_file_gives_the_weights_it_holds(tmp_path, resnet_state):
+    torch.save(resnet_state, tmp_path / "w.pth")
+    save_file(resnet_state, tmp_path / "w.safetensors")
+    torch.save({"state_dict": resnet_state, "epoch": 3}, tmp_path / "checkpoint.pth")
+    prints = {
+        load_backbone("torchvision:resnet18", weights=tmp_path / file).fingerprint
+        for file in ("w.pth", "w.safetensors", "checkpoint.pth")
+    }
+    assert prints == {load_backbone("torchvision:resnet18", weights="random:5").fingerprint}
+
+
+def test_a_source_head_of_another_size_does_not_matter(tmp_path, resnet_state):
+    state = resnet_state | {"fc.weight": torch.zeros(7, 512), "fc.bias": torch.zeros(7)}
+    torch.save(state, tmp_path / "seven.pth")
+    del state["fc.weight"], state["fc.bias"]
+    torch.save(state, tmp_path / "none.pth")
+    for file in ("seven.pth", "none.pth"):
+        backbone = load_backbone("torchvision:resnet18", weights=tmp_path / file)
+        assert backbone.fingerprint == load_backbone("torchvision:resnet18", weights="random:5").fingerprint
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape"])
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, resnet_state, fault):
+    if fault == "missing":
+        del resnet_state["layer3.0.conv1.weight"]
+    elif fault == "unexpected":
+        resnet_state["layer3.0.conv1.weight2"] = torch.zeros(1)
+    else:
+        resnet_state["layer3.0.conv1.weight"] = torch.zeros(1)
+    torch.save(resnet_state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=rf"does not fit ResNet: .*{fault} \['layer3.0.conv1.weight"):
+        load_backbone("torchvision:resnet18", weights=tmp_path / "w.pth")
+
+
+class Payload:
+    ran = False
+
+    def __reduce__(self):
+        return exec, ("from test_weights import Payload; Payload.ran = True",)
+
+
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path, write):
+    path = tmp_path / "w.pth"
+    if write == "torch":
+        torch.save({"stem.0.weight": Payload()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"stem.0.weight": Payload()}))
+    with pytest.raises(WeightsError, match="nothing else is ever unpickled"):
+        load_backbone("toy:rows", weights=path)
+    assert not Payload.ran
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", (10**9).to_bytes(8, "little") + b"{}", b"\x10" + b"\0" * 7 + b"{}"], ids=repr
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_damaged_file_is_refused(tmp_path, content, suffix):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        load_backbone("toy:rows", weights=path)
+
+
+@pytest.mark.parametrize("weights", ["pretrainde", "random:x", "random:-1", "no/such/file.pt"])
+def test_other_words_for_weights_are_refused(weights):
+    with pytest.raises(WeightsError, match="'pretrained', 'random', 'random:<seed>' or an existing file"):
+        load_backbone("toy:rows", weights=weights)
+
+
+def test_a_file_that_changes_is_loaded_anew(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(state_of("toy:rows", "random:1"), path)
+    first = load_backbone("toy:rows", weights=path).fingerprint
+    torch.save(state_of("toy:rows", "random:2"), path)
+    os.utime(path, ns=(1, 1))
+    assert load_backbone("toy:rows", weights=path).fingerprint != first
+
+
+def test_official_weights_are_found_in_torchs_own_cache_and_their_hash_is_checked(tmp_path, monkeypatch, resnet_state):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    url = models.get_model_weights("resnet18").DEFAULT.url
+    path = tmp_path / "checkpoints" / url.rsplit("/", 1)[-1]
+    torch.save(resnet_state, path)
+    with pytest.raises(WeightsError, match="does not have the hash f37072fd"):
+        load_backbone("torchvision:resnet18", max_pixels=101)
+    right = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    renamed = path.with_name(path.name.replace("f37072fd", right))
+    path.rename(renamed)
+    weights = models.get_model_weights("resnet18").DEFAULT
+    monkeypatch.setattr(type(weights), "url", f"https://example.invalid/{renamed.name}", raising=False)
+    backbone = load_backbone("torchvision:resnet18", max_pixels=102)
+    assert backbone.fingerprint == load_backbone("torchvision:resnet18", weights="random:5", max_pixels=102).fingerprint
+    assert backbone.classes[0] == "tench"
+
+
+@pytest.mark.parametrize("local_files_only", [True, False])
+def test_without_network_the_error_names_the_model_the_folder_and_the_way_out(tmp_path, monkeypatch, local_files_only):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(WeightsError, match=r"'torchvision:resnet34' .*checkpoints.*bundled:tiny-photo") as caught:
+        load_backbone("torchvision:resnet34", local_files_only=local_files_only)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_bundled_weights_are_the_ones_that_were_released():
+    assert WEIGHTS.stat().st_size < 6_000_000
+    backbone = load_backbone("bundled:tiny-photo")
+    assert backbone.fingerprint == "330a65c890c72c081a6b1eec4083bf4ca2aa2aa8e4a5d788354b3088b77c637c"
+    assert len(backbone.classes) == 200
+    assert backbone.n_stages == 9
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    assert backbone.source_outputs(x)[0].topk(2).indices.tolist() == [176, 62]
+    sizes = [stage.n_parameters for stage in describe_backbone(backbone).stages]
+    assert max(sizes) < 0.45 * sum(sizes)
+
+
+def test_a_build_without_the_bundled_weights_says_what_to_use(monkeypatch, tmp_path):
+    monkeypatch.setattr("skltransfer.backbones._bundled.WEIGHTS", tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match="made without the weights of 'bundled:tiny-photo'"):
+        load_backbone("bundled:tiny-photo", max_pixels=103)

@@ -1,0 +1,71 @@
+"""What a task means: losses, probes and answers, against scikit-learn's own."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skltransfer.engine import ClassificationHead, RegressionHead
+from skltransfer.engine._heads import standardisation
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize(("n", "d"), [(90, 6), (30, 60)])
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_the_probe_is_standardised_logistic_regression(rng, n_classes, n, d, C):
+    X = rng.standard_normal((n, d)) * rng.uniform(0.1, 10, d) + 3
+    y = np.arange(n) % n_classes
+    X[:, 0] += y
+    weights = np.ones(n)
+    probe = ClassificationHead(np.arange(n_classes)).solve_probe(X, y, weights, standardisation(X, weights), C)
+    outputs = (X - probe.mean) / probe.scale @ probe.weight.T + probe.bias
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=10_000)).fit(X, y)
+    np.testing.assert_allclose(ClassificationHead.probabilities(outputs), theirs.predict_proba(X), atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(90, 6), (30, 60)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_probe_is_standardised_ridge(rng, n, d, weighted):
+    X, y = rng.standard_normal((n, d)) * 3 + 1, rng.standard_normal(n) * 5 + 100
+    weights = rng.integers(1, 4, n).astype(float) if weighted else np.ones(n)
+    head = RegressionHead.fitted(y, weights)
+    probe = head.solve_probe(X, head.encode(y), weights, standardisation(X, weights), 0.7)
+    ours = head.decode((X - probe.mean) / probe.scale @ probe.weight.T + probe.bias)
+    model = make_pipeline(StandardScaler(), Ridge(alpha=0.7))
+    theirs = model.fit(X, y, standardscaler__sample_weight=weights, ridge__sample_weight=weights).predict(X)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_binary_and_multiclass_loss_are_cross_entropy(rng):
+    for k in (2, 4):
+        head = ClassificationHead(np.arange(k), smoothing=0.1)
+        outputs = torch.tensor(rng.standard_normal((6, head.n_outputs)))
+        targets = torch.arange(6) % k
+        logits = torch.cat([torch.zeros(6, 1), outputs], 1) if k == 2 else outputs
+        expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)
+        torch.testing.assert_close(head.loss(outputs, targets), expected)
+
+
+def test_probabilities_sum_to_one_and_survive_extremes():
+    for outputs in (np.array([[1000.0], [-1000.0], [0.0]]), np.array([[1e3, -1e3, 0], [1.0, 1, 1]])):
+        p = ClassificationHead.probabilities(outputs)
+        np.testing.assert_allclose(p.sum(1), 1)
+        assert p.dtype == np.float64
+        assert np.isfinite(p).all()
+
+
+def test_a_constant_feature_and_a_constant_target_do_no_harm():
+    X, weights = np.ones((5, 2)), np.ones(5)
+    X[:, 1] = np.arange(5)
+    mean, scale = standardisation(X, weights)
+    assert scale[0] == 1
+    head = RegressionHead.fitted(np.full(5, 7.0), weights)
+    np.testing.assert_allclose(head.decode(np.zeros((1, 1))), 7)
+
+
+def test_a_nearly_constant_feature_is_not_blown_up_where_features_will_move(rng):
+    X = rng.standard_normal((50, 3)) * [1, 1, 1e-4]
+    assert standardisation(X, np.ones(50))[1][2] < 2e-4
+    assert standardisation(X, np.ones(50), floor=0.1)[1][2] > 0.05

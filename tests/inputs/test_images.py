@@ -1,0 +1,240 @@
+"""Pictures in every container, and what is wrong with some of them."""
+
+import io
+import pathlib
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from conftest import png
+from PIL import Image
+
+from skltransfer import PretrainedFeatureExtractor, load_image_folder
+from skltransfer.exceptions import BadSampleError, MissingSampleError
+from skltransfer.inputs import samples_from_collection
+from skltransfer.inputs._images import ImageSamples
+
+
+def read(item, **options):
+    return ImageSamples([item], **{"max_pixels": 10_000, **options}).read(0)
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def features(X, **parameters):
+    return PretrainedFeatureExtractor("toy:images", dtype="float32", cache=None, **parameters).transform(X)
+
+
+@pytest.fixture
+def files(photos, tmp_path):
+    paths = [tmp_path / f"{i:02d}.png" for i in range(len(photos))]
+    for path, photo in zip(paths, photos, strict=True):
+        path.write_bytes(png(photo))
+    return paths
+
+
+def test_every_container_gives_the_same_features(photos, files):
+    names = [str(path) for path in files]
+    content = [path.read_bytes() for path in files]
+    objects = np.empty(len(photos), dtype=object)
+    objects[:] = list(photos)
+    containers = {
+        "array": photos,
+        "list of arrays": list(photos),
+        "object array": objects,
+        "floats": photos / 255,
+        "paths": files,
+        "names": names,
+        "array of names": np.array(names),
+        "column of names": np.array(names, dtype=object).reshape(-1, 1),
+        "bytes": content,
+        "tuple": tuple(content),
+        "PIL": [Image.fromarray(photo) for photo in photos],
+        "pandas Series": pd.Series(names, index=range(5, 17)),
+        "categorical": pd.Series(names, dtype="category"),
+        "pandas frame": pd.DataFrame({"photo": names}),
+        "polars Series": pl.Series(names),
+        "polars frame": pl.DataFrame({"photo": names}),
+        "bytes in polars": pl.Series(content),
+        "mixed": [names[0], *content[1:6], *photos[6:]],
+    }
+    expected = features(photos)
+    for name, X in containers.items():
+        np.testing.assert_array_equal(features(X), expected, err_msg=name)
+
+
+def test_flattened_pictures_are_the_pictures(photos):
+    flat = photos.reshape(len(photos), -1)
+    np.testing.assert_array_equal(features(flat / 255, image_shape=(20, 24, 3)), features(photos))
+    with pytest.raises(ValueError, match=r"image_shape=\(20, 20\) needs 400 features per row, but X has 1440"):
+        features(flat, image_shape=(20, 20))
+
+
+def test_a_table_without_image_shape_is_laid_out_as_strips(rng):
+    table = rng.standard_normal((5, 7))
+    assert features(table).shape == (5, 32)
+    assert len(np.unique(features(table), axis=0)) == 5
+    np.testing.assert_array_equal(features(pd.DataFrame(table)), features(table))
+
+
+def test_grey_pictures_are_grey_in_all_channels(rng):
+    grey = rng.integers(0, 256, (3, 20, 20), dtype=np.uint8)
+    np.testing.assert_array_equal(features(grey), features(np.repeat(grey[..., None], 3, axis=-1)))
+    np.testing.assert_array_equal(features(grey), features(grey[..., None]))
+
+
+def test_exif_rotation_is_applied():
+    upright = np.zeros((10, 20, 3), np.uint8)
+    upright[:, :10] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown rightly after a quarter turn clockwise
+    turned = Image.fromarray(np.rot90(upright).copy())
+    assert read(encoded(turned, "PNG", exif=exif)).shape == (10, 20, 3)
+    np.testing.assert_array_equal(read(encoded(turned, "PNG", exif=exif)), upright)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(mode):
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0)).convert(mode)
+    if mode == "P":
+        image = Image.new("P", (8, 8), 0)
+        image.info["transparency"] = 0
+    assert (read(encoded(image, "PNG")) == 255).all()
+
+
+def test_an_rgba_array_is_composited_too():
+    half = np.zeros((4, 4, 4), np.uint8)
+    half[..., 3] = 128
+    assert np.unique(read(half)).tolist() == [127]
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    for item in (ramp, encoded(Image.fromarray(ramp), "PNG"), encoded(Image.fromarray(ramp), "TIFF")):
+        np.testing.assert_array_equal(read(item)[..., 0].ravel(), np.arange(256))
+
+
+def test_float_tiffs_in_zero_to_one_keep_their_information():
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    np.testing.assert_array_equal(read(encoded(Image.fromarray(ramp), "TIFF"))[..., 0].ravel(), np.arange(256))
+
+
+def test_one_bit_and_cmyk_become_rgb():
+    assert set(np.unique(read(np.eye(4, dtype=bool)))) == {0, 255}
+    assert read(encoded(Image.new("1", (4, 4), 1), "PNG")).max() == 255
+    assert read(encoded(Image.new("CMYK", (4, 4)), "JPEG")).shape == (4, 4, 3)
+
+
+def test_the_first_frame_of_an_animation_is_taken_with_a_warning():
+    frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
+    with pytest.warns(UserWarning, match="has 2 frames; the first one is taken"):
+        assert read(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])).max() == 10
+
+
+BAD = {
+    "empty": (b"", "it is empty"),
+    "html": (b"<html><body>404</body></html>", "not a picture .starts with '<html>"),
+    "truncated": (png(np.zeros((60, 60, 3), np.uint8) + 7)[:-60], "damaged picture"),
+    "missing file": ("no/such/photo.jpg", "no such file.*relative paths start at "),
+    "folder": (str(pathlib.Path(__file__).parent), "not a regular file"),
+    "nul": ("a\0b.jpg", "unreadable"),
+    "url": ("https://example.com/a.jpg", "no such file"),
+    "number": (object(), "not a picture"),
+    "two channels": (np.zeros((8, 8, 2), np.uint8), "2 channels"),
+    "five channels": (np.zeros((8, 8, 5), np.uint8), "5 channels"),
+    "channels first": (np.zeros((3, 8, 8), np.uint8), r"channels come last: pass np.moveaxis\(image, 0, -1\)"),
+    "one dimension": (np.zeros(8, np.uint8), r"shape \(8,\) is not that of a picture"),
+    "no pixels": (np.zeros((0, 8), np.uint8), "is not that of a picture"),
+    "floats to 255": (np.full((8, 8), 254.0), "floats between 254 and 254.*pass uint8"),
+    "negative ints": (np.full((8, 8), -1), "integers between -1 and -1"),
+    "large ints": (np.full((8, 8), 256), "integers between 256 and 256"),
+    "nan": (np.full((8, 8), np.nan), "NaN or infinite"),
+    "words": (np.full((8, 8), "a"), "values of type"),
+    "too large": (png(np.zeros((101, 100), np.uint8)), "100 x 101 px, more than max_pixels=10,000.*load_backbone"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_sample_is_named_with_its_row_the_cause_and_the_remedy(kind, photos):
+    item, cause = BAD[kind]
+    samples = samples_from_collection([*photos[:3], item], "image", max_pixels=10_000)
+    with pytest.raises(BadSampleError, match=rf"^X\[3\] \(.*\): .*{cause}") as caught:
+        samples.take(np.array([3, 1])).read(0)
+    assert caught.value.remedy in str(caught.value)
+    with pytest.raises(ValueError, match="Fix: "):
+        samples.identify(3)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
+def test_a_missing_sample_is_named(missing, photos):
+    with pytest.raises(MissingSampleError, match=r"X\[2\].*missing value.*missing='zero'"):
+        features([photos[0], photos[1], missing])
+
+
+def test_a_bomb_is_refused_by_its_header():
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    with pytest.raises(BadSampleError, match="more than max_pixels"):
+        read(bomb.getvalue(), max_pixels=64_000_000)
+
+
+@pytest.mark.parametrize("X", ["photo.png", b"\x89PNG", pathlib.Path("photo.png"), Image.new("RGB", (4, 4))])
+def test_one_sample_is_not_a_collection(X):
+    with pytest.raises(ValueError, match=r"Expected a collection of samples, got one.*Pass it in a list"):
+        features(X)
+
+
+def test_two_columns_of_pictures_are_refused():
+    with pytest.raises(ValueError, match=r"Expected one column of samples, got 2: \['a', 'b'\].*ColumnTransformer"):
+        features(pd.DataFrame({"a": ["x.png"], "b": ["y.png"]}))
+
+
+@pytest.mark.parametrize("X", [[], np.array([], dtype=object), pd.Series([], dtype=object), np.zeros((0, 8, 8, 3), np.uint8)])
+def test_no_samples_are_refused(X):
+    with pytest.raises(ValueError, match="0 sample|Expected 2D array|Expected a 2-dimensional container"):
+        features(X)
+
+
+def test_equal_content_has_one_digest_in_whichever_container(photos, files):
+    items = [photos[0], files[0], files[0].read_bytes(), Image.fromarray(photos[0]), photos[0] / 255]
+    samples = samples_from_collection(items, "image", max_pixels=10_000)
+    assert len({samples.identify(i)[0] for i in range(5)}) == 1
+    assert samples.take(np.array([4])).identify(0)[0] == samples.identify(0)[0]
+
+
+def test_a_known_file_is_not_decoded_to_be_identified(files):
+    samples = samples_from_collection(files, "image", max_pixels=10_000)
+    samples.identify(0)
+    assert samples.identify(0)[1] is None
+
+
+def test_a_file_that_changes_on_disk_is_another_sample(photos, files):
+    before = features(files[:1])
+    files[0].write_bytes(png(photos[1]))
+    assert not np.array_equal(features(files[:1]), before)
+
+
+def test_extreme_sizes_do_not_exhaust_memory():
+    assert features([np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]).shape
+
+
+def test_load_image_folder_reads_classes_sorted(tmp_path, photos):
+    for kind, i in (("bees", 0), ("ants", 1), ("ants", 2)):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{i}.PNG").write_bytes(png(photos[i]))
+    (tmp_path / "ants" / "notes.txt").write_text("no picture")
+    (tmp_path / "ants" / ".hidden.png").write_bytes(b"")
+    paths, labels = load_image_folder(tmp_path)
+    assert labels.tolist() == ["ants", "ants", "bees"]
+    np.testing.assert_array_equal(features(paths), features(photos[[1, 2, 0]]))
+
+
+@pytest.mark.parametrize("fault", ["absent", "empty"])
+def test_a_folder_without_pictures_is_refused(tmp_path, fault):
+    with pytest.raises(FileNotFoundError, match="folder of pictures per class|No pictures in"):
+        load_image_folder(tmp_path / "absent" if fault == "absent" else tmp_path)

@@ -1,0 +1,126 @@
+"""The house rules that can be measured: floors, cycles, sizes, tenants."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "skltransfer"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = {
+    "exceptions": 0,
+    "backbones": 1,
+    "inputs": 1,
+    "engine": 2,
+    "_shell": 3,
+    "feature_extraction": 4,
+    "fine_tuning": 4,
+    "_versions": 5,
+    "__init__": 6,
+}
+TENANTS = {"torchvision": "_torchvision.py", "timm": "_timm.py", "transformers": "_transformers.py"}
+
+
+def name_of(path: pathlib.Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imported(path: pathlib.Path, *, top_level: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_imported(path: pathlib.Path) -> set[str]:
+    inside = {name.removeprefix("skltransfer.") for name in imported(path) if name.startswith("skltransfer.")}
+    return {name.split(".")[0] for name in inside if name.split(".")[0] in FLOORS}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_downstairs_only(path):
+    room = name_of(path).split(".")[0]
+    assert room in FLOORS, f"{room} has no floor; give it one here and in docs/explanation/architecture.md"
+    for other in rooms_imported(path) - {room}:
+        assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {other} (floor {FLOORS[other]})"
+
+
+def test_there_is_no_import_cycle():
+    names = {f"skltransfer.{name_of(path)}": path for path in MODULES}
+    graph = {name: imported(path) & names.keys() - {name} for name, path in names.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_foreign_library_has_one_tenant_who_imports_it_late(path):
+    for library, tenant in TENANTS.items():
+        if any(name.split(".")[0] == library for name in imported(path)):
+            assert path.name == tenant
+        assert not any(name.split(".")[0] == library for name in imported(path, top_level=True))
+
+
+def lines_without_docstring(node: ast.AST) -> int:
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str)
+    return first.end_lineno - first.lineno + 1 if is_docstring else 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_stay_under_400_lines_and_functions_under_50(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    docstrings = sum(lines_without_docstring(n) for n in ast.walk(tree) if isinstance(n, documented) and n.body)
+    assert len(text.splitlines()) - docstrings < 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            length = node.end_lineno - node.body[0].lineno + 1 - lines_without_docstring(node)
+            assert length <= 50, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.read_text()], ids=name_of)
+def test_each_module_opens_with_a_docstring(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_importing_the_package_loads_no_model_library():
+    code = (
+        "import sys, skltransfer; "
+        "print([m for m in ('torch', 'torchvision', 'transformers', 'PIL', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_everything_leaves_the_process_as_it_was():
+    code = """
+import os, warnings, logging, importlib, torch, numpy as np
+before = dict(os.environ), list(warnings.filters), logging.getLogger().level, torch.get_rng_state(), torch.get_num_threads()
+import skltransfer
+for name in skltransfer.__all__:
+    getattr(skltransfer, name)
+after = dict(os.environ), list(warnings.filters), logging.getLogger().level, torch.get_rng_state(), torch.get_num_threads()
+print([a == b if not isinstance(a, torch.Tensor) else torch.equal(a, b) for a, b in zip(before, after)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment, filters, *rest = eval(done.stdout)
+    assert environment
+    assert all(rest)

@@ -1,0 +1,64 @@
+"""scikit-learn's checks, whole: none excused, none skipped, and as many as scikit-learn generates."""
+
+import pytest
+import sklearn
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.fixes import parse_version
+from views import PngClassifier, PngExtractor, PngRegressor, samples_of
+
+from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
+
+EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
+CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier()]
+REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor()]
+ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *REGRESSORS]
+# Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
+COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 69) for e in CLASSIFIERS] + [(e, 65) for e in REGRESSORS]
+IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
+
+
+@pytest.fixture(autouse=True)
+def _views(monkeypatch):
+    monkeypatch.setattr(_shell, "samples_of", samples_of)
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+def in_words(estimator):
+    return f"{type(estimator).__name__}-{estimator.backbone}"
+
+
+@pytest.mark.parametrize(("estimator", "expected"), COUNTED, ids=lambda value: getattr(value, "backbone", value))
+def test_as_many_checks_pass_as_are_generated(estimator, expected):
+    results = check_estimator(estimator, on_fail=None, on_skip=None)
+    unpassed = {r["check_name"]: r["status"] for r in results if r["status"] != "passed"}
+    assert unpassed == {}
+    if IS_1_9:
+        assert len(results) == expected
+    assert len(results) >= 40
+
+
+BESIDES = [
+    "check_dataframe_column_names_consistency",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_output_transform_pandas",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_get_feature_names_out_error",
+]
+
+
+@pytest.mark.parametrize("check", BESIDES)
+@pytest.mark.parametrize("estimator", [EXTRACTORS[0], CLASSIFIERS[0], REGRESSORS[0]], ids=in_words)
+def test_checks_that_scikit_learn_leaves_to_its_own_estimators(estimator, check):
+    if check == "check_get_feature_names_out_error" and not estimator.__sklearn_tags__().requires_fit:
+        estimator.get_feature_names_out()  # a stateless transformer knows its names before fit
+        return
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -1,0 +1,134 @@
+"""The frozen network as a transformer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skltransfer import ActivationStore, PretrainedFeatureExtractor, load_backbone
+from skltransfer.backbones._backbone import ORIGINAL
+from skltransfer.exceptions import BadSampleError
+
+
+def extractor(**parameters):
+    return PretrainedFeatureExtractor(parameters.pop("backbone", "toy:images"), dtype="float32", **parameters)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(photos):
+    whole = extractor(cache=None).transform(photos)
+    for rows in ([3], [5, 2], range(11, -1, -1)):
+        np.testing.assert_array_equal(extractor(cache=None).transform(photos[list(rows)]), whole[list(rows)])
+
+
+@pytest.mark.parametrize("cache", ["memory", None, ActivationStore(10_000)])
+def test_with_the_store_is_without_it(photos, cache):
+    expected = extractor(cache=None).transform(photos)
+    for _ in range(2):
+        np.testing.assert_array_equal(extractor(cache=cache).transform(photos), expected)
+
+
+def test_transform_leaves_the_backbone_as_it_was(photos):
+    network = load_backbone("toy:images")._cuts[ORIGINAL].network
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    extractor(cache=None).transform(photos)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_layers_are_read_by_name_by_fraction_and_several_at_once(photos):
+    names = load_backbone("toy:images").stage_names
+    single = [extractor(layer=name).transform(photos) for name in names]
+    assert [f.shape[1] for f in single] == [8, 16, 32, 32]
+    np.testing.assert_array_equal(extractor(layer=0.5).transform(photos), single[1])
+    np.testing.assert_array_equal(extractor(layer=0.0).transform(photos), single[0])
+    np.testing.assert_array_equal(extractor(layer=1).transform(photos), single[3])
+    np.testing.assert_array_equal(extractor(layer=list(names), cache=None).transform(photos), np.hstack(single))
+    assert len(extractor(layer=list(names)).get_feature_names_out()) == 88
+
+
+def test_several_layers_take_one_pass(photos):
+    store = ActivationStore()
+    extractor(layer=["stem", "block1", "penultimate"], cache=store).transform(photos)
+    assert store.info()["misses"] == len(photos)
+
+
+def test_pooling_is_searchable(photos):
+    mean, highest, flat = (extractor(pooling=how).transform(photos) for how in ("mean", "max", "flatten"))
+    assert (highest >= mean).all()
+    np.testing.assert_allclose(flat.reshape(12, 32, 16).mean(2), mean, rtol=1e-5)
+    with pytest.raises(ValueError, match="pooling='cls' needs tokens"):
+        extractor(pooling="cls").transform(photos)
+
+
+def test_another_backbone_is_another_model_after_set_params(photos):
+    model = extractor()
+    first = model.transform(photos)
+    assert model.set_params(backbone="bundled:tiny-photo").transform(photos).shape == (12, 256)
+    assert not np.array_equal(model.set_params(backbone="toy:images", weights="random").transform(photos), first)
+    np.testing.assert_array_equal(model.set_params(backbone=load_backbone("toy:images")).transform(photos), first)
+
+
+def test_equal_samples_are_computed_once(photos):
+    store = ActivationStore()
+    found = extractor(cache=store).transform(np.concatenate([photos, photos[::-1]]))
+    assert store.info()["misses"] == 12
+    np.testing.assert_array_equal(found[:12], found[:11:-1])
+
+
+@pytest.mark.parametrize(("missing", "filled"), [("zero", 0.0), ("nan", np.nan)])
+def test_missing_samples_are_filled_as_asked(photos, missing, filled):
+    model = extractor(missing=missing)
+    found = model.transform([None, *photos, np.nan])
+    assert model.bad_samples_ == [0, 13]
+    np.testing.assert_array_equal(found[[0, 13]], filled)
+    np.testing.assert_array_equal(found[1:13], extractor().transform(photos))
+
+
+def test_unreadable_samples_become_nan_only_if_asked(photos):
+    with pytest.raises(BadSampleError, match=r"X\[1\] \(3 bytes\)"):
+        extractor().transform([photos[0], b"bad", photos[1]])
+    model = extractor(on_bad_sample="nan")
+    found = model.transform([photos[0], b"bad", photos[1]])
+    assert np.isnan(found[1]).all()
+    assert np.isfinite(found[[0, 2]]).all()
+    assert model.bad_samples_ == [1]
+
+
+def test_names_are_padded_and_carry_the_columns_name(photos):
+    frame = pd.DataFrame({"photo": list(photos)})
+    model = extractor().set_output(transform="pandas").fit(frame)
+    assert model.transform(frame).columns[:2].tolist() == ["photo_00", "photo_01"]
+    assert extractor().get_feature_names_out()[-1] == "pretrainedfeatureextractor31"
+    polars = extractor().set_output(transform="polars").fit_transform(frame)
+    assert polars.columns[-1] == "photo_31"
+
+
+def test_bfloat16_points_where_float32_does(photos):
+    half = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="bfloat16").transform(photos)
+    full = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32").transform(photos)
+    assert half.dtype == full.dtype == np.float32
+    cosine = (half * full).sum(1) / np.linalg.norm(half, axis=1) / np.linalg.norm(full, axis=1)
+    assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"device": "cuda:7"}, "device='cuda:7' is not available here"),
+        ({"layer": "block9"}, "name of the last frozen stage, one of"),
+        ({"dtype": "float16"}, "'dtype' parameter"),
+        ({"batch_size": 32}, "'batch_size' parameter"),
+        ({"cache": "/somewhere"}, "'cache' parameter"),
+        ({"weights": "imagenet"}, "weights must be 'pretrained'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused(photos, parameters, message):
+    with pytest.raises(ValueError if "weights" not in parameters else OSError, match=message):
+        PretrainedFeatureExtractor("toy:images", **parameters).fit(photos)
+        PretrainedFeatureExtractor("toy:images", **parameters).transform(photos)
+
+
+def test_progress_is_shown_only_at_verbose_1(photos, capfd):
+    extractor(cache=None).transform(photos)
+    assert capfd.readouterr().err == ""
+    extractor(cache=None, verbose=1).transform(photos)
+    assert "12/12" in capfd.readouterr().err

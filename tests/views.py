@@ -1,0 +1,58 @@
+"""Test-only views: scikit-learn's own checks, sent through the decoding of real pictures.
+
+A view is an estimator whose numeric rows become PNG files in memory just before they would become samples.
+"""
+
+import numpy as np
+from conftest import png
+
+from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
+from skltransfer.inputs import samples_from_collection
+from skltransfer.inputs._rows import RowSamples
+
+
+class ThroughPng:
+    """Marks an estimator whose rows go through PNG."""
+
+
+class PngExtractor(ThroughPng, PretrainedFeatureExtractor):
+    def __init__(self, backbone="toy:images", *, cache="memory"):
+        super().__init__(backbone, cache=cache)
+
+
+class PngClassifier(ThroughPng, FineTunedClassifier):
+    def __init__(self, backbone="toy:images", *, class_weight=None, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone,
+            pooling="flatten",  # what makes two rows differ is where a pixel is, which the mean would forget
+            class_weight=class_weight,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
+        )
+
+
+class PngRegressor(ThroughPng, FineTunedRegressor):
+    def __init__(self, backbone="toy:images", *, alpha=1.0, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone, pooling="flatten", alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state
+        )
+
+
+def row_to_png(row: np.ndarray) -> bytes:
+    """A square grey PNG with one pixel per number; a curve that is steep at zero and never flat maps numbers to greys."""
+    side = int(np.ceil(np.sqrt(len(row))))
+    pixels = np.zeros(side * side, np.uint8)
+    pixels[: len(row)] = np.clip(np.rint(127.5 * (1 + np.arcsinh(2 * row.astype(float)) / np.arcsinh(200))), 0, 255)
+    return png(pixels.reshape(side, side))
+
+
+_samples_of = _shell.samples_of
+
+
+def samples_of(estimator, X, backbone, *, reset):
+    """What replaces ``_shell.samples_of`` while the views are tested."""
+    samples = _samples_of(estimator, X, backbone, reset=reset)
+    if not isinstance(estimator, ThroughPng):
+        return samples
+    assert isinstance(samples, RowSamples)
+    return samples_from_collection([row_to_png(row) for row in samples.items], "image", max_pixels=10_000)
