@@ -100,7 +100,9 @@ def table(found: GridSearchCV, right: dict[float, np.ndarray]) -> str:
     for i, depth in enumerate(DEPTHS):
         chosen = "  <- chosen by cross-validation" if depth == found.best_params_["network__freeze_depth"] else ""
         score = f"{results['mean_test_score'][i]:.3f} ± {results['std_test_score'][i]:.3f}"
-        lines.append(f"{depth:12.2f}   {score}   {results['mean_fit_time'][i]:7.2f}  {right[depth].mean():5.3f}{chosen}")
+        lines.append(
+            f"{depth:12.2f}   {score}   {results['mean_fit_time'][i]:7.2f}  {right[depth].mean():5.3f}{chosen}"
+        )
     return "\n".join(lines)
 
 
@@ -117,7 +119,13 @@ def picture(task: Task, searches: dict[str, GridSearchCV], pixels: tuple[float, 
     for (name, found), marker, colour in zip(searches.items(), "os", ("#0072B2", "#D55E00"), strict=True):
         results = found.cv_results_
         axes.errorbar(
-            DEPTHS, results["mean_test_score"], results["std_test_score"], label=name, marker=marker, color=colour, capsize=4
+            DEPTHS,
+            results["mean_test_score"],
+            results["std_test_score"],
+            label=name,
+            marker=marker,
+            color=colour,
+            capsize=4,
         )
     axes.axhline(pixels[0], color="#555555", linestyle="--", label="logistic regression on pixels")
     axes.axhspan(pixels[0] - pixels[1], pixels[0] + pixels[1], color="#555555", alpha=0.12, linewidth=0)

@@ -1,6 +1,6 @@
 """Train the backbone that ships in the package, from the Tiny-ImageNet archives to one safetensors file.
 
-    SKLTRANSFER_DATA=folder python examples/pretrain_bundled_backbone.py --checkpoint folder/outside/the/work/tree
+    SKLTRANSFER_DATA=folder python examples/pretrain_bundled_backbone.py --checkpoint ~/checkpoints
 
 The folder holds ``tiny_imagenet_64_train_a.tar.gz`` (and ``_b``, ``_val``): members ``train/<wnid>/<name>.JPEG``.
 Seeded; a killed run goes on from its last epoch. Cost, alone on 2 cores of an AMD EPYC with AVX512-BF16:
@@ -105,7 +105,10 @@ def train_epoch(network, optimiser, photos, labels, epoch: int, n_epochs: int) -
 @torch.inference_mode()
 def accuracy(network, photos, labels) -> float:
     network.eval()
-    hits = [(network(normalised(photos[i : i + 200])).argmax(1) == labels[i : i + 200]).sum() for i in range(0, len(photos), 200)]
+    hits = [
+        (network(normalised(photos[i : i + 200])).argmax(1) == labels[i : i + 200]).sum()
+        for i in range(0, len(photos), 200)
+    ]
     return float(sum(hits)) / len(photos)
 
 
@@ -121,7 +124,12 @@ def train(network, photos, labels, checkpoint: pathlib.Path, n_epochs: int) -> l
         began = time.perf_counter()
         loss = train_epoch(network, optimiser, photos, labels, epoch, n_epochs)
         curve.append({"epoch": epoch + 1, "loss": round(loss, 4), "seconds": round(time.perf_counter() - began, 1)})
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1, "curve": curve}
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "epoch": epoch + 1,
+            "curve": curve,
+        }
         torch.save(state, checkpoint.with_suffix(".part"))
         os.replace(checkpoint.with_suffix(".part"), checkpoint)
     return curve
@@ -130,7 +138,9 @@ def train(network, photos, labels, checkpoint: pathlib.Path, n_epochs: int) -> l
 def export(network, path: pathlib.Path, provenance: dict) -> None:
     """Convolutions and the head as float16, norms as float32; what is left of BatchNorm's step counter is dropped."""
     state = {k: v.half() if v.ndim > 1 else v.float() for k, v in network.state_dict().items() if v.ndim}
-    save_file({k: v.contiguous() for k, v in state.items()}, path, metadata={k: json.dumps(v) for k, v in provenance.items()})
+    save_file(
+        {k: v.contiguous() for k, v in state.items()}, path, metadata={k: json.dumps(v) for k, v in provenance.items()}
+    )
 
 
 def main() -> None:

@@ -38,7 +38,11 @@ SHARED_CONSTRAINTS: dict[str, list] = {
 
 def positive(kind: type = numbers.Real) -> list:
     """The constraint "a positive number"."""
-    return [Interval(kind, 1, None, closed="left") if kind is numbers.Integral else Interval(kind, 0, None, closed="neither")]
+    return [
+        Interval(kind, 1, None, closed="left")
+        if kind is numbers.Integral
+        else Interval(kind, 0, None, closed="neither")
+    ]
 
 
 def at_least_zero() -> list:

@@ -6,7 +6,17 @@ import sys
 
 import skltransfer
 
-LIBRARIES = ("scikit-learn", "torch", "torchvision", "transformers", "numpy", "scipy", "safetensors", "Pillow", "joblib")
+LIBRARIES = (
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "transformers",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "Pillow",
+    "joblib",
+)
 
 
 def show_versions() -> None:
@@ -18,7 +28,11 @@ def show_versions() -> None:
     >>> show_versions()  # doctest: +ELLIPSIS
     python: 3...
     """
-    lines = [f"python: {sys.version.split()[0]}", f"machine: {platform.platform()}", f"skltransfer: {skltransfer.__version__}"]
+    lines = [
+        f"python: {sys.version.split()[0]}",
+        f"machine: {platform.platform()}",
+        f"skltransfer: {skltransfer.__version__}",
+    ]
     lines += [f"{name}: {_version(name)}" for name in LIBRARIES]
     sys.stdout.write("\n".join(lines) + "\n")
 

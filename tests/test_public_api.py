@@ -53,7 +53,9 @@ def test_each_parameter_is_documented_constrained_and_assigned_bare(name, thing)
     parameters = [p for p in inspect.signature(thing.__init__).parameters if p != "self"]
     documented = re.split(r"\n\s*Attributes\n", inspect.getdoc(thing))[0]
     for parameter in parameters:
-        assert re.search(rf"^(\w+, )*{parameter}(, \w+)* : ", documented, re.MULTILINE), f"{name}: {parameter} undocumented"
+        assert re.search(rf"^(\w+, )*{parameter}(, \w+)* : ", documented, re.MULTILINE), (
+            f"{name}: {parameter} undocumented"
+        )
     assert set(thing._parameter_constraints) == set(parameters)
     tree = ast.parse(inspect.cleandoc("if True:\n" + inspect.getsource(thing.__init__)))
     body = tree.body[0].body[0].body

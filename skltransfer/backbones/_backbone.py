@@ -36,7 +36,9 @@ def pool(activation: torch.Tensor, how: str) -> torch.Tensor:
         return activation.flatten(1)
     if activation.ndim == 4:
         if how in ("cls", "last"):
-            raise ValueError(f"pooling={how!r} needs tokens, but this stage gives maps; use 'mean', 'max' or 'flatten'.")
+            raise ValueError(
+                f"pooling={how!r} needs tokens, but this stage gives maps; use 'mean', 'max' or 'flatten'."
+            )
         return activation.mean((2, 3)) if how == "mean" else activation.amax((2, 3))
     if how in ("cls", "last"):
         return activation[:, 0 if how == "cls" else -1]
@@ -166,7 +168,7 @@ class Backbone:
         return self._piece(start, stop, (dtype, device))
 
     def suffix(self, boundary: int) -> nn.Module:
-        """A private, trainable float32 copy of the stages after ``boundary``; its state dict has the library's names."""
+        """A private, trainable float32 copy of what comes after ``boundary``; its state dict has the library's names."""
         self.verify()
         return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
 

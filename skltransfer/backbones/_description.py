@@ -53,14 +53,25 @@ class BackboneDescription:
     stages: tuple[StageDescription, ...]
 
     def __str__(self) -> str:
-        head = f"{self.name} (weights={self.weights!r}): {self.modality} {self.input_shape} -> {self.n_features} features"
+        head = (
+            f"{self.name} (weights={self.weights!r}): {self.modality} {self.input_shape} -> {self.n_features} features"
+        )
         rows = [("stage", "parameters", "activation", "KiB", "cost")]
         rows += [
-            (s.name, f"{s.n_parameters:,}", "x".join(map(str, s.activation_shape)), f"{s.activation_kib:.1f}", f"{s.cost_share:.0%}")
+            (
+                s.name,
+                f"{s.n_parameters:,}",
+                "x".join(map(str, s.activation_shape)),
+                f"{s.activation_kib:.1f}",
+                f"{s.cost_share:.0%}",
+            )
             for s in self.stages
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
         return "\n".join([head, *lines])
 
     __repr__ = __str__
@@ -116,7 +127,12 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
         for i, name in enumerate(backbone.stage_names)
     )
     return BackboneDescription(
-        backbone.name, backbone.weights, backbone.modality, backbone.n_features, backbone.preprocessing.input_shape, stages
+        backbone.name,
+        backbone.weights,
+        backbone.modality,
+        backbone.n_features,
+        backbone.preprocessing.input_shape,
+        stages,
     )
 
 

@@ -143,9 +143,7 @@ def _checked_weights(weights: str | os.PathLike) -> str:
     text = os.fspath(weights)
     if text == "pretrained" or random_seed(text) is not None or Path(text).is_file():
         return text
-    raise WeightsError(
-        f"weights must be 'pretrained', 'random', 'random:<seed>' or an existing file, got {weights!r}."
-    )
+    raise WeightsError(f"weights must be 'pretrained', 'random', 'random:<seed>' or an existing file, got {weights!r}.")
 
 
 def _file_stamp(weights: str) -> tuple | None:

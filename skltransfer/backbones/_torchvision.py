@@ -119,7 +119,9 @@ def _official_state(name: str, url: str, local_files_only: bool) -> State:
     if not path.exists():
         _download(name, url, path, prefix, local_files_only)
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
-        raise WeightsError(f"{path} does not have the hash {prefix}… in its name. Delete it, so that it is fetched anew.")
+        raise WeightsError(
+            f"{path} does not have the hash {prefix}… in its name. Delete it, so that it is fetched anew."
+        )
     return read_state(path)
 
 

@@ -19,7 +19,12 @@ from skltransfer.exceptions import BackboneNotFoundError
 
 PRETRAINED_SEED = 20_261_121
 STAGES = ("stem", "block1", "block2", "block3")
-DROPOUT = {"stem": 0.0, "block1": 0.05, "block2": 0.05, "block3": 0.0}  # networks that never learnt to bear it get little
+DROPOUT = {
+    "stem": 0.0,
+    "block1": 0.05,
+    "block2": 0.05,
+    "block3": 0.0,
+}  # networks that never learnt to bear it get little
 
 
 class ToyNetwork(nn.Module):

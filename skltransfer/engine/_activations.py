@@ -139,7 +139,7 @@ class ActivationStore:
         self._memory.clear()
 
     def info(self) -> dict[str, int]:
-        """``samples`` held (a sample at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits``, ``misses``."""
+        """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``."""
         memory = self._memory
         with memory.lock:
             held = sum(len(shelf) for shelf in memory.shelves.values())

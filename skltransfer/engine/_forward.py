@@ -112,9 +112,7 @@ class FrozenStages:
             shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
         return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
 
-    def recall(
-        self, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None
-    ) -> Recalled:
+    def recall(self, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None) -> Recalled:
         """Activations of all samples at all addresses, from the store or from the deepest landing that it holds.
 
         Parameters
@@ -138,7 +136,7 @@ class FrozenStages:
 
 
 class _Recall:
-    """One pass over samples: what is known is copied, what is not waits in a queue per landing until a batch is full."""
+    """One pass over samples: what is known is copied, what is not waits, per landing, until a batch is full."""
 
     def __init__(self, stages: FrozenStages, samples: Samples, addresses: Sequence[Address], policy) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy

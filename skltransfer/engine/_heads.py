@@ -189,7 +189,7 @@ class RegressionHead:
     def solve_probe(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
     ) -> Probe:
-        """Ridge regression in closed form; ``strength`` is scikit-learn's ``alpha``. Solved in the smaller dimension."""
+        """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``."""
         mean, scale = scaling
         root = np.sqrt(weights)
         centre = weights @ ((features - mean) / scale) / weights.sum()

@@ -31,7 +31,9 @@ class TunedNetwork(nn.Module):
         Whether the head has a hidden layer of 256 rectified units.
     """
 
-    def __init__(self, suffix: nn.Module | None, pooling: str, n_features: int, n_outputs: int, *, hidden: bool) -> None:
+    def __init__(
+        self, suffix: nn.Module | None, pooling: str, n_features: int, n_outputs: int, *, hidden: bool
+    ) -> None:
         super().__init__()
         self.suffix, self.pooling = suffix, pooling
         self.register_buffer("mean", torch.zeros(n_features))
@@ -56,11 +58,15 @@ class TunedNetwork(nn.Module):
         return self.outputs(self.features(activation))
 
 
-def new_network(backbone: Backbone, boundary: int, pooling: str, n_outputs: int, *, hidden: bool, seed: int) -> TunedNetwork:
+def new_network(
+    backbone: Backbone, boundary: int, pooling: str, n_outputs: int, *, hidden: bool, seed: int
+) -> TunedNetwork:
     """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
     with seeded(seed):
-        return TunedNetwork(suffix, pooling, backbone.pooled_width(backbone.n_stages, pooling), n_outputs, hidden=hidden)
+        return TunedNetwork(
+            suffix, pooling, backbone.pooled_width(backbone.n_stages, pooling), n_outputs, hidden=hidden
+        )
 
 
 @dataclass(frozen=True, eq=False)

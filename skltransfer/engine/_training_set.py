@@ -54,12 +54,15 @@ def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray
         Empty for a sample that is left out.
     targets, weights : ndarray of shape (n,)
     """
-    order = sorted((i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], targets[i]))
+    order = sorted(
+        (i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], targets[i])
+    )
     order = np.array(order, dtype=int)
     if not len(order):
         return TrainingSet(order, targets[order], weights[order], weights[order], ())
     fresh = np.array(
-        [True] + [digests[i] != digests[j] or targets[i] != targets[j] for i, j in zip(order[1:], order[:-1], strict=True)]
+        [True]
+        + [digests[i] != digests[j] or targets[i] != targets[j] for i, j in zip(order[1:], order[:-1], strict=True)]
     )
     merged = np.add.reduceat(weights[order], np.flatnonzero(fresh))
     rows = order[fresh]
@@ -97,6 +100,7 @@ def split(
     held_out |= np.array([d in ours for d in data.digests])
     if not held_out.any() or held_out.all():
         raise ValueError(
-            f"early_stopping=True needs samples to hold out, but X has {len(data)} distinct ones. Turn it off or add data."
+            f"early_stopping=True needs samples to hold out, but X has {len(data)} distinct ones. "
+            "Turn it off or add data."
         )
     return data.subset(~held_out), data.subset(held_out)

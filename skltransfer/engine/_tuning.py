@@ -170,7 +170,7 @@ def _autocast_dtype(stages: FrozenStages) -> torch.dtype | None:
 def _initialise(
     task: TuningTask, network: TunedNetwork, activations: Activations, data: TrainingSet, head: Head, plan: TrainingPlan
 ) -> Probe | None:
-    """Standardise the features, and let the probe (Kumar et al. 2022) begin the head; a network that goes on does neither."""
+    """Standardise the features, and let the probe (Kumar et al. 2022) begin the head; not where training goes on."""
     if task.start is not None and not task.is_probe:
         return None
     features = _in_batches(network.eval().features, activations, data.rows, task.stages)

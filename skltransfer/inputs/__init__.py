@@ -50,7 +50,9 @@ def _is_sized_picture(item: Any) -> bool:
     return hasattr(item, "getexif")
 
 
-def samples_from_table(X: np.ndarray, modality: str, *, image_shape: tuple[int, ...] | None, max_pixels: int) -> Samples:
+def samples_from_table(
+    X: np.ndarray, modality: str, *, image_shape: tuple[int, ...] | None, max_pixels: int
+) -> Samples:
     """The rows of a validated 2-D array: flattened pictures if ``image_shape`` is given, else rows of numbers.
 
     Raises
@@ -77,5 +79,7 @@ def samples_from_collection(X: Any, modality: str, *, max_pixels: int) -> Sample
     """
     items = items_of(X)
     if len(items) == 0:
-        raise ValueError(f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}.")
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}."
+        )
     return ImageSamples(items, max_pixels=max_pixels)

@@ -88,7 +88,10 @@ def refuse_missing(item: Any, row: int) -> None:
     """Raise if an element is missing."""
     if is_missing(item):
         raise MissingSampleError(
-            row, repr(item), "missing value", "drop the row, or pass missing='zero' or 'nan' to PretrainedFeatureExtractor"
+            row,
+            repr(item),
+            "missing value",
+            "drop the row, or pass missing='zero' or 'nan' to PretrainedFeatureExtractor",
         )
 
 
@@ -128,4 +131,13 @@ def items_of(X: Any) -> Sequence[Any]:
     return list(X)
 
 
-__all__ = ["BadSampleError", "MissingSampleError", "Samples", "digest_of", "is_missing", "items_of", "refuse_missing", "shown"]
+__all__ = [
+    "BadSampleError",
+    "MissingSampleError",
+    "Samples",
+    "digest_of",
+    "is_missing",
+    "items_of",
+    "refuse_missing",
+    "shown",
+]

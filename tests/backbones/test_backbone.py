@@ -186,7 +186,9 @@ def test_stages_that_differ_from_the_librarys_forward_are_refused(monkeypatch):
         backbone.prefix(0, 1)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "toy:image", "torchvision:resnet19", "no-such", "C:weights", "toy:../x", 3])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "toy:image", "torchvision:resnet19", "no-such", "C:weights", "toy:../x", 3]
+)
 def test_an_unknown_name_is_refused_and_the_nearest_is_suggested(name):
     with pytest.raises(BackboneNotFoundError, match=r"Did you mean|list_backbones\(\)"):
         load_backbone(name)

@@ -37,7 +37,8 @@ def test_a_value_names_a_boundary(value, boundary):
 
 
 @pytest.mark.parametrize(
-    "value", [2, 1.5, -5, -5.0, -0.5, True, False, np.bool_(True), float("nan"), float("inf"), "0.5", "layer9", None, [0.5]]
+    "value",
+    [2, 1.5, -5, -5.0, -0.5, True, False, np.bool_(True), float("nan"), float("inf"), "0.5", "layer9", None, [0.5]],
 )
 def test_other_values_are_refused_with_the_forms_that_exist(value):
     with pytest.raises(ValueError, match=r"number in \[0, 1\].*-k.*name of the last frozen stage") as caught:

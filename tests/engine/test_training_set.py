@@ -12,7 +12,11 @@ WEIGHTS = np.array([1.0, 2.0, 0.0, 0.5, 1.0, 1.0])
 
 def test_equal_rows_merge_zero_weights_and_bad_samples_go():
     data = canonical(DIGESTS, TARGETS, WEIGHTS)
-    assert list(zip(data.digests, data.targets, data.weights, strict=True)) == [(b"a", 0, 1), (b"a", 1, 2.5), (b"c", 0, 1)]
+    assert list(zip(data.digests, data.targets, data.weights, strict=True)) == [
+        (b"a", 0, 1),
+        (b"a", 1, 2.5),
+        (b"c", 0, 1),
+    ]
 
 
 def test_order_does_not_matter(rng):

@@ -194,7 +194,9 @@ def test_two_columns_of_pictures_are_refused():
         features(pd.DataFrame({"a": ["x.png"], "b": ["y.png"]}))
 
 
-@pytest.mark.parametrize("X", [[], np.array([], dtype=object), pd.Series([], dtype=object), np.zeros((0, 8, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "X", [[], np.array([], dtype=object), pd.Series([], dtype=object), np.zeros((0, 8, 8, 3), np.uint8)]
+)
 def test_no_samples_are_refused(X):
     with pytest.raises(ValueError, match="0 sample|Expected 2D array|Expected a 2-dimensional container"):
         features(X)
@@ -220,7 +222,9 @@ def test_a_file_that_changes_on_disk_is_another_sample(photos, files):
 
 
 def test_extreme_sizes_do_not_exhaust_memory():
-    assert features([np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]).shape
+    assert features(
+        [np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]
+    ).shape
 
 
 def test_load_image_folder_reads_classes_sorted(tmp_path, photos):

@@ -1,0 +1,153 @@
+"""Inside scikit-learn's machinery, and across processes."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, load_backbone
+
+
+@pytest.fixture
+def classifier():
+    return FineTunedClassifier("toy:images", max_epochs=2, random_state=0)
+
+
+def test_two_processes_score_as_one(two_kinds, classifier):
+    grid = {"freeze_depth": [1.0, 0.75, 0.5, 0.0]}
+    scores = [
+        GridSearchCV(classifier, grid, cv=2, scoring="neg_log_loss", n_jobs=n, error_score="raise")
+        .fit(*two_kinds)
+        .cv_results_["mean_test_score"]
+        for n in (1, 2)
+    ]
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+
+def test_a_backbone_value_travels_to_other_processes(two_kinds):
+    model = FineTunedClassifier(load_backbone("toy:images", weights="random:3"), freeze_depth=1.0)
+    one, two = (cross_validate(model, *two_kinds, cv=2, n_jobs=n, error_score="raise")["test_score"] for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_grid_over_two_backbones_scores_two_backbones(two_kinds, classifier):
+    grid = {"backbone": ["toy:images", "bundled:tiny-photo"], "weights": ["pretrained", "random"]}
+    search = GridSearchCV(classifier.set_params(freeze_depth=1.0), grid, cv=2, scoring="neg_log_loss").fit(*two_kinds)
+    assert len(set(search.cv_results_["mean_test_score"])) == 4
+    shapes = {
+        name: clone(classifier).set_params(backbone=name).fit(*two_kinds).transform(two_kinds[0]).shape[1]
+        for name in grid["backbone"]
+    }
+    assert shapes == {"toy:images": 32, "bundled:tiny-photo": 256}
+
+
+@pytest.mark.parametrize("freeze_depth", [1.0, 0.5])
+def test_pickle_and_joblib_give_the_model_back(two_kinds, classifier, freeze_depth, tmp_path):
+    X, y = two_kinds
+    model = classifier.set_params(freeze_depth=freeze_depth).fit(X, y)
+    expected = model.predict_proba(X)
+    joblib.dump(model, tmp_path / "model.joblib")
+    for copy in (pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model.joblib")):
+        np.testing.assert_array_equal(copy.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("name", ["bundled:tiny-photo", "torchvision:resnet18"])
+def test_a_pickle_holds_no_unchanged_weights(name, rng):
+    X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
+    weights = "pretrained" if "bundled" in name else "random"
+    frozen = FineTunedClassifier(name, weights=weights, freeze_depth=1.0).fit(X, y)
+    frozen.predict(X)
+    assert len(pickle.dumps(frozen)) < 300_000
+    assert len(pickle.dumps(PretrainedFeatureExtractor(name, weights=weights).fit(X))) < 10_000
+    tuned = FineTunedClassifier(name, weights=weights, freeze_depth=-1, max_epochs=1).fit(X, y)
+    assert len(pickle.dumps(tuned)) < 4 * tuned.n_trainable_params_ + 10_000
+
+
+def test_a_pickle_opens_in_another_process(two_kinds, classifier, tmp_path):
+    X, y = two_kinds
+    model = classifier.set_params(freeze_depth=0.5, dtype="float32").fit(X, y)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps((model, X)))
+    code = (
+        f"import pickle, numpy as np; m, X = pickle.load(open({str(tmp_path / 'model.pkl')!r}, 'rb'));"
+        f"np.save({str(tmp_path / 'p.npy')!r}, m.predict_proba(X))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    np.testing.assert_allclose(np.load(tmp_path / "p.npy"), model.predict_proba(X), atol=1e-6)
+
+
+def test_cross_validate_returns_fitted_estimators(two_kinds, classifier):
+    found = cross_validate(classifier, *two_kinds, cv=3, return_estimator=True, error_score="raise")
+    assert all(model.predict(two_kinds[0]).shape == (40,) for model in found["estimator"])
+
+
+def test_deep_features_beside_numbers_in_a_column_transformer(two_kinds, rng):
+    X, y = two_kinds
+    frame = pd.DataFrame({"photo": list(X), "age": rng.random(40), "height": rng.random(40)})
+    columns = ColumnTransformer(
+        [
+            ("photo", PretrainedFeatureExtractor("toy:images", pooling="flatten"), "photo"),
+            ("same", PretrainedFeatureExtractor("toy:images", layer="stem"), ["photo"]),
+            ("numbers", StandardScaler(), ["age", "height"]),
+        ]
+    ).set_output(transform="pandas")
+    model = make_pipeline(columns, StandardScaler(), LogisticRegression()).fit(frame, y)
+    assert model.score(frame, y) == 1
+    names = columns.fit_transform(frame).columns
+    assert {"same__photo_0", "numbers__age"} <= set(names)
+    assert len(names) == 512 + 8 + 2
+
+
+def test_stacking_and_calibration(two_kinds, classifier):
+    X, y = two_kinds
+    flat = X.reshape(40, -1)
+    photos = clone(classifier).set_params(image_shape=(16, 16))
+    stacked = StackingClassifier([("tuned", photos), ("linear", LogisticRegression())], cv=2).fit(flat, y)
+    assert stacked.score(flat, y) > 0.9
+    calibrated = CalibratedClassifierCV(clone(classifier), cv=2).fit(X, y)
+    np.testing.assert_allclose(calibrated.predict_proba(X).sum(1), 1)
+
+
+def test_stacking_a_regressor_on_rows(rng):
+    X = rng.standard_normal((60, 5))
+    model = make_pipeline(StandardScaler(), FineTunedRegressor("toy:rows", random_state=0))
+    assert cross_validate(model, X, X[:, 0], cv=3, error_score="raise")["test_score"].mean() > 0.3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_child_predicts_after_its_parent_did(two_kinds, classifier):
+    code = """
+import os, sys, numpy as np, torch
+torch.set_num_threads(2)
+from skltransfer import FineTunedClassifier
+X = np.random.default_rng(0).random((64, 16, 16)); y = np.arange(64) % 2
+model = FineTunedClassifier(freeze_depth=0.75, max_epochs=1, random_state=0, dtype="float32").fit(X, y)
+model.set_params(cache=None)
+expected = model.predict_proba(X)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.allclose(model.predict_proba(X), expected, atol=1e-5) else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.slow
+def test_ants_and_bees_with_real_weights(ants_and_bees):
+    X, y, X_test, y_test = ants_and_bees
+    pretrained = FineTunedClassifier(freeze_depth=1.0).fit(X, y).score(X_test, y_test)
+    random = FineTunedClassifier(weights="random", freeze_depth=1.0).fit(X, y).score(X_test, y_test)
+    assert pretrained > 0.7
+    assert pretrained > random + 0.05
