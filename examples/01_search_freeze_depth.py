@@ -115,11 +115,12 @@ def compared(ours: np.ndarray, theirs: np.ndarray, name: str) -> str:
 
 
 def picture(task: Task, searches: dict[str, GridSearchCV], pixels: tuple[float, float], path: pathlib.Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for (name, found), marker, colour in zip(searches.items(), "os", ("#0072B2", "#D55E00"), strict=True):
+    figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    styles = (("o", "#0072B2", 0.008), ("s", "#D55E00", -0.008))  # apart, so that no error bar hides another
+    for (name, found), (marker, colour, shift) in zip(searches.items(), styles, strict=True):
         results = found.cv_results_
         axes.errorbar(
-            DEPTHS,
+            np.add(DEPTHS, shift),
             results["mean_test_score"],
             results["std_test_score"],
             label=name,
@@ -135,7 +136,7 @@ def picture(task: Task, searches: dict[str, GridSearchCV], pixels: tuple[float, 
     axes.set_ylabel("accuracy, 3-fold cross-validation (mean ± std)")
     axes.set_title(f"{task.name}: {len(task.y_train)} labelled pictures")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -14,11 +14,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight, _check_y, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
 from skltransfer import _shell
 from skltransfer.backbones import Backbone, freeze_boundary, reload_backbone
-from skltransfer.engine import Head, TrainingPlan, TrainingSet, Tuned, TuningTask, run_tuned, tune
+from skltransfer.engine import Head, TrainingPlan, TrainingSet, Tuned, TuningTask, is_native, run_tuned, tune
 from skltransfer.exceptions import BadSampleError
 
 
@@ -116,9 +116,7 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         ndarray of str, shape (n_features,)
         """
         check_is_fitted(self)
-        if hasattr(self, "n_features_in_"):
-            _check_feature_names_in(self, input_features, generate_names=False)
-        return _shell.padded_names(_shell.output_prefix(self), self._n_features_out)
+        return _shell.names_out(self, input_features, self._n_features_out)
 
     @property
     def _n_features_out(self) -> int:
@@ -213,11 +211,15 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return weights
 
     def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
-        if start is not None and (start.boundary != boundary or self._origin_[-1] != backbone.fingerprint):
+        if start is None:
+            return
+        fitted = (self._origin_[-1], start.boundary, start.hidden, start.pooling)
+        if fitted != (backbone.fingerprint, boundary, self.head == "mlp", _shell.resolved_pooling(self, backbone)):
             raise ValueError(
-                f"warm_start and partial_fit go on with the same backbone and freeze_depth: fitted with "
+                f"warm_start and partial_fit go on with the same backbone, freeze_depth, head and pooling: fitted with "
                 f"{self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
-                f"freeze_depth={self.freeze_depth!r}. Set warm_start=False, or fit a clone."
+                f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}. "
+                "Set warm_start=False, or fit a clone."
             )
 
     def _run(self, X: Any, *, features: bool = False) -> tuple[np.ndarray, dict[int, BadSampleError]]:
@@ -226,6 +228,12 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         backbone = reload_backbone(*self._origin_)
         samples = _shell.samples_of(self, X, backbone, reset=False)
         stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
+        if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
+            warnings.warn(
+                f"Fitted in {self.dtype_}, which this processor computes without native support: predictions are slow, "
+                "but the same. Fit with dtype='float32' to avoid it.",
+                stacklevel=3,
+            )
         return run_tuned(self._network_, stages, samples, _shell.bad_sample_policy(self), features=features)
 
     def __sklearn_tags__(self):

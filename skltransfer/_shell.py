@@ -6,11 +6,12 @@ library names, file formats or training.
 
 import copy
 import numbers
+import os
 from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
+from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, _check_n_features, validate_data
 
 from skltransfer.backbones import POOLINGS, Backbone, load_backbone
 from skltransfer.engine import (
@@ -25,7 +26,7 @@ from skltransfer.inputs import Samples, is_table, samples_from_collection, sampl
 
 SHARED_CONSTRAINTS: dict[str, list] = {
     "backbone": [str, Backbone],
-    "weights": [str],
+    "weights": [str, os.PathLike],
     "pooling": [StrOptions({"auto", *POOLINGS})],
     "image_shape": [tuple, list, None],
     "on_bad_sample": [StrOptions({"raise", "nan"})],
@@ -51,13 +52,7 @@ def at_least_zero() -> list:
 
 
 def loaded_backbone(estimator: Any) -> Backbone:
-    """The estimator's backbone, loaded once per process.
-
-    Raises
-    ------
-    TypeError
-        If ``backbone`` is an estimator: ``clone`` would unfit it.
-    """
+    """The estimator's backbone, loaded once per process."""
     if isinstance(estimator.backbone, Backbone):
         return estimator.backbone
     return load_backbone(estimator.backbone, weights=estimator.weights)
@@ -105,13 +100,14 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     return samples_from_collection(X, backbone.modality, **limits)
 
 
-def padded_names(prefix: str, n: int) -> np.ndarray:
-    """``prefix000``, ``prefix001`` …: as many digits as the last one needs, so that names sort like numbers."""
+def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:
+    """``prefix000``, ``prefix001`` …: as many digits as the last one needs, so that names sort like numbers.
+
+    The prefix is the column that was read, where X was a frame of one column, else the class name in lower case.
+    """
+    if hasattr(estimator, "n_features_in_"):
+        _check_feature_names_in(estimator, input_features, generate_names=False)
+    columns = getattr(estimator, "feature_names_in_", ())
+    prefix = f"{columns[0]}_" if len(columns) == 1 else type(estimator).__name__.lower()
     digits = len(str(n - 1))
     return np.array([f"{prefix}{i:0{digits}d}" for i in range(n)], dtype=object)
-
-
-def output_prefix(estimator: Any) -> str:
-    """The column that was read, where X was a frame of one column, else the class name in lower case."""
-    names = getattr(estimator, "feature_names_in_", ())
-    return f"{names[0]}_" if len(names) == 1 else type(estimator).__name__.lower()

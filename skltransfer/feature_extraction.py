@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_feature_names_in
 
 from skltransfer import _shell
 from skltransfer.backbones import Backbone, freeze_boundary
@@ -159,7 +158,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = _shell.samples_of(self, X, backbone, reset=False)
         recalled = stages.recall(samples, addresses, _shell.bad_sample_policy(self))
-        if recalled.bad:
+        if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
 
@@ -175,9 +174,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         -------
         ndarray of str, shape (n_features,)
         """
-        if hasattr(self, "n_features_in_"):
-            _check_feature_names_in(self, input_features, generate_names=False)
-        return _shell.padded_names(_shell.output_prefix(self), self._n_features_out)
+        return _shell.names_out(self, input_features, self._n_features_out)
 
     @property
     def _n_features_out(self) -> int:

@@ -196,6 +196,13 @@ def test_warm_start_goes_on_and_refuses_another_boundary(two_kinds):
         model.set_params(freeze_depth=0.5).fit(X, np.where(np.arange(40) % 2, "above", "beside"))
 
 
+@pytest.mark.parametrize("parameters", [{"head": "mlp"}, {"pooling": "max"}, {"backbone": "bundled:tiny-photo"}])
+def test_warm_start_does_not_go_on_with_another_network(two_kinds, parameters):
+    model = classifier(freeze_depth="block1", warm_start=True).fit(*two_kinds)
+    with pytest.raises(ValueError, match="go on with the same backbone, freeze_depth, head and pooling"):
+        model.set_params(**parameters).fit(*two_kinds)
+
+
 def test_partial_fit_learns_batch_by_batch(two_kinds):
     X, y = two_kinds
     model = classifier(freeze_depth=1.0, learning_rate=0.02)
@@ -244,6 +251,29 @@ def test_unreadable_rows_are_left_out_of_fit_if_asked(two_kinds, freeze_depth):
     assert np.isnan(model.predict_proba(spoiled)[[0, 41]]).all()
     with pytest.raises(BadSampleError, match=r"X\[0\]"):
         model.predict(spoiled)
+
+
+def test_a_set_without_a_readable_sample_is_refused():
+    with pytest.raises(ValueError, match="None of the 2 samples could be read"):
+        classifier(on_bad_sample="nan").fit([b"bad", b"worse"], [0, 1])
+
+
+def test_a_model_of_another_processor_keeps_its_dtype_with_a_warning(two_kinds, monkeypatch):
+    X, y = two_kinds
+    model = classifier(dtype="bfloat16").fit(X, y).set_params(dtype="auto")
+    expected = classifier(dtype="bfloat16").fit(X, y).predict_proba(X)
+    monkeypatch.setattr("skltransfer._fine_tuner.is_native", lambda dtype, device: dtype == torch.float32)
+    with pytest.warns(UserWarning, match="Fitted in bfloat16, which this processor computes without native support"):
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_bfloat16_where_it_is_native_and_survived(two_kinds, monkeypatch, native, expected):
+    monkeypatch.setattr("skltransfer.engine._dtype.is_native", lambda dtype, device: native)
+    assert FineTunedClassifier(freeze_depth=1.0).fit(*two_kinds).dtype_ == expected
+    monkeypatch.setattr("skltransfer.engine._dtype.LEAST_COSINE", 1.1)
+    monkeypatch.setattr("skltransfer.engine._dtype._faithful", {})
+    assert FineTunedClassifier(freeze_depth=1.0).fit(*two_kinds).dtype_ == "float32"
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_the_old_model(two_kinds, monkeypatch):

@@ -168,7 +168,7 @@ class Backbone:
         return self._piece(start, stop, (dtype, device))
 
     def suffix(self, boundary: int) -> nn.Module:
-        """A private, trainable float32 copy of what comes after ``boundary``; its state dict has the library's names."""
+        """A private, trainable float32 copy of what comes after ``boundary``, under the library's names."""
         self.verify()
         return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
 

@@ -4,7 +4,7 @@ Knows torch and backbones. Must not know a scikit-learn estimator.
 """
 
 from skltransfer.engine._activations import ActivationStore, Address, shared_store
-from skltransfer.engine._dtype import resolve_device, resolve_dtype
+from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import Activations, BadSamplePolicy, FrozenStages, run_padded
 from skltransfer.engine._heads import ClassificationHead, Head, Probe, RegressionHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
@@ -29,6 +29,7 @@ __all__ = [
     "TunedNetwork",
     "TuningTask",
     "canonical",
+    "is_native",
     "new_network",
     "resolve_device",
     "resolve_dtype",

@@ -82,6 +82,11 @@ class ActivationStore:
     max_bytes : int, default=2**30
         Upper bound of what is held, in bytes, in each process.
 
+    Raises
+    ------
+    ValueError
+        If ``max_bytes`` is negative.
+
     Examples
     --------
     >>> from skltransfer import ActivationStore, PretrainedFeatureExtractor
@@ -98,6 +103,8 @@ class ActivationStore:
     """
 
     def __init__(self, max_bytes: int = GIB) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes must not be negative, got {max_bytes!r}.")
         self._open(uuid.uuid4().hex, int(max_bytes))
 
     def _open(self, place: str, max_bytes: int) -> None:

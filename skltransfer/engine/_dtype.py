@@ -36,10 +36,13 @@ def resolve_dtype(dtype: str, backbone: Backbone, device: torch.device) -> torch
     """``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it."""
     if dtype != "auto":
         return DTYPES[dtype]
-    return torch.bfloat16 if _is_native(device) and _survives(backbone) else torch.float32
+    return torch.bfloat16 if is_native(torch.bfloat16, device) and _survives(backbone) else torch.float32
 
 
-def _is_native(device: torch.device) -> bool:
+def is_native(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the device computes in this dtype without emulation."""
+    if dtype == torch.float32:
+        return True
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}

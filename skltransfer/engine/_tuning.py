@@ -105,11 +105,14 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     Raises
     ------
     ValueError
-        If no sample is left, or early stopping finds none to hold out.
+        If no sample could be read, or early stopping finds none to hold out.
     """
     backbone, device = task.stages.backbone, task.stages.device
     activations = _activations(task.stages, task.boundary, task.pooling, samples, task.policy)
-    head, data = task.to_head(canonical(activations.digests, targets, weights))
+    distinct = canonical(activations.digests, targets, weights)
+    if not len(distinct):
+        raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
+    head, data = task.to_head(distinct)
     validation = None
     if task.validation_fraction is not None and not task.is_probe:
         data, validation = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))

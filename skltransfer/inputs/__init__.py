@@ -30,7 +30,7 @@ def is_table(X: Any, modality: str) -> bool:
         first = next((item for item in X if not is_missing(item)), None)
     except TypeError:
         return True
-    return first is None and len(X) == 0 or _is_number(first) or (np.ndim(first) == 1 and not _is_sized_picture(first))
+    return first is None and len(X) == 0 or _is_number(first) or np.ndim(first) == 1
 
 
 def _is_one_column(array: np.ndarray) -> bool:
@@ -44,10 +44,6 @@ def _holds_samples(array: np.ndarray) -> bool:
 
 def _is_number(item: Any) -> bool:
     return isinstance(item, int | float | complex | np.number | np.bool_)
-
-
-def _is_sized_picture(item: Any) -> bool:
-    return hasattr(item, "getexif")
 
 
 def samples_from_table(
