@@ -4,6 +4,7 @@ import ast
 import inspect
 import pathlib
 import re
+import textwrap
 import typing
 
 import pytest
@@ -57,8 +58,7 @@ def test_each_parameter_is_documented_constrained_and_assigned_bare(name, thing)
             f"{name}: {parameter} undocumented"
         )
     assert set(thing._parameter_constraints) == set(parameters)
-    tree = ast.parse(inspect.cleandoc("if True:\n" + inspect.getsource(thing.__init__)))
-    body = tree.body[0].body[0].body
+    body = ast.parse(textwrap.dedent(inspect.getsource(thing.__init__))).body[0].body
     assert [ast.unparse(line) for line in body] == [f"self.{p} = {p}" for p in parameters]
 
 

@@ -108,10 +108,10 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
     >>> print(describe_backbone("toy:images"))
     toy:images (weights='pretrained'): image (3, 16, 16) -> 32 features
     stage   parameters  activation  KiB  cost
-    stem           240     8x16x16  8.0   11%
-    block1       1,200      16x8x8  4.0   15%
-    block2       4,704      32x4x4  2.0   15%
-    block3       9,312      32x4x4  2.0   59%
+    stem           240     8x16x16  8.0   16%
+    block1       1,200      16x8x8  4.0   21%
+    block2       4,704      32x4x4  2.0   21%
+    block3       9,312      32x4x4  2.0   42%
     """
     if isinstance(backbone, str):
         backbone = load_backbone(backbone, weights=weights)
