@@ -40,7 +40,8 @@ def test_the_demo_ends_in_a_table_and_a_picture(monkeypatch):
     assert "logistic regression on pixels" in done.stdout
     assert "Ants and bees are left out" in done.stdout
     picture = pathlib.Path(done.stdout.split("Picture: ")[1].splitlines()[0])
-    assert Image.open(picture).size[0] > 500
+    with Image.open(picture) as image:
+        assert image.size[0] > 500
 
 
 @pytest.fixture

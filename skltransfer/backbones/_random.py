@@ -25,6 +25,9 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for the duration of a ``with`` block, as its only user in this process."""
-    with _DOOR["lock"], torch.random.fork_rng():
-        torch.manual_seed(seed)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _DOOR["lock"], torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         yield

@@ -207,4 +207,4 @@ def _optimiser(trainable: Sequence[Mapping], plan: TrainingPlan) -> torch.optim.
             params = [p for p in group["params"] if (p.ndim > 1) == decayed]
             decay = plan.weight_decay if decayed else 0.0
             groups.append({"params": params, "lr_factor": group["lr_factor"], "weight_decay": decay})
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate, fused=True)

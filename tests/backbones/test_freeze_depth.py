@@ -74,4 +74,11 @@ def test_fitted_estimators_say_which_boundary_a_fraction_meant(two_kinds):
     assert (fitted.n_frozen_stages_, fitted.n_stages_) == (2, 4)
     suffix = load_backbone("toy:images").suffix(2)
     assert fitted.n_trainable_params_ == sum(p.numel() for p in suffix.parameters()) + 33
-    assert "freeze_boundary_" in fitted._repr_html_()
+
+
+def test_the_html_repr_shows_the_boundary_after_fit(two_kinds):
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=1)
+    if not hasattr(model, "_get_fitted_attr_html"):
+        pytest.skip("the HTML repr of scikit-learn before 1.9 shows parameters alone")
+    assert "freeze_boundary_" not in model._repr_html_()
+    assert "freeze_boundary_" in model.fit(*two_kinds)._repr_html_()
