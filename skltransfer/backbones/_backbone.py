@@ -64,6 +64,8 @@ class Backbone:
         What the source head was trained to tell apart.
     options : mapping, optional
         Further arguments of :func:`load_backbone`.
+    maps_end_in_channels : collection of int, optional
+        Boundaries at which maps are (n, h, w, c).
 
     Attributes
     ----------
@@ -101,6 +103,7 @@ class Backbone:
         head_names: Collection[str],
         classes: Collection[str] | None = None,
         options: Mapping[str, object] | None = None,
+        maps_end_in_channels: Collection[int] = (),
     ) -> None:
         cut.network.eval().requires_grad_(False)
         self._cuts = {ORIGINAL: cut}
@@ -109,6 +112,7 @@ class Backbone:
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
         self.options = dict(options or {})
+        self._maps_end_in_channels = frozenset(maps_end_in_channels)
         self.stage_names: tuple[str, ...] = cut.stage_names
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in set(head_names)}
         self.fingerprint = fingerprint(stages, self.preprocessing, self.stage_names, type(cut.network).__name__)
@@ -158,7 +162,19 @@ class Backbone:
 
     def pooled_width(self, boundary: int, pooling: str) -> int:
         """Width of the activation at ``boundary``, pooled."""
-        return pool(torch.empty(1, *self.activation_shapes[boundary]), pooling).shape[1]
+        return self.pool(torch.empty(1, *self.activation_shapes[boundary]), boundary, pooling).shape[1]
+
+    def pool(self, activation: torch.Tensor, boundary: int, pooling: str) -> torch.Tensor:
+        """Activations at ``boundary`` as vectors, (n, width).
+
+        Raises
+        ------
+        ValueError
+            If ``pooling`` needs tokens, and the stage gives maps.
+        """
+        if boundary in self._maps_end_in_channels:
+            activation = activation.permute(0, 3, 1, 2)
+        return pool(activation, pooling)
 
     def prefix(
         self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU

@@ -27,7 +27,9 @@ def _reads_training(kind: type) -> bool:
 
 
 class _StageTracer(fx.Tracer):
-    """Remembers the node that each submodule returned."""
+    """Remembers the node that each submodule returned; buffers keep their names, as parameters do."""
+
+    proxy_buffer_attributes = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +46,13 @@ class _StageTracer(fx.Tracer):
         return output
 
 
+def _end_node(tracer: _StageTracer, path: str) -> fx.Node:
+    node = tracer.returned[path.removesuffix("+relu")]
+    if path.endswith("+relu"):
+        (node,) = (user for user in node.users if user.target in (torch.relu, nn.functional.relu))
+    return node
+
+
 class GraphCut:
     """A traced network and the nodes at which its stages end.
 
@@ -52,7 +61,8 @@ class GraphCut:
     network : nn.Module
         The library's own network, in eval mode.
     ends : sequence of (str, str)
-        Stage name and the submodule at whose return the stage ends, from the input on.
+        Stage name and the submodule at whose return the stage ends, from the input on. ``"path+relu"`` ends it after
+        the rectification that follows, where the library writes that outside of any submodule.
 
     Raises
     ------
@@ -71,7 +81,7 @@ class GraphCut:
             raise UnsupportedBackboneError(f"{type(network).__name__} cannot be traced by torch.fx: {error}") from error
         self._pieces: dict[tuple[int, int | None], nn.Module] = {}
         self._position = {node: i for i, node in enumerate(self._nodes)}
-        self._bounds = [self._nodes[0], *(tracer.returned[path] for path in self.end_modules), self._nodes[-1]]
+        self._bounds = [self._nodes[0], *(_end_node(tracer, path) for path in self.end_modules), self._nodes[-1]]
         for name, bound in zip(self.stage_names, self._bounds[1:], strict=False):
             self._check_one_tensor_alive(name, bound)
 
@@ -118,7 +128,9 @@ class GraphCut:
         """What the library's own ``forward`` returns at the end of each stage, and last of all."""
         seen: dict[str, torch.Tensor] = {}
         handles = [
-            self.network.get_submodule(path).register_forward_hook(lambda m, i, o, path=path: seen.__setitem__(path, o))
+            self.network.get_submodule(path.removesuffix("+relu")).register_forward_hook(
+                lambda m, i, o, path=path: seen.__setitem__(path, torch.relu(o) if path.endswith("+relu") else o)
+            )
             for path in self.end_modules
         ]
         try:

@@ -41,10 +41,12 @@ def load_backbone(
     ----------
     name : str
         ``"source:model"``, e.g. ``"bundled:tiny-photo"`` (ships in the package, needs no network),
-        ``"torchvision:resnet18"``, ``"toy:images"``. :func:`list_backbones` names them all.
-    weights : {"pretrained", "random", "random:<seed>"} or path, default="pretrained"
-        A path is a local ``.safetensors`` file or a state dict written by ``torch.save``; it is read without
-        unpickling, and every entry but the source head's must fit. ``"random"`` is ``"random:0"``.
+        ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"toy:images"``.
+        :func:`list_backbones` names them all.
+    weights : {"pretrained", "random", "random:<seed>"}, name or path, default="pretrained"
+        A name is one of the library's own, e.g. ``"IMAGENET1K_V1"``; it may also be the third part of ``name``. A path
+        is a local ``.safetensors`` file or a state dict written by ``torch.save``; it is read without unpickling, and
+        every entry but the source head's must fit. ``"random"`` is ``"random:0"``.
     local_files_only : bool, default=False
         Refuse to download; weights must be in the cache folder of their library.
     max_pixels : int, default=64_000_000
@@ -70,12 +72,11 @@ def load_backbone(
     >>> load_backbone("toy:rows", weights="random:7")
     Backbone('toy:rows', weights='random:7', 4 stages, 32 features)
     """
-    weights = _checked_weights(weights)
+    adapter, model, weights = _parse(name, _checked_weights(weights))
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels)}
     key = (name, weights, _file_stamp(weights), *options.values())
     with _lock:
         if key not in _loaded:
-            adapter, model = _parse(name)
             _loaded[key] = adapter(model, weights, options)
         _loaded.move_to_end(key)
         while len(_loaded) > KEPT:
@@ -115,14 +116,19 @@ def list_backbones(modality: str | None = None) -> list[str]:
     return sorted({None: of_rows + of_images, "rows": of_rows, "image": of_images}[modality])
 
 
-def _parse(name: str) -> tuple[Callable, str]:
-    source, _, model = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model):
+def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
+    """The adapter, the model's name for it, and the weights, which the name may hold."""
+    source, model, named = (*name.split(":"), "", "")[:3] if isinstance(name, str) else ("", "", "")
+    if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
         raise BackboneNotFoundError(
             f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {name!r}."
             + _suggestion(name)
         )
-    return functools.partial(_with_suggestion, ADAPTERS[source], name), model
+    if named and weights not in ("pretrained", named):
+        raise WeightsError(
+            f"{name!r} already names its weights; leave out weights={weights!r}, or the name's last part."
+        )
+    return functools.partial(_with_suggestion, ADAPTERS[source], name), model, named or weights
 
 
 def _with_suggestion(adapter: Callable, name: str, *arguments) -> Backbone:
@@ -142,6 +148,8 @@ def _suggestion(name: str) -> str:
 def _checked_weights(weights: str | os.PathLike) -> str:
     text = os.fspath(weights)
     if text == "pretrained" or random_seed(text) is not None or Path(text).is_file():
+        return text
+    if re.fullmatch(r"[A-Z][A-Z0-9_]*", text):  # a library's own name for weights, which its adapter knows
         return text
     raise WeightsError(f"weights must be 'pretrained', 'random', 'random:<seed>' or an existing file, got {weights!r}.")
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.error import URLError
 
@@ -25,36 +26,54 @@ from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneErr
 class Family(NamedTuple):
     """How the networks of one class are cut.
 
-    ``stem`` is the submodule that ends the first stage, if no block does; ``block`` matches the submodules that end a
-    stage each; ``last`` replaces the last of them where a norm of its own follows; ``head`` begins the source head.
+    ``stem`` is the submodule that ends the first stage, where no block does; ``block`` matches the submodules that end
+    a stage each (only those of class ``kind``, where one is named); ``last`` replaces the last of them where more
+    follows before pooling; ``head`` names the modules of the source head, auxiliary ones included.
     """
 
     block: str
-    head: str
+    head: tuple[str, ...] = ("classifier",)
     pooling: str = "mean"
     stem: str | None = None
+    kind: str | None = None
     last: str | None = None
+    maps_end_in_channels: bool = False  # (n, h, w, c) between stages
+    sized: bool = False  # the network is built for one size of picture
+    arguments: Mapping[str, bool] = MappingProxyType({})
 
 
-FAMILIES = {
-    "ResNet": Family(block=r"layer\d+", head="fc", stem="maxpool"),
-    "MobileNetV3": Family(block=r"features\.\d+", head="classifier"),
-    "VisionTransformer": Family(
-        block=r"encoder\.layers\.encoder_layer_\d+",
-        head="heads",
+INCEPTION = {"transform_input": True, "init_weights": True}  # the official weights expect inputs of their own range
+FAMILIES = {  # by the name of the model
+    r"alexnet": Family(r"features\.(2|5|7|9|12)"),
+    r"convnext_\w+": Family(r"features\.[1357]", stem="features.0"),
+    r"densenet\d+": Family(r"features\.(transition\d|denseblock4)", stem="features.pool0", last="features.norm5+relu"),
+    r"efficientnet_\w+|mobilenet_v[23]\w*": Family(r"features\.\d+"),
+    r"googlenet": Family(r"maxpool2|inception\w+", ("fc", "aux1", "aux2"), stem="maxpool1", arguments=INCEPTION),
+    r"inception_v3": Family(r"maxpool2|Mixed_\w+", ("fc", "AuxLogits"), stem="maxpool1", arguments=INCEPTION),
+    r"maxvit_\w+": Family(r"blocks\.\d", stem="stem"),
+    r"mnasnet\w+": Family(r"layers\.(8|9|10|11|12|13|16)", stem="layers.7"),
+    r"regnet_\w+": Family(r"trunk_output\.block\d", ("fc",), stem="stem"),
+    r"(wide_)?resnet\w+|resnext\w+": Family(r"layer\d", ("fc",), stem="maxpool"),
+    r"shufflenet_\w+": Family(r"stage\d|conv5", ("fc",), stem="maxpool"),
+    r"squeezenet\w+": Family(r"features\.\d+", stem="features.2", kind="Fire"),
+    r"swin_\w+": Family(r"features\.[1357]", ("head",), stem="features.0", last="permute", maps_end_in_channels=True),
+    r"vgg\w+": Family(r"features\.\d+", kind="MaxPool2d"),
+    r"vit_\w+": Family(
+        r"encoder\.layers\.encoder_layer_\d+",
+        ("heads",),
         pooling="cls",
         stem="encoder.dropout",
         last="encoder.ln",
+        sized=True,
     ),
 }
-NAMES = r"(wide_)?resnet\d+\w*|resnext\d+_\w+|mobilenet_v3_\w+|vit_[blh]_\d+"
 
 
 def torchvision_names() -> list[str]:
-    """Names of the networks that this adapter can cut."""
+    """Names of torchvision's classification networks: this adapter cuts all of them."""
     from torchvision import models
 
-    return [name for name in models.list_models(module=models) if re.fullmatch(NAMES, name)]
+    return models.list_models(module=models)
 
 
 def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
@@ -63,39 +82,46 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> 
 
     if name not in models.list_models(module=models):
         raise BackboneNotFoundError(f"torchvision has no classification model {name!r}.")
-    official = models.get_model_weights(name).DEFAULT
-    seed = random_seed(weights)
+    family, official = _family_of(name), models.get_model_weights(name)
+    seed, is_named = random_seed(weights), weights == "pretrained" or weights in official.__members__
+    entry = official[weights] if weights in official.__members__ else official.DEFAULT
     with seeded(seed or 0):
-        network = models.get_model(name, weights=None).eval()
-    family = _family_of(network, name)
-    head_names = {k for k in network.state_dict() if k.split(".")[0] == family.head}
+        size = {"image_size": entry.transforms().crop_size[0]} if family.sized else {}
+        network = models.get_model(name, weights=None, **family.arguments, **size).eval()
+    head_names = {k for k in network.state_dict() if k.split(".")[0] in family.head}
     if seed is None:
         local = bool(options.get("local_files_only", False))
-        state = _official_state(name, official.url, local) if weights == "pretrained" else read_state(weights)
-        fit_state(network, state, optional=head_names if weights != "pretrained" else (), where=f"weights={weights!r}")
+        state = _official_state(name, entry.url, local) if is_named else _local_state(name, weights, official)
+        fit_state(network, state, optional=() if is_named else head_names, where=f"weights={weights!r}")
+    ends = _stage_ends(network, family)
     return Backbone(
-        GraphCut(network, _stage_ends(network, family)),
+        GraphCut(network, ends),
         name=f"torchvision:{name}",
         weights=weights,
-        preprocessing=_preprocessing(official.transforms(), int(options.get("max_pixels", 64e6))),
+        preprocessing=_preprocessing(entry.transforms(), int(options.get("max_pixels", 64e6))),
         pooling=family.pooling,
         head_names=head_names,
-        classes=official.meta["categories"] if weights == "pretrained" else None,
+        classes=entry.meta["categories"] if is_named else None,
         options=options,
+        maps_end_in_channels=range(1, len(ends)) if family.maps_end_in_channels else (),
     )
 
 
-def _family_of(network: nn.Module, name: str) -> Family:
-    kind = type(network).__name__
-    if kind not in FAMILIES:
-        raise UnsupportedBackboneError(
-            f"'torchvision:{name}' is a {kind}, which has no stages here yet. Supported: {sorted(FAMILIES)}."
-        )
-    return FAMILIES[kind]
+def _family_of(name: str) -> Family:
+    for pattern, family in FAMILIES.items():
+        if re.fullmatch(pattern, name):
+            return family
+    raise UnsupportedBackboneError(
+        f"'torchvision:{name}' is of a family that has no stages here yet. Supported: {sorted(FAMILIES)}."
+    )
 
 
 def _stage_ends(network: nn.Module, family: Family) -> list[tuple[str, str]]:
-    blocks = [path for path, _ in network.named_modules() if re.fullmatch(family.block, path)]
+    blocks = [
+        path
+        for path, module in network.named_modules()
+        if re.fullmatch(family.block, path) and family.kind in (None, type(module).__name__)
+    ]
     ends = [(path, path) for path in blocks]
     if family.last is not None:
         ends[-1] = (blocks[-1], family.last)
@@ -111,6 +137,15 @@ def _preprocessing(preset, max_pixels: int) -> ImagePreprocessing:
         interpolation=preset.interpolation.value,
         max_pixels=max_pixels,
     )
+
+
+def _local_state(name: str, weights: str, official) -> State:
+    if not Path(weights).is_file():
+        raise WeightsError(
+            f"'torchvision:{name}' has no weights {weights!r}. Pass 'pretrained' ({official.DEFAULT.name}), one of "
+            f"{list(official.__members__)}, 'random', 'random:<seed>' or an existing file."
+        )
+    return read_state(weights)
 
 
 def _official_state(name: str, url: str, local_files_only: bool) -> State:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from skltransfer.backbones import Backbone, pool
+from skltransfer.backbones import Backbone
 from skltransfer.engine._activations import GIB, ActivationStore, Address
 from skltransfer.exceptions import BadSampleError, MissingSampleError
 from skltransfer.inputs import Samples
@@ -207,11 +207,14 @@ class _Recall:
         """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
         wanted = [(i, a) for i, a in enumerate(self.addresses) if a.boundary == boundary]
         for i, address in wanted:
-            value = batch if address.pooling is None else pool(batch.float(), address.pooling)
+            value = batch if address.pooling is None else self._pooled(batch.float(), address)
             self._place(i, positions, value)
             self._remember(address, positions, value)
         if fresh and 0 < boundary < self.stages.backbone.n_stages:
             self._remember(self.stages.address(boundary), positions, batch)
+
+    def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
+        return self.stages.backbone.pool(batch, address.boundary, address.pooling)
 
     def _place(self, i: int, positions: list[int], value: torch.Tensor) -> None:
         if self.outputs[i] is None:
@@ -238,7 +241,7 @@ class _Recall:
     def _empty(self, address: Address) -> torch.Tensor:
         shape = self.stages.backbone.activation_shapes[address.boundary]
         empty = torch.empty(1, *shape)
-        return (empty.to(self.stages.dtype) if address.pooling is None else pool(empty, address.pooling))[:0]
+        return (empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address))[:0]
 
     def result(self) -> Recalled:
         if self.stages.store is not None:

@@ -1,7 +1,9 @@
 """One contract for all backbones: the cut network is the library's network."""
 
 import copy
+import pathlib
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_back
 from skltransfer.backbones import pool, seeded
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._torchvision import FAMILIES as TORCHVISION
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
-FAST = [
+ROOT = pathlib.Path(__file__).parent.parent.parent
+FIRST = [
     ("toy:rows", "pretrained"),
     ("toy:images", "pretrained"),
     ("bundled:tiny-photo", "pretrained"),
@@ -25,7 +29,27 @@ FAST = [
     ("torchvision:mobilenet_v3_small", "random"),
     ("torchvision:vit_b_16", "random"),
 ]
-ALL = pytest.mark.parametrize(("name", "weights"), FAST)
+FAMILIES = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "regnet_y_400mf",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11_bn",
+    "wide_resnet50_2",
+]
+ALL = pytest.mark.parametrize(("name", "weights"), FIRST + [(f"torchvision:{name}", "random") for name in FAMILIES])
 
 
 def whole(backbone):
@@ -41,13 +65,14 @@ def inputs_of(backbone, n=2, seed=0):
 def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(name, weights):
     backbone = load_backbone(name, weights=weights)
     x = inputs_of(backbone)
-    cut = whole(backbone)
     with torch.inference_mode():
-        theirs = cut.library_activations(x)[-2]
+        theirs = whole(backbone).library_activations(x)[-2]
         for boundary in range(backbone.n_stages + 1):
-            prefix, suffix = backbone.split(boundary)
-            ours = suffix.eval()(prefix(x))
+            x = x if boundary == 0 else backbone.prefix(boundary - 1, boundary)(x)
+            before = x.clone()
+            ours = backbone.suffix(boundary).eval()(x)
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+            assert torch.equal(x, before), "a suffix must not write into what the store remembers"
 
 
 @ALL
@@ -59,13 +84,14 @@ def test_the_suffix_in_train_mode_does_what_the_library_does(name, weights):
     suffix = backbone.suffix(0).train()
     theirs = {}
     last = whole(backbone).end_modules[-1]
-    network.get_submodule(last).register_forward_hook(lambda m, i, o: theirs.update(out=o))
+    network.get_submodule(last.removesuffix("+relu")).register_forward_hook(lambda m, i, o: theirs.update(out=o))
     with torch.no_grad():
         with seeded(1):
             network(x)
         with seeded(1):
             ours = suffix(x)
-    torch.testing.assert_close(ours, theirs["out"], rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
+    theirs = torch.relu(theirs["out"]) if last.endswith("+relu") else theirs["out"]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
 
 
 def test_dropout_of_the_suffix_is_alive_in_train_mode_and_still_in_eval_mode():
@@ -235,18 +261,50 @@ def test_maps_have_no_class_token():
         pool(torch.rand(2, 8, 4, 4), "cls")
 
 
-@pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:vit_b_16"])
+HEADS = {
+    "resnet18": "fc",
+    "vit_b_16": "heads",
+    "efficientnet_b0": "classifier",
+    "densenet121": "classifier",
+    "swin_t": "head",
+    "inception_v3": "fc",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
 def test_features_are_the_librarys_penultimate_layer(name, rng):
-    backbone = load_backbone(name, weights="random")
-    photos = rng.integers(0, 256, (2, 250, 300, 3), dtype=np.uint8)
-    extractor = PretrainedFeatureExtractor(name, weights="random", dtype="float32", cache=None)
-    preset = models.get_model_weights(name.split(":")[1]).DEFAULT.transforms()
+    backbone = load_backbone(f"torchvision:{name}", weights="random")
+    photos = rng.integers(0, 256, (2, 350, 400, 3), dtype=np.uint8)
+    extractor = PretrainedFeatureExtractor(f"torchvision:{name}", weights="random", dtype="float32", cache=None)
+    preset = models.get_model_weights(name).DEFAULT.transforms()
     x = torch.stack([preset(Image.fromarray(photo)) for photo in photos])
     seen = {}
-    network = whole(backbone).network
-    head = network.get_submodule("fc" if "resnet" in name else "heads")
+    head = whole(backbone).network.get_submodule(HEADS[name])
     handle = head.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
     with torch.inference_mode():
-        network(x)
+        whole(backbone).network(x)
     handle.remove()
-    np.testing.assert_allclose(extractor.transform(photos), seen["x"].numpy(), rtol=1e-5, atol=1e-5)
+    theirs = seen["x"].numpy()
+    np.testing.assert_allclose(extractor.transform(photos), theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_maps_that_end_in_channels_are_pooled_over_their_places(photos):
+    swin = PretrainedFeatureExtractor("torchvision:swin_t", weights="random", layer=["stem", "features.3"])
+    assert swin.transform(photos[:2]).shape == (2, 96 + 192)
+    assert len(swin.get_feature_names_out()) == 96 + 192
+
+
+def test_every_classification_network_of_torchvision_has_stages():
+    for name in models.list_models(module=models):
+        assert any(re.fullmatch(pattern, name) for pattern in TORCHVISION), name
+        assert f"torchvision:{name}" in list_backbones("image")
+
+
+def test_the_reference_lists_the_families_that_this_contract_holds_for():
+    page = (ROOT / "docs" / "reference" / "backbones.md").read_text(encoding="utf-8")
+    rows = []
+    for name, weights in ALL.args[1]:
+        backbone = load_backbone(name, weights=weights)
+        shown = f"`{backbone.stage_names[0]}` … `{backbone.stage_names[-1]}`"
+        rows.append(f"| `{name}` | {backbone.n_stages} | {shown} | {backbone.n_features} |")
+    assert "\n".join(rows) in page, "write this table into docs/reference/backbones.md:\n" + "\n".join(rows)

@@ -121,6 +121,34 @@ def test_official_weights_are_found_in_torchs_own_cache_and_their_hash_is_checke
     assert backbone.classes[0] == "tench"
 
 
+def test_named_weights_bring_their_own_address_and_preprocessing(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    entry = models.get_model_weights("mobilenet_v3_large").IMAGENET1K_V2
+    state = state_of("torchvision:mobilenet_v3_large", "random:5")
+    torch.save(state, tmp_path / "state.pth")
+    right = hashlib.sha256((tmp_path / "state.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "state.pth").rename(tmp_path / "checkpoints" / f"mobilenet-{right}.pth")
+    urls = {"IMAGENET1K_V1": "absent-00000000.pth", "IMAGENET1K_V2": f"mobilenet-{right}.pth"}
+    monkeypatch.setattr(type(entry), "url", property(lambda self: f"https://example.invalid/{urls[self.name]}"))
+    by_name = load_backbone("torchvision:mobilenet_v3_large:IMAGENET1K_V2")
+    by_argument = load_backbone("torchvision:mobilenet_v3_large", weights="IMAGENET1K_V2")
+    assert by_name.fingerprint == by_argument.fingerprint
+    assert by_name.preprocessing.resize == 232
+    assert len(by_name.classes) == 1000
+    with pytest.raises(WeightsError, match="not in .*checkpoints"):
+        load_backbone("torchvision:mobilenet_v3_large:IMAGENET1K_V1", local_files_only=True)
+
+
+def test_named_weights_that_do_not_exist_or_contradict_are_refused():
+    with pytest.raises(WeightsError, match=r"has no weights 'IMAGENET1K_V9'.*IMAGENET1K_V1"):
+        load_backbone("torchvision:resnet18:IMAGENET1K_V9")
+    with pytest.raises(WeightsError, match="already names its weights; leave out weights='random'"):
+        load_backbone("torchvision:resnet18:IMAGENET1K_V1", weights="random")
+    with pytest.raises(WeightsError, match="'pretrained', 'random', 'random:<seed>' nor an existing file"):
+        load_backbone("toy:rows:IMAGENET1K_V1")
+
+
 @pytest.mark.parametrize("local_files_only", [True, False])
 def test_without_network_the_error_names_the_model_the_folder_and_the_way_out(tmp_path, monkeypatch, local_files_only):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
