@@ -97,6 +97,9 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     if hasattr(X, "columns"):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
+    elif reset:
+        for stale in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(stale, None)
     return samples_from_collection(X, backbone.modality, **limits)
 
 

@@ -102,6 +102,12 @@ def test_names_are_padded_and_carry_the_columns_name(photos):
     assert polars.columns[-1] == "photo_31"
 
 
+def test_a_second_fit_forgets_the_columns_of_the_first(photos):
+    model = extractor().fit(pd.DataFrame({"photo": list(photos)})).fit(list(photos))
+    assert not hasattr(model, "feature_names_in_")
+    assert model.get_feature_names_out()[0] == "pretrainedfeatureextractor00"
+
+
 def test_bfloat16_points_where_float32_does(photos):
     half = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="bfloat16").transform(photos)
     full = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32").transform(photos)

@@ -39,11 +39,11 @@ class PngRegressor(ThroughPng, FineTunedRegressor):
 
 
 def row_to_png(row: np.ndarray) -> bytes:
-    """A square grey PNG, one pixel per number; a curve that is steep at zero and never flat maps them to greys."""
+    """A square grey PNG, 8 x 8 pixels per number; a curve that is steep at zero and never flat maps them to greys."""
     side = int(np.ceil(np.sqrt(len(row))))
     pixels = np.zeros(side * side, np.uint8)
     pixels[: len(row)] = np.clip(np.rint(127.5 * (1 + np.arcsinh(2 * row.astype(float)) / np.arcsinh(200))), 0, 255)
-    return png(pixels.reshape(side, side))
+    return png(np.kron(pixels.reshape(side, side), np.ones((8, 8), np.uint8)))
 
 
 _samples_of = _shell.samples_of

@@ -4,6 +4,7 @@ What is settled here, once: EXIF rotation is applied, transparency is composited
 bits, the first frame of an animation is taken, and a picture of more than ``max_pixels`` is refused by its header.
 """
 
+import contextlib
 import functools
 import io
 import os
@@ -11,7 +12,7 @@ import stat
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from skltransfer.inputs._samples import Samples, digest_of, refuse_missing, show
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
 REMEMBERED_DIGESTS = 1_000_000
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
 _digests_lock = threading.Lock()
@@ -68,7 +70,8 @@ class ImageSamples(Samples):
         refuse_missing(item, row)
         refuse = functools.partial(BadSampleError, row, shown(item))
         if isinstance(item, Image.Image):
-            return _rgb(item, self.max_pixels, refuse)
+            with _damage_named(refuse):
+                return _rgb(item, self.max_pixels, refuse)
         if isinstance(item, np.ndarray):
             return _rgb_from_array(item, refuse)
         raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
@@ -85,16 +88,24 @@ class ImageSamples(Samples):
         refuse = functools.partial(BadSampleError, row, shown(self.items[row]))
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
-        try:
-            with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-                return _rgb(image, self.max_pixels, refuse)
-        except UnidentifiedImageError:
-            start = encoded[:16].decode("latin-1")
-            raise refuse(f"not a picture (starts with {start!r})", f"pass one of {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError:
-            raise refuse(f"more than max_pixels={self.max_pixels:,}", _LARGER) from None
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
+        with _damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            return _rgb(image, self.max_pixels, refuse)
+
+
+@contextlib.contextmanager
+def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
+    """What Pillow says of a damaged picture, with the row and a remedy."""
+    try:
+        yield
+    except BadSampleError:
+        raise
+    except UnidentifiedImageError:
+        shown_start = start.decode("latin-1")
+        raise refuse(f"not a picture (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise refuse("more than max_pixels", _LARGER) from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
 
 
 _LARGER = "resize it, or allow it with load_backbone(name, max_pixels=...)"
@@ -123,6 +134,7 @@ def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO is a photo with its own thumbnail
         warnings.warn(f"{refuse.args[1]} has {image.n_frames} frames; the first one is taken.", stacklevel=2)
         image.seek(0)
+    _warn_of_odd_shapes(image.width, image.height)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         return _rgb_from_array(np.asarray(image), refuse)
@@ -130,6 +142,18 @@ def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
+
+
+def _warn_of_odd_shapes(width: int, height: int) -> None:
+    if min(width, height) < SMALLEST_SIDE:
+        warnings.warn(
+            f"X holds pictures of less than {SMALLEST_SIDE} px; there is little to see in them.", stacklevel=2
+        )
+    if max(width, height) > LONGEST_ASPECT * min(width, height):
+        warnings.warn(
+            f"X holds pictures more than {LONGEST_ASPECT} times as long as wide; only their middle is seen.",
+            stacklevel=2,
+        )
 
 
 def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
@@ -141,6 +165,7 @@ def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
         raise refuse(f"{array.shape[-1]} channels", remedy)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise refuse(f"shape {array.shape} is not that of a picture", "pass (h, w) or (h, w, channels)")
+    _warn_of_odd_shapes(array.shape[1], array.shape[0])
     pixels = _as_uint8(array, refuse)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[-1] == 4:

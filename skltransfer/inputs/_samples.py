@@ -76,8 +76,8 @@ def is_missing(item: Any) -> bool:
     """None, NaN, NaT and pandas' NA: whatever does not equal itself, or refuses to say."""
     if item is None:
         return True
-    if isinstance(item, np.ndarray | bytes | str | Path):
-        return False
+    if isinstance(item, np.ndarray | bytes | str | Path) or hasattr(item, "getexif"):
+        return False  # comparing a PIL image with itself would decode it
     try:
         return bool(item != item)
     except (TypeError, ValueError):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from conftest import png
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from skltransfer import PretrainedFeatureExtractor, load_image_folder
 from skltransfer.exceptions import BadSampleError, MissingSampleError
@@ -108,7 +109,7 @@ def test_what_is_transparent_becomes_white(mode):
 
 
 def test_an_rgba_array_is_composited_too():
-    half = np.zeros((4, 4, 4), np.uint8)
+    half = np.zeros((8, 8, 4), np.uint8)
     half[..., 3] = 128
     assert np.unique(read(half)).tolist() == [127]
 
@@ -125,13 +126,13 @@ def test_float_tiffs_in_zero_to_one_keep_their_information():
 
 
 def test_one_bit_and_cmyk_become_rgb():
-    assert set(np.unique(read(np.eye(4, dtype=bool)))) == {0, 255}
-    assert read(encoded(Image.new("1", (4, 4), 1), "PNG")).max() == 255
-    assert read(encoded(Image.new("CMYK", (4, 4)), "JPEG")).shape == (4, 4, 3)
+    assert set(np.unique(read(np.eye(8, dtype=bool)))) == {0, 255}
+    assert read(encoded(Image.new("1", (8, 8), 1), "PNG")).max() == 255
+    assert read(encoded(Image.new("CMYK", (8, 8)), "JPEG")).shape == (8, 8, 3)
 
 
 def test_the_first_frame_of_an_animation_is_taken_with_a_warning():
-    frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
+    frames = [Image.new("L", (8, 8), value) for value in (10, 200)]
     with pytest.warns(UserWarning, match="has 2 frames; the first one is taken"):
         assert read(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])).max() == 10
 
@@ -174,6 +175,33 @@ def test_a_bad_sample_is_named_with_its_row_the_cause_and_the_remedy(kind, photo
 def test_a_missing_sample_is_named(missing, photos):
     with pytest.raises(MissingSampleError, match=r"X\[2\].*missing value.*missing='zero'"):
         features([photos[0], photos[1], missing])
+
+
+def test_a_pil_image_that_breaks_off_is_named():
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), "JPEG")
+    with pytest.raises(BadSampleError, match=r"X\[0\] .*damaged picture .*truncated"):
+        read(Image.open(io.BytesIO(whole[: len(whole) // 2])))
+
+
+def test_a_bomb_of_text_is_refused():
+    text = PngInfo()
+    text.add_text("comment", "x" * 100_000_000, zip=True)
+    with pytest.raises(BadSampleError, match="damaged picture .*too large"):
+        read(encoded(Image.new("L", (20, 20)), "PNG", pnginfo=text))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_corrupt_exif_does_not_spoil_the_picture():
+    assert read(encoded(Image.new("L", (20, 20), 9), "JPEG", exif=b"Exif\0\0II*\0garbage-garbage")).mean() == 9
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((4, 9), "less than 8 px"), ((9, 200), "more than 20 times as long as wide")]
+)
+@pytest.mark.parametrize("container", [png, np.asarray, Image.fromarray])
+def test_odd_shapes_are_accepted_with_a_warning(shape, message, container):
+    with pytest.warns(UserWarning, match=message):
+        assert read(container(np.zeros(shape, np.uint8))).shape == (*shape, 3)
 
 
 def test_a_bomb_is_refused_by_its_header():
@@ -221,6 +249,7 @@ def test_a_file_that_changes_on_disk_is_another_sample(photos, files):
     assert not np.array_equal(features(files[:1]), before)
 
 
+@pytest.mark.filterwarnings("ignore:X holds pictures")
 def test_extreme_sizes_do_not_exhaust_memory():
     assert features(
         [np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]
