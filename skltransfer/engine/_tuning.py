@@ -107,7 +107,6 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     ValueError
         If no sample could be read, or early stopping finds none to hold out.
     """
-    backbone, device = task.stages.backbone, task.stages.device
     activations = _activations(task.stages, task.boundary, task.pooling, samples, task.policy)
     distinct = canonical(activations.digests, targets, weights)
     if not len(distinct):
@@ -116,12 +115,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     validation = None
     if task.validation_fraction is not None and not task.is_probe:
         data, validation = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))
-    if task.start is not None:
-        network = task.start.private_copy(backbone, device)
-    else:
-        network = new_network(
-            backbone, task.boundary, task.pooling, head.n_outputs, hidden=task.hidden, seed=task.plan.seed
-        ).to(device)
+    network = _starting_network(task, head)
     plan = replace(task.plan, autocast=_autocast_dtype(task.stages))
     probe = _initialise(task, network, activations, data, head, plan)
     groups = _trainable(task, network)
@@ -131,13 +125,22 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
         history = train(network, groups, activations, data, head.loss, plan, validation)
         n_iter = len(history["loss"])
     return Tuned(
-        network=SleepingNetwork.put_to_sleep(network, backbone, task.boundary),
+        network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary),
         head=head,
         history=history,
         n_iter=n_iter,
         n_trainable=sum(p.numel() for group in groups for p in group["params"]),
         bad=sorted(activations.bad),
     )
+
+
+def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
+    backbone, device = task.stages.backbone, task.stages.device
+    if task.start is not None:
+        return task.start.private_copy(backbone, device)
+    return new_network(
+        backbone, task.boundary, task.pooling, head.n_outputs, hidden=task.hidden, seed=task.plan.seed
+    ).to(device)
 
 
 def run_tuned(
