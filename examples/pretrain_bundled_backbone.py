@@ -27,9 +27,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from skltransfer.backbones._tiny_photo_network import TinyPhotoNetwork
+from skltransfer.backbones._tiny_photo_network import INPUT_SIDE, MEAN, STD, TinyPhotoNetwork
 
-MEAN, STD = (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)  # of Tiny-ImageNet's training photos
 BATCH, PEAK_RATE, MOMENTUM, WEIGHT_DECAY, SMOOTHING, WARMUP = 128, 0.1, 0.9, 5e-4, 0.1, 0.15
 SMALLEST_CROP = 0.4  # of the photo's area
 SIDES = ((0.4, 40), (0.75, 52), (1.0, 64))  # up to this share of the epochs, train at this side
@@ -168,7 +167,7 @@ def main() -> None:
         "epochs": arguments.epochs,
         "mean": MEAN,
         "std": STD,
-        "input_side": 64,
+        "input_side": INPUT_SIDE,
         "classes": classes,
         "learning_curve": curve,
         "top1": round(accuracy(network, test_photos, test_labels), 4),

@@ -307,14 +307,13 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
         known = getattr(self, "classes_", None)
-        if known is None:
-            self.classes_ = np.unique(y[weights > 0])
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
-                    f"class: {self.classes_.tolist()[0]!r}."
-                )
-        elif not np.isin(y, known).all():
+        self.classes_ = np.unique(y[weights > 0]) if known is None else known
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
+                f"class: {self.classes_.tolist()[0]!r}."
+            )
+        if known is not None and not np.isin(y, known).all():
             raise ValueError(f"y holds labels {np.setdiff1d(y, known)!r} that are not among classes_={known!r}.")
         return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
 

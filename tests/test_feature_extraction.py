@@ -120,6 +120,8 @@ def test_bfloat16_points_where_float32_does(photos):
     ("parameters", "message"),
     [
         ({"device": "cuda:7"}, "device='cuda:7' is not available here"),
+        ({"device": "meta"}, "device='meta' is not available here"),
+        ({"device": "abacus"}, "device='abacus' is not available here"),
         ({"layer": "block9"}, "name of the last frozen stage, one of"),
         ({"dtype": "float16"}, "'dtype' parameter"),
         ({"batch_size": 32}, "'batch_size' parameter"),

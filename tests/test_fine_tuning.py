@@ -213,6 +213,8 @@ def test_partial_fit_learns_batch_by_batch(two_kinds):
     assert model.n_iter_ == 30 == len(model.history_["loss"])
     with pytest.raises(ValueError, match="classes must be passed in the first call"):
         classifier().partial_fit(X, y)
+    with pytest.raises(ValueError, match="at least 2 classes .* got one class: 'above'"):
+        classifier().partial_fit(X[y == "above"], y[y == "above"], classes=["above"])
     with pytest.raises(ValueError, match="is not what the first call"):
         model.partial_fit(X, y, classes=["a", "b"])
     with pytest.raises(ValueError, match="class_weight='balanced' needs all of y"):

@@ -7,14 +7,13 @@ from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._tiny_photo_network import WIDTHS, TinyPhotoNetwork
+from skltransfer.backbones._tiny_photo_network import INPUT_SIDE, MEAN, STD, WIDTHS, TinyPhotoNetwork
 from skltransfer.backbones._weights import fit_state, random_seed, read_metadata, read_state
 from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny-photo.safetensors"
 STAGES = ("stem", *(f"block{i}" for i in range(1, len(WIDTHS) + 1)))
 HEAD = {"head.weight", "head.bias"}
-MEAN, STD = (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)  # of Tiny-ImageNet's training photos
 
 
 def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
@@ -35,7 +34,7 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         name=f"bundled:{name}",
         weights=weights,
         preprocessing=ImagePreprocessing(
-            resize=64, crop=64, mean=MEAN, std=STD, max_pixels=int(options.get("max_pixels", 64e6))
+            resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD, max_pixels=int(options.get("max_pixels", 64e6))
         ),
         pooling="mean",
         head_names=HEAD,

@@ -25,7 +25,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(1, device=resolved)
+        torch.zeros(1, device=resolved).cpu()  # the meta device is one that nothing comes back from
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={device!r} is not available here ({reason}). Use device='auto' or 'cpu'.") from None

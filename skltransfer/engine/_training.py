@@ -37,8 +37,8 @@ class TrainingPlan:
         Share of the steps over which the rate rises from zero.
     norm_policy : {"frozen", "train"}
         Whether statistics of BatchNorm stay.
-    n_iter_no_change : int or None
-        Epochs without progress of the validation loss after which to stop; None without early stopping.
+    n_iter_no_change : int
+        Epochs without progress of the validation loss after which to stop, where there is a validation part.
     tol : float
     seed : int
     autocast : torch.dtype or None
@@ -52,7 +52,7 @@ class TrainingPlan:
     lr_schedule: str = "cosine"
     warmup: float = 0.1
     norm_policy: str = "frozen"
-    n_iter_no_change: int | None = None
+    n_iter_no_change: int = 3
     tol: float = 1e-4
     seed: int = 0
     autocast: torch.dtype | None = None
@@ -113,7 +113,7 @@ def train(
             run.history.setdefault("validation_loss", []).append(current)
             if current < best_loss - plan.tol or best_state is None:
                 best_loss, best_state, best_epoch = current, copy.deepcopy(module.state_dict()), epoch
-            elif plan.n_iter_no_change is not None and epoch - best_epoch >= plan.n_iter_no_change:
+            elif epoch - best_epoch >= plan.n_iter_no_change:
                 break
     if best_state is not None:
         module.load_state_dict(best_state)
@@ -167,7 +167,7 @@ class _Run:
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     """Cut into batches; a remainder of one joins its neighbour, since BatchNorm cannot train on one row."""
     cuts = list(range(size, len(order), size))
-    if cuts and len(order) - cuts[-1] == 1 and len(cuts) >= 1:
+    if cuts and len(order) - cuts[-1] == 1:
         cuts.pop()
     return np.split(order, cuts)
 

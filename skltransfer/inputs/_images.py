@@ -117,14 +117,16 @@ def _digest_of_pixels(pixels: np.ndarray) -> bytes:
 
 def _file_content(path: str | Path, refuse) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise refuse("not a regular file", "pass the path of a picture")
-        return Path(path).read_bytes()
+        is_regular = stat.S_ISREG(os.stat(path).st_mode)  # a pipe would be waited for, so look before reading
+        content = Path(path).read_bytes() if is_regular else b""
     except FileNotFoundError:
         hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
         raise refuse("no such file", f"check the path{hint}") from None
     except (OSError, ValueError) as error:
         raise refuse(f"unreadable ({error})", "check the path and its permissions") from None
+    if not is_regular:
+        raise refuse("not a regular file", "pass the path of a picture")
+    return content
 
 
 def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:

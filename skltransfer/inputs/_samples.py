@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skltransfer.exceptions import BadSampleError, MissingSampleError
+from skltransfer.exceptions import MissingSampleError
 
 DIGEST_BYTES = 20
 
@@ -91,7 +91,7 @@ def refuse_missing(item: Any, row: int) -> None:
             row,
             repr(item),
             "missing value",
-            "drop the row, or pass missing='zero' or 'nan' to PretrainedFeatureExtractor",
+            "drop the row, or set missing='zero' (an extractor) or on_bad_sample='nan' (a fine-tuner)",
         )
 
 
@@ -120,7 +120,7 @@ def items_of(X: Any) -> Sequence[Any]:
         if X.shape[1] != 1:
             raise ValueError(
                 f"Expected one column of samples, got {X.shape[1]}: {list(X.columns)}. Choose one, or use a "
-                "ColumnTransformer with one PretrainedFeatureExtractor per column."
+                "ColumnTransformer with one extractor per column."
             )
         X = X[X.columns[0]]
     if hasattr(X, "to_list"):
@@ -129,15 +129,3 @@ def items_of(X: Any) -> Sequence[Any]:
         X = np.asarray(X)
         return X.reshape(-1) if X.dtype.kind in "OUS" else X
     return list(X)
-
-
-__all__ = [
-    "BadSampleError",
-    "MissingSampleError",
-    "Samples",
-    "digest_of",
-    "is_missing",
-    "items_of",
-    "refuse_missing",
-    "shown",
-]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torchvision import models
 
 from skltransfer import describe_backbone, load_backbone
 from skltransfer.backbones._bundled import WEIGHTS
+from skltransfer.backbones._torchvision import _preprocessing
 from skltransfer.exceptions import WeightsError
 
 
@@ -119,6 +121,13 @@ def test_official_weights_are_found_in_torchs_own_cache_and_their_hash_is_checke
     backbone = load_backbone("torchvision:resnet18", max_pixels=102)
     assert backbone.fingerprint == load_backbone("torchvision:resnet18", weights="random:5", max_pixels=102).fingerprint
     assert backbone.classes[0] == "tench"
+
+
+def test_all_official_weights_carry_a_hash_and_a_preprocessing():
+    for name in models.list_models(module=models):
+        for entry in models.get_model_weights(name):
+            assert re.search(r"-[0-9a-f]{8,}\.pth$", entry.url), entry
+            assert _preprocessing(entry.transforms(), 1).input_shape[-1] >= 192
 
 
 def test_named_weights_bring_their_own_address_and_preprocessing(tmp_path, monkeypatch):

@@ -167,6 +167,7 @@ def test_a_bad_sample_is_named_with_its_row_the_cause_and_the_remedy(kind, photo
     with pytest.raises(BadSampleError, match=rf"^X\[3\] \(.*\): .*{cause}") as caught:
         samples.take(np.array([3, 1])).read(0)
     assert caught.value.remedy in str(caught.value)
+    assert str(caught.value).count("Fix: ") == 1
     with pytest.raises(ValueError, match="Fix: "):
         samples.identify(3)
 
