@@ -10,6 +10,7 @@ LIBRARIES = (
     "scikit-learn",
     "torch",
     "torchvision",
+    "timm",
     "transformers",
     "numpy",
     "scipy",

@@ -47,7 +47,7 @@ def test_the_demo_ends_in_a_table_and_a_picture(monkeypatch):
 @pytest.fixture
 def archives(tmp_path, rng):
     """A training and a validation archive in the layout of Tiny-ImageNet: two kinds of 64 x 64 pictures."""
-    for part, name, n in (("train", "tiny_imagenet_64_train_a", 128), ("val", "tiny_imagenet_64_val", 8)):
+    for part, name, n in (("train", "tiny_imagenet_64_train_a", 192), ("val", "tiny_imagenet_64_val", 8)):
         with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as tar:
             for i in range(n):
                 pixels = rng.integers(0, 128, (64, 64, 3), dtype=np.uint8) + np.uint8(127 * (i % 2))

@@ -204,9 +204,8 @@ class Backbone:
     def _piece(self, start: int, stop: int, place: tuple[torch.dtype, torch.device]) -> nn.Module:
         with self._lock:
             if place not in self._cuts:
-                original = self._cuts[ORIGINAL]
-                network = copy.deepcopy(original.network).to(place[1], place[0])
-                self._cuts[place] = GraphCut(network, list(zip(self.stage_names, original.end_modules, strict=True)))
+                dtype, device = place
+                self._cuts[place] = self._cuts[ORIGINAL].on(device, dtype)
             return self._cuts[place].piece(start, stop)
 
     def verify(self) -> None:

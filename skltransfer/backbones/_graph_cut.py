@@ -8,9 +8,11 @@ Modules whose ``forward`` reads ``self.training`` (dropout, stochastic depth) st
 behaviour in evaluation would be baked into the suffix that is trained later.
 """
 
+import copy
 import functools
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx, nn
@@ -31,26 +33,59 @@ class _StageTracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self) -> None:
+    def __init__(self, whole: Collection[str]) -> None:
         super().__init__()
+        self.whole = frozenset(whole)
+        self.received: dict[str, fx.Node] = {}
         self.returned: dict[str, fx.Node] = {}
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        return super().is_leaf_module(module, path) or _reads_training(type(module))
+        return path in self.whole or super().is_leaf_module(module, path) or _reads_training(type(module))
 
     def call_module(self, module, forward, args, kwargs):
         path = self.path_of_module(module)
         output = super().call_module(module, forward, args, kwargs)
+        if args and isinstance(args[0], fx.Proxy):
+            self.received[path] = args[0].node
         if isinstance(output, fx.Proxy):
             self.returned[path] = output.node
         return output
 
 
-def _end_node(tracer: _StageTracer, path: str) -> fx.Node:
-    node = tracer.returned[path.removesuffix("+relu")]
-    if path.endswith("+relu"):
+def _traced(tracer: fx.Tracer, network: nn.Module) -> list[fx.Node]:
+    """The nodes of a trace in which whatever ``forward`` takes besides its input has its default."""
+    optional = list(inspect.signature(network.forward).parameters.values())[1:]
+    defaults = {p.name: p.default for p in optional if p.default is not inspect.Parameter.empty}
+    graph = tracer.trace(network, defaults or None)
+    for placeholder in [node for node in graph.nodes if node.op == "placeholder"][1:]:
+        _erase(graph, placeholder)
+    return list(graph.nodes)
+
+
+def _erase(graph: fx.Graph, node: fx.Node) -> None:
+    """Take out a node and what only checks it."""
+    for user in list(node.users):
+        _erase(graph, user)
+    graph.erase_node(node)
+
+
+def _end_node(tracer: _StageTracer, end: str) -> fx.Node:
+    path, _, where = end.partition("+")
+    if where == "input":
+        return tracer.received[path]
+    node = tracer.returned[path]
+    if where == "relu":
         (node,) = (user for user in node.users if user.target in (torch.relu, nn.functional.relu))
     return node
+
+
+def matching(network: nn.Module, pattern: str, kind: str | None = None) -> list[str]:
+    """Paths of the submodules that match ``pattern``, of class ``kind`` where one is named, in the network's order."""
+    return [
+        path
+        for path, module in network.named_modules()
+        if re.fullmatch(pattern, path) and kind in (None, type(module).__name__)
+    ]
 
 
 class GraphCut:
@@ -62,7 +97,10 @@ class GraphCut:
         The library's own network, in eval mode.
     ends : sequence of (str, str)
         Stage name and the submodule at whose return the stage ends, from the input on. ``"path+relu"`` ends it after
-        the rectification that follows, where the library writes that outside of any submodule.
+        the rectification that follows, where the library writes that outside of any submodule; ``"path+input"`` ends
+        it before the submodule, at what that is given.
+    whole : collection of str
+        Submodules that are not traced into, because their code branches on its input.
 
     Raises
     ------
@@ -70,13 +108,13 @@ class GraphCut:
         If the network cannot be traced, or more than one tensor is alive at an end.
     """
 
-    def __init__(self, network: nn.Module, ends: Sequence[tuple[str, str]]) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, ends: Sequence[tuple[str, str]], whole: Collection[str] = ()) -> None:
+        self.network, self.whole = network, tuple(whole)
         self.stage_names = tuple(name for name, _ in ends)
         self.end_modules = tuple(path for _, path in ends)
-        tracer = _StageTracer()
+        tracer = _StageTracer(whole)
         try:
-            self._nodes = list(tracer.trace(network).nodes)
+            self._nodes = _traced(tracer, network)
         except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
             raise UnsupportedBackboneError(f"{type(network).__name__} cannot be traced by torch.fx: {error}") from error
         self._pieces: dict[tuple[int, int | None], nn.Module] = {}
@@ -127,15 +165,25 @@ class GraphCut:
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """What the library's own ``forward`` returns at the end of each stage, and last of all."""
         seen: dict[str, torch.Tensor] = {}
-        handles = [
-            self.network.get_submodule(path.removesuffix("+relu")).register_forward_hook(
-                lambda m, i, o, path=path: seen.__setitem__(path, torch.relu(o) if path.endswith("+relu") else o)
-            )
-            for path in self.end_modules
-        ]
+        handles = [self._watch(end, seen) for end in self.end_modules]
         try:
             output = self.network(inputs)
         finally:
             for handle in handles:
                 handle.remove()
         return [*(seen[path] for path in self.end_modules), output]
+
+    def _watch(self, end: str, seen: dict[str, torch.Tensor]):
+        """Note down what the library's network computes where a stage ends."""
+        path, _, where = end.partition("+")
+        module = self.network.get_submodule(path)
+        if where == "input":
+            return module.register_forward_pre_hook(lambda m, i: seen.__setitem__(end, i[0]))
+        return module.register_forward_hook(
+            lambda m, i, o: seen.__setitem__(end, torch.relu(o) if where == "relu" else o)
+        )
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> "GraphCut":
+        """The same cut of a copy of the network."""
+        network = copy.deepcopy(self.network).to(device, dtype)
+        return GraphCut(network, list(zip(self.stage_names, self.end_modules, strict=True)), self.whole)

@@ -26,6 +26,8 @@ class ImagePreprocessing:
     mean, std : tuple of 3 floats
         Per channel, of photos in [0, 1].
     interpolation : {"nearest", "bilinear", "bicubic"}
+    squash : bool
+        Resize both sides to ``resize``, whatever the picture's aspect, so that no margin is cropped away.
     max_pixels : int
         Largest picture that is decoded; read from the header before any pixel is.
     """
@@ -35,6 +37,7 @@ class ImagePreprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
+    squash: bool = False
     max_pixels: int = 64_000_000
 
     modality = "image"
@@ -48,7 +51,8 @@ class ImagePreprocessing:
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
 
     def _from_photo(self, pixels: np.ndarray) -> torch.Tensor:
-        image = self._central_crop(self._resized(_shortened(Image.fromarray(pixels))))
+        image = Image.fromarray(pixels)
+        image = self._central_crop(self._resized(image if self.squash else _shortened(image)))
         x = torch.tensor(np.asarray(image)).permute(2, 0, 1).to(torch.float32).div(255)  # (3, side, side)
         mean, std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
         return (x - mean) / std
@@ -56,7 +60,7 @@ class ImagePreprocessing:
     def _resized(self, image: Image.Image) -> Image.Image:
         width, height = image.size
         short, long = min(width, height), max(width, height)
-        long = int(self.resize * long / short)
+        long = self.resize if self.squash else int(self.resize * long / short)
         size = (self.resize, long) if width <= height else (long, self.resize)
         return image if size == image.size else image.resize(size, Image.Resampling[self.interpolation.upper()])
 

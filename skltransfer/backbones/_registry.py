@@ -16,12 +16,13 @@ from pathlib import Path
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
+from skltransfer.backbones._timm import load_timm, timm_names
 from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._weights import random_seed
 from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
-ADAPTERS = {"bundled": load_bundled, "torchvision": load_torchvision, "toy": load_toy}
+ADAPTERS = {"bundled": load_bundled, "timm": load_timm, "torchvision": load_torchvision, "toy": load_toy}
 MODALITIES = ("image", "rows")
 KEPT = 4
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
@@ -41,7 +42,8 @@ def load_backbone(
     ----------
     name : str
         ``"source:model"``, e.g. ``"bundled:tiny-photo"`` (ships in the package, needs no network),
-        ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"toy:images"``.
+        ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"torchvision:fasterrcnn_resnet50_fpn"``
+        (the trunk alone), ``"timm:vit_small_patch14_dinov2"``, ``"timm:resnet18.a1_in1k"``, ``"toy:images"``.
         :func:`list_backbones` names them all.
     weights : {"pretrained", "random", "random:<seed>"}, name or path, default="pretrained"
         A name is one of the library's own, e.g. ``"IMAGENET1K_V1"``; it may also be the third part of ``name``. A path
@@ -65,6 +67,8 @@ def load_backbone(
         If weights are absent, cannot be fetched, or do not fit.
     UnsupportedBackboneError
         If the network cannot be cut into stages.
+    MissingDependencyError
+        If the source needs a library that is not installed; the message names the extra that brings it.
 
     Examples
     --------
@@ -85,7 +89,7 @@ def load_backbone(
 
 
 def list_backbones(modality: str | None = None) -> list[str]:
-    """Names that :func:`load_backbone` knows, sorted.
+    """Names that :func:`load_backbone` knows, sorted; timm's where timm is installed.
 
     Parameters
     ----------
@@ -112,7 +116,8 @@ def list_backbones(modality: str | None = None) -> list[str]:
     if modality not in (None, *MODALITIES):
         raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
     of_rows = ["toy:rows"]
-    of_images = ["bundled:tiny-photo", "toy:images", *(f"torchvision:{name}" for name in torchvision_names())]
+    of_images = ["bundled:tiny-photo", "toy:images"]
+    of_images += [f"torchvision:{name}" for name in torchvision_names()] + [f"timm:{name}" for name in timm_names()]
     return sorted({None: of_rows + of_images, "rows": of_rows, "image": of_images}[modality])
 
 
@@ -140,8 +145,8 @@ def _with_suggestion(adapter: Callable, name: str, *arguments) -> Backbone:
 
 def _suggestion(name: str) -> str:
     names = list_backbones()
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    near = near or [known for known in names if known.endswith(f":{name}")]
+    near = [known for known in names if known.endswith(f":{name}")]
+    near = near or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else " list_backbones() names them."
 
 

@@ -4,6 +4,7 @@ import copy
 import pathlib
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from skltransfer.backbones import pool, seeded
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._torchvision import FAMILIES as TORCHVISION
-from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
+from skltransfer.exceptions import (
+    BackboneNotFoundError,
+    MissingDependencyError,
+    UnsupportedBackboneError,
+    WeightsError,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRST = [
@@ -49,7 +55,34 @@ FAMILIES = [
     "vgg11_bn",
     "wide_resnet50_2",
 ]
-ALL = pytest.mark.parametrize(("name", "weights"), FIRST + [(f"torchvision:{name}", "random") for name in FAMILIES])
+TRUNKS = ["deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "fcn_resnet50"]
+TRUNKS += ["fasterrcnn_resnet50_fpn", "lraspp_mobilenet_v3_large", "retinanet_resnet50_fpn"]
+OF_TIMM = [
+    "cait_xxs24_224",
+    "convnext_atto",
+    "deit_tiny_patch16_224",
+    "efficientnet_b0",
+    "eva02_tiny_patch14_224",
+    "maxvit_rmlp_pico_rw_256",
+    "mixer_s32_224",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "regnetx_002",
+    "resnet18",
+    "swin_tiny_patch4_window7_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch16_dinov3",
+    "vit_tiny_patch16_224",
+]
+ALL = FIRST + [(f"torchvision:{name}", "random") for name in FAMILIES + TRUNKS]
+ALL += [(f"timm:{name}", "random") for name in OF_TIMM]
+
+
+@pytest.fixture(scope="module", params=ALL, ids=[name for name, _ in ALL])
+def backbone(request):
+    """Each in turn, for all tests of the contract, so that it is loaded once."""
+    name, weights = request.param
+    return load_backbone(name, weights=weights)
 
 
 def whole(backbone):
@@ -58,12 +91,12 @@ def whole(backbone):
 
 
 def inputs_of(backbone, n=2, seed=0):
-    return torch.randn(n, *backbone.preprocessing.input_shape, generator=torch.Generator().manual_seed(seed))
+    shape = backbone.preprocessing.input_shape
+    shape = (3, 160, 160) if backbone.name.removeprefix("torchvision:") in TRUNKS else shape  # trunks take any size
+    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-@ALL
-def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(name, weights):
-    backbone = load_backbone(name, weights=weights)
+def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
     x = inputs_of(backbone)
     with torch.inference_mode():
         theirs = whole(backbone).library_activations(x)[-2]
@@ -75,22 +108,24 @@ def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(name, weigh
             assert torch.equal(x, before), "a suffix must not write into what the store remembers"
 
 
-@ALL
-def test_the_suffix_in_train_mode_does_what_the_library_does(name, weights):
+def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
     """Dropout and stochastic depth stay alive, and draw the same masks from the same seed."""
-    backbone = load_backbone(name, weights=weights)
     x = inputs_of(backbone, n=4)
     network = copy.deepcopy(whole(backbone).network).train()
     suffix = backbone.suffix(0).train()
     theirs = {}
-    last = whole(backbone).end_modules[-1]
-    network.get_submodule(last.removesuffix("+relu")).register_forward_hook(lambda m, i, o: theirs.update(out=o))
+    path, _, where = whole(backbone).end_modules[-1].partition("+")
+    module = network.get_submodule(path)
+    if where == "input":
+        module.register_forward_pre_hook(lambda m, i: theirs.update(out=i[0].clone()))
+    else:
+        module.register_forward_hook(lambda m, i, o: theirs.update(out=o.clone()))
     with torch.no_grad():
         with seeded(1):
             network(x)
         with seeded(1):
             ours = suffix(x)
-    theirs = torch.relu(theirs["out"]) if last.endswith("+relu") else theirs["out"]
+    theirs = torch.relu(theirs["out"]) if where == "relu" else theirs["out"]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
 
 
@@ -102,9 +137,7 @@ def test_dropout_of_the_suffix_is_alive_in_train_mode_and_still_in_eval_mode():
         assert torch.equal(suffix.eval()(x), suffix(x))
 
 
-@ALL
-def test_state_dict_names_stay_the_librarys(name, weights):
-    backbone = load_backbone(name, weights=weights)
+def test_state_dict_names_stay_the_librarys(backbone):
     theirs = whole(backbone).network.state_dict()
     for boundary in (0, 1, backbone.n_stages - 1):
         ours = backbone.suffix(boundary).state_dict()
@@ -112,17 +145,13 @@ def test_state_dict_names_stay_the_librarys(name, weights):
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-@ALL
-def test_stages_share_out_all_parameters_but_the_heads(name, weights):
-    backbone = load_backbone(name, weights=weights)
+def test_stages_share_out_all_parameters_but_the_heads(backbone):
     named = [n for stage in range(backbone.n_stages) for n in backbone.stage_parameters(stage)]
     assert len(named) == len(set(named))
     assert set(named) == {n for n, _ in backbone.suffix(0).named_parameters()}
 
 
-@ALL
-def test_it_is_always_in_eval_mode_and_training_a_suffix_leaves_it_alone(name, weights):
-    backbone = load_backbone(name, weights=weights)
+def test_it_is_always_in_eval_mode_and_training_a_suffix_leaves_it_alone(backbone):
     network = whole(backbone).network
     before = {k: v.clone() for k, v in network.state_dict().items()}
     suffix = backbone.suffix(backbone.n_stages - 1).train()
@@ -134,9 +163,7 @@ def test_it_is_always_in_eval_mode_and_training_a_suffix_leaves_it_alone(name, w
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
 
 
-@ALL
-def test_it_pickles_as_a_name_and_a_hash(name, weights):
-    backbone = load_backbone(name, weights=weights)
+def test_it_pickles_as_a_name_and_a_hash(backbone):
     dumped = pickle.dumps(backbone)
     assert len(dumped) < 1000
     assert pickle.loads(dumped) is backbone
@@ -268,6 +295,9 @@ HEADS = {
     "densenet121": "classifier",
     "swin_t": "head",
     "inception_v3": "fc",
+    "convnext_tiny": "classifier.2",
+    "maxvit_t": "classifier.5",
+    "mobilenet_v3_small": "classifier.3",
 }
 
 
@@ -300,11 +330,34 @@ def test_every_classification_network_of_torchvision_has_stages():
         assert f"torchvision:{name}" in list_backbones("image")
 
 
-def test_the_reference_lists_the_families_that_this_contract_holds_for():
+def test_the_reference_lists_it(backbone):
     page = (ROOT / "docs" / "reference" / "backbones.md").read_text(encoding="utf-8")
-    rows = []
-    for name, weights in ALL.args[1]:
-        backbone = load_backbone(name, weights=weights)
-        shown = f"`{backbone.stage_names[0]}` … `{backbone.stage_names[-1]}`"
-        rows.append(f"| `{name}` | {backbone.n_stages} | {shown} | {backbone.n_features} |")
-    assert "\n".join(rows) in page, "write this table into docs/reference/backbones.md:\n" + "\n".join(rows)
+    shown = f"`{backbone.stage_names[0]}` … `{backbone.stage_names[-1]}`"
+    row = f"| `{backbone.name}` | {backbone.n_stages} | {shown} | {backbone.n_features} |"
+    assert row in page.splitlines(), f"write this row into docs/reference/backbones.md: {row}"
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_a_trunk_is_the_part_of_the_whole_network_that_its_heads_stand_on(name):
+    backbone = load_backbone(f"torchvision:{name}", weights="random:5")
+    with seeded(5):
+        whole_network = models.get_model(name, weights=None, weights_backbone=None).eval()
+    path = "backbone.body" if "rcnn" in name or "retinanet" in name else "backbone"
+    x = inputs_of(backbone)
+    with torch.inference_mode():
+        theirs = list(whole_network.get_submodule(path)(x).values())[-1]
+        ours = backbone.prefix(0, backbone.n_stages)(x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["torchvision:ssd300_vgg16", "timm:vgg11", "timm:xception41"])
+def test_a_family_without_stages_is_refused_by_name(name):
+    with pytest.raises(UnsupportedBackboneError, match=rf"'{name}' is of .*family.*no stages here yet. Supported: "):
+        load_backbone(name, weights="random")
+
+
+def test_a_source_whose_library_is_absent_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'skltransfer\[timm\]'"):
+        load_backbone("timm:resnet18", weights="random:3")
+    assert "toy:images" in list_backbones("image")

@@ -127,7 +127,8 @@ def test_all_official_weights_carry_a_hash_and_a_preprocessing():
     for name in models.list_models(module=models):
         for entry in models.get_model_weights(name):
             assert re.search(r"-[0-9a-f]{8,}\.pth$", entry.url), entry
-            assert _preprocessing(entry.transforms(), 1).input_shape[-1] >= 192
+            preset = entry.transforms()
+            assert _preprocessing(preset, preset.resize_size[0], preset.crop_size[0], 1).input_shape[-1] >= 192
 
 
 def test_named_weights_bring_their_own_address_and_preprocessing(tmp_path, monkeypatch):
@@ -169,7 +170,7 @@ def test_without_network_the_error_names_the_model_the_folder_and_the_way_out(tm
 def test_the_bundled_weights_are_the_ones_that_were_released():
     assert WEIGHTS.stat().st_size < 6_000_000
     backbone = load_backbone("bundled:tiny-photo")
-    assert backbone.fingerprint == "330a65c890c72c081a6b1eec4083bf4ca2aa2aa8e4a5d788354b3088b77c637c"
+    assert backbone.fingerprint == "3fe8505b8d83d4ef0bd33f2005749c926a9b23e3fd15e7dca08c46c8b342c3e5"
     assert len(backbone.classes) == 200
     assert backbone.n_stages == 9
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2

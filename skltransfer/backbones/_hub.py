@@ -1,0 +1,64 @@
+"""Files of models on the Hugging Face hub: found in its cache, else fetched, checked by their hash; the only importer
+of huggingface_hub.
+
+Knows repositories and files; no architecture.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from skltransfer.exceptions import WeightsError
+
+
+def hub_file(repository: str, filename: str, *, name: str, local_files_only: bool, revision: str | None = None) -> Path:
+    """The path of one file of a repository, in the hub's own cache folder.
+
+    A file that is there is used as it is, without asking the network whether there is a newer one.
+
+    Parameters
+    ----------
+    repository, filename : str
+        E.g. ``"timm/resnet18.a1_in1k"`` and ``"model.safetensors"``.
+    name : str
+        Of the backbone, for errors.
+    local_files_only : bool
+        Do not fetch.
+    revision : str, optional
+        Branch, tag or commit.
+
+    Raises
+    ------
+    WeightsError
+        If the file is absent and cannot be fetched, or is not what its hash says.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    remedy = (
+        f"On a machine with network, run skltransfer.load_backbone({name!r}) and copy the cache folder {HF_HUB_CACHE}; "
+        "or use weights='random', weights=<file>, or backbone='bundled:tiny-photo'."
+    )
+    try:
+        path = Path(hf_hub_download(repository, filename, revision=revision, local_files_only=True))
+    except (OSError, ValueError) as absent:
+        if local_files_only:
+            raise WeightsError(f"{filename} of {repository!r} is not in {HF_HUB_CACHE}. {remedy}") from absent
+        try:
+            path = Path(hf_hub_download(repository, filename, revision=revision))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{filename} of {repository!r} could not be fetched ({error}). {remedy}") from error
+    _check_hash(path)
+    return path
+
+
+def _check_hash(path: Path) -> None:
+    """The cache keeps a large file under its sha256, and a link to it under its name."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        with blob.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != blob.name:
+            raise WeightsError(
+                f"{path} has the hash {found[:12]}…, not {blob.name[:12]}…. Delete {blob} to fetch it anew."
+            )

@@ -1,0 +1,188 @@
+"""Networks of timm, cut at their own blocks; the only importer of timm, which the extra ``timm`` brings.
+
+Weights come from the hub's cache folder, are checked by hash, and are fitted by timm's own code, which knows how its
+older files differ from its networks. Preprocessing comes from the weights' own metadata.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import nn
+
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._graph_cut import GraphCut, matching
+from skltransfer.backbones._hub import hub_file
+from skltransfer.backbones._preprocessing import ImagePreprocessing
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._weights import fit_state, random_seed, read_state
+from skltransfer.exceptions import (
+    BackboneNotFoundError,
+    MissingDependencyError,
+    UnsupportedBackboneError,
+    WeightsError,
+)
+
+
+class Family(NamedTuple):
+    """How the networks of one of timm's modules are cut.
+
+    ``block`` matches the submodules that end a stage each; ``last`` is the last submodule before pooling.
+    """
+
+    block: str
+    last: str | None = None
+    maps_end_in_channels: bool = False
+    arguments: Mapping[str, bool] = MappingProxyType({})
+
+
+VIT = Family(r"blocks\.\d+", "norm")
+FAMILIES = {  # by the name of timm's module
+    "cait": VIT,
+    "convnext": Family(r"stages\.\d", "norm_pre"),
+    "deit": VIT,
+    "efficientnet": Family(r"blocks\.\d+", "bn2"),
+    "eva": VIT._replace(arguments={"dynamic_img_size": False}),  # its code for other sizes branches on its input
+    "maxxvit": Family(r"stages\.\d", "norm"),
+    "mlp_mixer": VIT,
+    "mobilenetv3": Family(r"blocks\.\d+"),
+    "regnet": Family(r"s\d", "final_conv"),
+    "resnet": Family(r"layer\d"),
+    "swin_transformer": Family(r"layers\.\d", "norm", maps_end_in_channels=True),
+    "swin_transformer_v2": Family(r"layers\.\d", "norm", maps_end_in_channels=True),
+    "vision_transformer": VIT,
+}
+
+
+def timm_names() -> list[str]:
+    """Names of the networks that this adapter cuts; none where timm is not installed."""
+    try:
+        timm = _timm()
+    except MissingDependencyError:
+        return []
+    return [name for family in FAMILIES for name in timm.list_models(module=family)]
+
+
+def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
+    """The adapter behind ``timm:<model>`` and ``timm:<model>.<tag>``."""
+    timm = _timm()
+    family, config = _family_of(timm, name), _published(timm, name)
+    seed = random_seed(weights)
+    overlay = None
+    if weights == "pretrained":
+        overlay = {"file": str(_official_file(name, config, bool(options.get("local_files_only", False))))}
+    with seeded(seed or 0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's own remarks on what it loads
+        network = timm.create_model(
+            name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **family.arguments
+        )
+    network, classifiers = network.eval(), _classifiers(config)
+    head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in classifiers))}
+    if seed is None and overlay is None:
+        fit_state(network, _local_state(name, weights), optional=head_names, where=f"weights={weights!r}")
+    cut, is_pooled = _cut(network, family, classifiers, head_names)
+    n_maps = len(cut.stage_names) + (not is_pooled)
+    return Backbone(
+        cut,
+        name=f"timm:{name}",
+        weights=weights,
+        preprocessing=_preprocessing(timm, network, int(options.get("max_pixels", 64e6))),
+        pooling="cls" if getattr(network, "global_pool", None) == "token" else "mean",
+        head_names=head_names,
+        options=options,
+        maps_end_in_channels=range(1, n_maps) if family.maps_end_in_channels else (),
+    )
+
+
+def _timm():
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Backbones named 'timm:...' need the library timm. Install it with: pip install 'skltransfer[timm]'"
+        ) from error
+    return timm
+
+
+def _family_of(timm, name: str) -> Family:
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise BackboneNotFoundError(f"timm has no model {architecture!r}.")
+    module = timm.models.model_entrypoint(architecture).__module__.rsplit(".", 1)[-1]
+    if module not in FAMILIES:
+        raise UnsupportedBackboneError(
+            f"'timm:{name}' is of the family {module!r}, which has no stages here yet. Supported: {sorted(FAMILIES)}."
+        )
+    return FAMILIES[module]
+
+
+def _published(timm, name: str):
+    """timm's own description of the weights that ``name`` stands for."""
+    architecture, _, tag = name.partition(".")
+    tags = {
+        full.partition(".")[2]
+        for full in timm.list_pretrained(f"{architecture}*")
+        if full.partition(".")[0] == architecture
+    }
+    if tag and tag not in tags:
+        raise BackboneNotFoundError(f"timm has no weights {tag!r} for {architecture!r}; it has {sorted(tags)}.")
+    return timm.get_pretrained_cfg(name)
+
+
+def _official_file(name: str, config, local_files_only: bool) -> Path:
+    if not config.hf_hub_id:
+        raise WeightsError(f"timm publishes no weights for 'timm:{name}' on the hub. Pass weights='random' or a file.")
+    filename = config.hf_hub_filename or "model.safetensors"
+    return hub_file(config.hf_hub_id, filename, name=f"timm:{name}", local_files_only=local_files_only)
+
+
+def _local_state(name: str, weights: str):
+    if not Path(weights).is_file():
+        raise WeightsError(
+            f"'timm:{name}' has no weights {weights!r}; a tag is part of the name, as in 'timm:resnet18.a1_in1k'. Pass "
+            "'pretrained', 'random', 'random:<seed>' or an existing file."
+        )
+    return read_state(weights)
+
+
+def _classifiers(config) -> tuple[str, ...]:
+    return (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
+
+
+def _cut(
+    network: nn.Module, family: Family, classifiers: tuple[str, ...], head_names: set[str]
+) -> tuple[GraphCut, bool]:
+    """The stages, and whether the last one ends after pooling: where weights follow, or only some tokens are pooled."""
+    blocks = matching(network, family.block)
+    whole = [*blocks, "patch_embed", "stem", "conv_stem"]
+    ends = [("stem", f"{blocks[0]}+input"), *((path, path) for path in blocks)]
+    ends[-1] = (blocks[-1], family.last or blocks[-1])
+    cut = GraphCut(network, ends, whole)
+    weights_after = {name for name, _ in cut.piece(len(ends)).named_parameters()}
+    pools_all = not getattr(network, "num_prefix_tokens", 0) or network.global_pool == "token"
+    if pools_all and weights_after <= head_names:
+        return cut, False
+    ends[-1] = (blocks[-1], f"{classifiers[0]}+input")
+    return GraphCut(network, ends, whole), True
+
+
+def _preprocessing(timm, network: nn.Module, max_pixels: int) -> ImagePreprocessing:
+    config = timm.data.resolve_model_data_config(network)
+    side = config["input_size"][-1]
+    if config["crop_mode"] == "border" or config["input_size"][-2] != side:
+        raise UnsupportedBackboneError(
+            f"The weights' preprocessing is not supported: crop_mode={config['crop_mode']!r}, "
+            f"input_size={config['input_size']!r}. Expected a square input, and 'center' or 'squash'."
+        )
+    return ImagePreprocessing(
+        resize=math.floor(side / config["crop_pct"]),
+        crop=side,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"].replace("random", "bilinear"),
+        squash=config["crop_mode"] == "squash",
+        max_pixels=max_pixels,
+    )
