@@ -147,6 +147,7 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         if result.bad:
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
+        self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
         self._settle(task, result)
         return self
 

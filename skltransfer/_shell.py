@@ -90,17 +90,16 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     """
     if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
         estimator, reset = copy.copy(estimator), True
-    limits = {"max_pixels": backbone.preprocessing.max_pixels}
     if is_table(X, backbone.modality):
         X = validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
-        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **limits)
+        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **backbone.reading)
     if hasattr(X, "columns"):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
     elif reset:
         for stale in ("n_features_in_", "feature_names_in_"):
             vars(estimator).pop(stale, None)
-    return samples_from_collection(X, backbone.modality, **limits)
+    return samples_from_collection(X, backbone.modality, **backbone.reading)
 
 
 def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:

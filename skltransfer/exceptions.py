@@ -10,6 +10,8 @@ SkltransferError
 └── TrainingDivergedError   (ArithmeticError)  the loss is no longer a number
 """
 
+from collections.abc import Sequence
+
 
 class SkltransferError(Exception):
     """Parent of every exception that this package raises on its own account."""
@@ -42,14 +44,23 @@ class BadSampleError(SkltransferError, ValueError):
         How the sample is shown, e.g. its path.
     cause, remedy : str
         What is wrong, and what to do about it.
+    others : tuple of BadSampleError, default=()
+        Further rows that cannot be read, where they were found in the same pass.
     """
 
-    def __init__(self, row: int, shown: str, cause: str, remedy: str) -> None:
-        super().__init__(f"X[{row}] ({shown}): {cause}. Fix: {remedy}.")
-        self.row, self.shown, self.cause, self.remedy = row, shown, cause, remedy
+    def __init__(
+        self, row: int, shown: str, cause: str, remedy: str, others: "tuple[BadSampleError, ...]" = ()
+    ) -> None:
+        lines = [f"X[{row}] ({shown}): {cause}. Fix: {remedy}.", *map(str, others)]
+        super().__init__("\n".join(lines))
+        self.row, self.shown, self.cause, self.remedy, self.others = row, shown, cause, remedy, others
 
     def __reduce__(self):
-        return type(self), (self.row, self.shown, self.cause, self.remedy)
+        return type(self), (self.row, self.shown, self.cause, self.remedy, self.others)
+
+    def along_with(self, others: "Sequence[BadSampleError]") -> "BadSampleError":
+        """The same complaint, which names other rows too."""
+        return type(self)(self.row, self.shown, self.cause, self.remedy, tuple(others))
 
 
 class MissingSampleError(BadSampleError):

@@ -109,6 +109,9 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
         What ``"auto"`` was resolved to.
+    duplicates_ : list of list of int
+        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
+        in the test part makes the score too good.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 
@@ -419,6 +422,9 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
         What ``"auto"`` was resolved to.
+    duplicates_ : list of list of int
+        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
+        in the test part makes the score too good.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 

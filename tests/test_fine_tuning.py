@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import png
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
@@ -253,6 +254,16 @@ def test_unreadable_rows_are_left_out_of_fit_if_asked(two_kinds, freeze_depth):
     assert np.isnan(model.predict_proba(spoiled)[[0, 41]]).all()
     with pytest.raises(BadSampleError, match=r"X\[0\]"):
         model.predict(spoiled)
+
+
+def test_rows_of_equal_content_are_named(two_kinds, tmp_path):
+    X, y = two_kinds
+    (tmp_path / "again.png").write_bytes(png(np.rint(X[3] * 255).astype(np.uint8)))
+    model = classifier(on_bad_sample="nan")
+    with pytest.warns(UserWarning, match="could not be read"):
+        model.fit([*X, tmp_path / "again.png", b"bad", b"bad"], [*y, y[3], y[0], y[0]])
+    assert model.duplicates_ == [[3, 40]]
+    assert classifier().fit(X, y).duplicates_ == []
 
 
 def test_a_set_without_a_readable_sample_is_refused():

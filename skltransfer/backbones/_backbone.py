@@ -135,6 +135,14 @@ class Backbone:
         return self.preprocessing.modality
 
     @property
+    def reading(self) -> dict[str, object]:
+        """How samples are read: ``max_pixels`` and ``channels`` of pictures."""
+        return {
+            "max_pixels": self.options.get("max_pixels", 64_000_000),
+            "channels": self.options.get("channels", "auto"),
+        }
+
+    @property
     def n_stages(self) -> int:
         """Number of stages."""
         return len(self.stage_names)

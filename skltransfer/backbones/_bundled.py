@@ -33,9 +33,7 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
         name=f"bundled:{name}",
         weights=weights,
-        preprocessing=ImagePreprocessing(
-            resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD, max_pixels=int(options.get("max_pixels", 64e6))
-        ),
+        preprocessing=ImagePreprocessing(resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD),
         pooling="mean",
         head_names=HEAD,
         classes=classes,

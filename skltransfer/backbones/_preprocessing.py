@@ -28,8 +28,6 @@ class ImagePreprocessing:
     interpolation : {"nearest", "bilinear", "bicubic"}
     squash : bool
         Resize both sides to ``resize``, whatever the picture's aspect, so that no margin is cropped away.
-    max_pixels : int
-        Largest picture that is decoded; read from the header before any pixel is.
     """
 
     resize: int
@@ -38,7 +36,6 @@ class ImagePreprocessing:
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     squash: bool = False
-    max_pixels: int = 64_000_000
 
     modality = "image"
 
@@ -53,9 +50,11 @@ class ImagePreprocessing:
     def _from_photo(self, pixels: np.ndarray) -> torch.Tensor:
         image = Image.fromarray(pixels)
         image = self._central_crop(self._resized(image if self.squash else _shortened(image)))
-        x = torch.tensor(np.asarray(image)).permute(2, 0, 1).to(torch.float32).div(255)  # (3, side, side)
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
-        return (x - mean) / std
+        x = np.asarray(image).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
+        x /= np.float32(255)
+        x -= np.asarray(self.mean, dtype=np.float32)
+        x /= np.asarray(self.std, dtype=np.float32)
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))
 
     def _resized(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -95,7 +94,6 @@ class RowPreprocessing:
     width: int
 
     modality = "rows"
-    max_pixels = 0
 
     @property
     def input_shape(self) -> tuple[int]:

@@ -24,6 +24,7 @@ from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
 ADAPTERS = {"bundled": load_bundled, "timm": load_timm, "torchvision": load_torchvision, "toy": load_toy}
 MODALITIES = ("image", "rows")
+CHANNELS = ("auto", "first", "last")
 KEPT = 4
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _lock = threading.RLock()
@@ -35,6 +36,7 @@ def load_backbone(
     weights: str | os.PathLike = "pretrained",
     local_files_only: bool = False,
     max_pixels: int = 64_000_000,
+    channels: str = "auto",
 ) -> Backbone:
     """Load a pretrained network, once per process, as a value that estimators share.
 
@@ -53,6 +55,9 @@ def load_backbone(
         Refuse to download; weights must be in the cache folder of their library.
     max_pixels : int, default=64_000_000
         Largest picture that is decoded, in pixels, read from its header beforehand.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where arrays have their channels: (channels, h, w) or (h, w, channels). ``"auto"`` looks at the shape, and
+        refuses one that could be either.
 
     Returns
     -------
@@ -61,6 +66,8 @@ def load_backbone(
 
     Raises
     ------
+    ValueError
+        If ``channels`` is none of these.
     BackboneNotFoundError
         If there is no such name; the message suggests the nearest ones.
     WeightsError
@@ -77,7 +84,9 @@ def load_backbone(
     Backbone('toy:rows', weights='random:7', 4 stages, 32 features)
     """
     adapter, model, weights = _parse(name, _checked_weights(weights))
-    options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels)}
+    if channels not in CHANNELS:
+        raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
+    options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     key = (name, weights, _file_stamp(weights), *options.values())
     with _lock:
         if key not in _loaded:

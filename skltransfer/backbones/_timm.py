@@ -89,7 +89,7 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
         cut,
         name=f"timm:{name}",
         weights=weights,
-        preprocessing=_preprocessing(timm, network, int(options.get("max_pixels", 64e6))),
+        preprocessing=_preprocessing(timm, network),
         pooling="cls" if getattr(network, "global_pool", None) == "token" else "mean",
         head_names=head_names,
         options=options,
@@ -169,7 +169,7 @@ def _cut(
     return GraphCut(network, ends, whole), True
 
 
-def _preprocessing(timm, network: nn.Module, max_pixels: int) -> ImagePreprocessing:
+def _preprocessing(timm, network: nn.Module) -> ImagePreprocessing:
     config = timm.data.resolve_model_data_config(network)
     side = config["input_size"][-1]
     if config["crop_mode"] == "border" or config["input_size"][-2] != side:
@@ -184,5 +184,4 @@ def _preprocessing(timm, network: nn.Module, max_pixels: int) -> ImagePreprocess
         std=tuple(config["std"]),
         interpolation=config["interpolation"].replace("random", "bilinear"),
         squash=config["crop_mode"] == "squash",
-        max_pixels=max_pixels,
     )

@@ -104,7 +104,7 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> 
     seed, is_named = random_seed(weights), weights == "pretrained" or weights in official.__members__
     entry = official[weights] if weights in official.__members__ else official.DEFAULT
     with seeded(seed or 0):
-        network, preprocessing = _built(name, family, entry, int(options.get("max_pixels", 64e6)))
+        network, preprocessing = _built(name, family, entry)
     head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in family.head))}
     if seed is None:
         local = bool(options.get("local_files_only", False))
@@ -136,7 +136,7 @@ def _family_of(name: str) -> Family:
     )
 
 
-def _built(name: str, family: Family, entry, max_pixels: int) -> tuple[nn.Module, ImagePreprocessing]:
+def _built(name: str, family: Family, entry) -> tuple[nn.Module, ImagePreprocessing]:
     """The network with random weights, and how its official weights see a photo."""
     from torchvision import models
 
@@ -144,15 +144,13 @@ def _built(name: str, family: Family, entry, max_pixels: int) -> tuple[nn.Module
     if family.trunk is None:
         size = {"image_size": preset.crop_size[0]} if family.sized else {}
         network = models.get_model(name, weights=None, **family.arguments, **size)
-        return network.eval(), _preprocessing(preset, preset.resize_size[0], preset.crop_size[0], max_pixels)
+        return network.eval(), _preprocessing(preset, preset.resize_size[0], preset.crop_size[0])
     whole = models.get_model(name, weights=None, weights_backbone=None)
     trunk = nn.Sequential(OrderedDict(whole.get_submodule(family.trunk).items())).eval()
     if not hasattr(whole, "transform"):  # segmentation
-        return trunk, _preprocessing(preset, preset.resize_size[0], preset.resize_size[0], max_pixels)
+        return trunk, _preprocessing(preset, preset.resize_size[0], preset.resize_size[0])
     side = whole.transform.min_size[0]
-    return trunk, ImagePreprocessing(
-        side, side, tuple(whole.transform.image_mean), tuple(whole.transform.image_std), max_pixels=max_pixels
-    )
+    return trunk, ImagePreprocessing(side, side, tuple(whole.transform.image_mean), tuple(whole.transform.image_std))
 
 
 def _stage_ends(network: nn.Module, family: Family) -> list[tuple[str, str]]:
@@ -163,14 +161,13 @@ def _stage_ends(network: nn.Module, family: Family) -> list[tuple[str, str]]:
     return ends if family.stem is None else [("stem", family.stem), *ends]
 
 
-def _preprocessing(preset, resize: int, crop: int, max_pixels: int) -> ImagePreprocessing:
+def _preprocessing(preset, resize: int, crop: int) -> ImagePreprocessing:
     return ImagePreprocessing(
         resize=resize,
         crop=crop,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         interpolation=preset.interpolation.value,
-        max_pixels=max_pixels,
     )
 
 

@@ -7,8 +7,9 @@ samples are computed once. Must not know y, losses or scikit-learn.
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from tqdm.auto import tqdm
 
 from skltransfer.backbones import Backbone
 from skltransfer.engine._activations import GIB, ActivationStore, Address
-from skltransfer.exceptions import BadSampleError, MissingSampleError
+from skltransfer.engine._reading import BadSamplePolicy, Complaints, in_threads
+from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 _guard: list[bool] = []
@@ -39,21 +41,6 @@ def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tenso
     if batch.ndim == 4:
         batch = batch.contiguous(memory_format=torch.channels_last)
     return module(batch)[:n]
-
-
-@dataclass(frozen=True)
-class BadSamplePolicy:
-    """What becomes of rows that cannot be read: ``"raise"``, ``"zero"`` or ``"nan"``."""
-
-    missing: str = "raise"
-    unreadable: str = "raise"
-
-    def settle(self, error: BadSampleError) -> float:
-        """The value that fills the row, or the error itself, raised."""
-        policy = self.missing if isinstance(error, MissingSampleError) else self.unreadable
-        if policy == "raise":
-            raise error
-        return 0.0 if policy == "zero" else float("nan")
 
 
 @dataclass
@@ -129,10 +116,25 @@ class FrozenStages:
         """
         recall = _Recall(self, samples, addresses, policy or BadSamplePolicy())
         with torch.inference_mode():
-            for position in tqdm(range(len(samples)), desc=self.backbone.name, unit="sample", disable=not self.verbose):
-                recall.visit(position)
+            recall.look()
+            progress = tqdm(total=len(samples), desc=self.backbone.name, unit="sample", disable=not self.verbose)
+            with progress:
+                for prepared in recall.prepared():
+                    recall.visit(prepared)
+                    progress.update()
             recall.finish()
         return recall.result()
+
+
+class _Prepared(NamedTuple):
+    """A sample, read: what is remembered of it, or where its pass begins; or why it cannot be read."""
+
+    position: int
+    digest: bytes = b""
+    recalled: list[torch.Tensor] | None = None
+    landing: int = 0
+    activation: torch.Tensor | None = None
+    error: BadSampleError | None = None
 
 
 class _Recall:
@@ -142,48 +144,75 @@ class _Recall:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
         self.deepest = max(address.boundary for address in addresses)
         self.outputs: list[torch.Tensor | None] = [None] * len(addresses)
-        self.digests: list[bytes] = []
-        self.bad: dict[int, BadSampleError] = {}
+        self.digests: list[bytes] = [b""] * len(samples)
+        self.complaints = Complaints(policy)
+        self.known: dict[int, bytes] = {}
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
         self.queues: dict[int, list[tuple[int, torch.Tensor]]] = defaultdict(list)  # landing -> (position, activation)
         self.n_computed = 0
 
-    def visit(self, position: int) -> None:
+    def look(self) -> None:
+        """A first look at all samples: what their headers tell is told before any network runs."""
+        for position in range(len(self.samples)):
+            try:
+                known = self.samples.peek(position)
+            except BadSampleError as error:
+                self.complaints.add(position, error)
+            else:
+                if known is not None:
+                    self.known[position] = known
+        self.complaints.raise_if_any()
+
+    def prepared(self) -> Iterator[_Prepared]:
+        """Samples in their order, read ahead in threads while the network runs."""
+        positions = [position for position in range(len(self.samples)) if position not in self.complaints.bad]
+        n_threads = torch.get_num_threads() if self.samples.slow_to_read else 1
+        return in_threads(self._prepare, positions, n_threads, ahead=2 * self.stages.backbone.inference_batch)
+
+    def _prepare(self, position: int) -> _Prepared:
         try:
-            digest, content = self.samples.identify(position)
-            self.digests.append(digest)
-            if digest in self.first:
-                self.copies.append((position, self.first[digest]))
-            elif not self._copy_known(position, digest):
-                self._enqueue(position, digest, content)
-            self.first.setdefault(digest, position)
+            content = None
+            digest = self.known.get(position)
+            if digest is None:
+                digest, content = self.samples.identify(position)
+            recalled = None if digest in self.first else self._recalled(digest)
+            if digest in self.first or recalled is not None:
+                return _Prepared(position, digest, recalled)
+            landing, activation = self._deepest_landing(digest)
+            if activation is None:
+                content = self.samples.read(position) if content is None else content
+                activation = self.stages.backbone.preprocessing(content)
+            return _Prepared(position, digest, None, landing, activation)
         except BadSampleError as error:
-            self.policy.settle(error)
-            self.bad[position] = error
-            del self.digests[position:]
-            self.digests.append(b"")
+            return _Prepared(position, error=error)
 
-    def _copy_known(self, position: int, digest: bytes) -> bool:
-        if self.stages.store is None:
-            return False
-        values = [self.stages.store.get(address, digest) for address in self.addresses]
-        if any(value is None for value in values):
-            return False
-        for i, value in enumerate(values):
-            self._place(i, [position], value[None])
-        return True
-
-    def _enqueue(self, position: int, digest: bytes, content: np.ndarray | None) -> None:
-        landing, activation = self._deepest_landing(digest)
-        if activation is None:
-            content = self.samples.read(position) if content is None else content
-            activation = self.stages.backbone.preprocessing(content)
-        queue = self.queues[landing]
-        queue.append((position, activation))
+    def visit(self, sample: _Prepared) -> None:
+        """Copy what is known; let the rest wait for a full batch. After a complaint that will be raised, look on."""
+        if sample.error is not None:
+            self.complaints.add(sample.position, sample.error)
+        if sample.error is not None or self.complaints.refused:
+            self.complaints.look_on()
+            return
+        self.digests[sample.position] = sample.digest
+        if sample.digest in self.first:
+            self.copies.append((sample.position, self.first[sample.digest]))
+            return
+        self.first[sample.digest] = sample.position
+        if sample.recalled is not None:
+            for i, value in enumerate(sample.recalled):
+                self._place(i, [sample.position], value[None])
+            return
+        self.queues[sample.landing].append((sample.position, sample.activation))
         self.n_computed += 1
-        if len(queue) == self.stages.backbone.inference_batch:
-            self._run(landing)
+        if len(self.queues[sample.landing]) == self.stages.backbone.inference_batch:
+            self._run(sample.landing)
+
+    def _recalled(self, digest: bytes) -> list[torch.Tensor] | None:
+        if self.stages.store is None:
+            return None
+        values = [self.stages.store.get(address, digest) for address in self.addresses]
+        return None if any(value is None for value in values) else values
 
     def _deepest_landing(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
         if self.stages.store is not None:
@@ -227,6 +256,7 @@ class _Recall:
                 self.stages.store.put(address, self.digests[position], row.clone())
 
     def finish(self) -> None:
+        self.complaints.raise_if_any()
         for landing in sorted(self.queues):
             if self.queues[landing]:
                 self._run(landing)
@@ -235,7 +265,7 @@ class _Recall:
                 self._place(i, [], self._empty(self.addresses[i]))
             for position, source in self.copies:
                 self.outputs[i][position] = self.outputs[i][source]
-            for position, error in self.bad.items():
+            for position, error in self.complaints.bad.items():
                 self.outputs[i][position] = self.policy.settle(error)
 
     def _empty(self, address: Address) -> torch.Tensor:
@@ -245,9 +275,9 @@ class _Recall:
 
     def result(self) -> Recalled:
         if self.stages.store is not None:
-            n_hits = len(self.samples) - self.n_computed - len(self.bad)
+            n_hits = len(self.samples) - self.n_computed - len(self.complaints.bad)
             self.stages.store.count(hits=n_hits, misses=self.n_computed)
-        return Recalled(self.outputs, self.digests, self.bad)
+        return Recalled(self.outputs, self.digests, self.complaints.bad)
 
 
 class Activations:
@@ -295,12 +325,11 @@ class Activations:
 
 
 def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes], dict[int, BadSampleError]]:
-    digests, bad = [], {}
+    digests, complaints = [b""] * len(samples), Complaints(policy)
     for position in range(len(samples)):
         try:
-            digests.append(samples.identify(position)[0])
+            digests[position] = samples.peek(position) or samples.identify(position)[0]
         except BadSampleError as error:
-            policy.settle(error)
-            bad[position] = error
-            digests.append(b"")
-    return digests, bad
+            complaints.add(position, error)
+    complaints.raise_if_any()
+    return digests, complaints.bad

@@ -3,6 +3,7 @@
 Must not know what a digest is a digest of.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,15 @@ class TrainingSet:
         digests = tuple(d for d, kept in zip(self.digests, mask, strict=True) if kept)
         arrays = (self.rows, self.targets, self.weights, self.loss_weights)
         return TrainingSet(*(array[mask] for array in arrays), digests)
+
+
+def repeated(digests: Sequence[bytes]) -> list[list[int]]:
+    """Positions of equal content, a list for each content that comes more than once; bad samples are in none."""
+    positions = defaultdict(list)
+    for position, digest in enumerate(digests):
+        if digest:
+            positions[digest].append(position)
+    return [group for group in positions.values() if len(group) > 1]
 
 
 def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray) -> TrainingSet:

@@ -13,7 +13,7 @@ from skltransfer.engine._forward import Activations, BadSamplePolicy, FrozenStag
 from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._training import TrainingPlan, autocast, train
-from skltransfer.engine._training_set import TrainingSet, canonical, split
+from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
@@ -83,6 +83,8 @@ class Tuned:
         Number of parameters that were trained.
     bad : list of int
         Samples that were left out.
+    duplicates : list of list of int
+        Samples of equal content.
     """
 
     network: SleepingNetwork
@@ -91,6 +93,7 @@ class Tuned:
     n_iter: int
     n_trainable: int
     bad: list[int]
+    duplicates: list[list[int]]
 
 
 def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray) -> Tuned:
@@ -131,6 +134,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
         n_iter=n_iter,
         n_trainable=sum(p.numel() for group in groups for p in group["params"]),
         bad=sorted(activations.bad),
+        duplicates=repeated(activations.digests),
     )
 
 

@@ -38,11 +38,29 @@ class ImageSamples(Samples):
     items : sequence of path, bytes, PIL image or ndarray
     max_pixels : int
         Largest picture that is decoded.
+    channels : {"auto", "first", "last"}
+        Where arrays have them.
     """
 
-    def __init__(self, items: Sequence[Any], *, max_pixels: int) -> None:
+    def __init__(self, items: Sequence[Any], *, max_pixels: int, channels: str = "auto") -> None:
         super().__init__(items)
-        self.max_pixels = max_pixels
+        self.max_pixels, self.channels = max_pixels, channels
+
+    def _peek(self, row: int) -> bytes | None:
+        encoded = self._encoded(row)
+        if encoded is not None:
+            known = _known_digest(digest_of(b"encoded", encoded))
+            if known is None:
+                with self._opened(row, encoded):
+                    pass
+            return known
+        item, refuse = self.items[row], self._refusal(row)
+        refuse_missing(item, row)
+        if isinstance(item, Image.Image):
+            _refuse_larger(item, self.max_pixels, refuse)
+        else:
+            _layout(_as_array(item, refuse), self.channels, refuse)
+        return None
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
         encoded = self._encoded(row)
@@ -50,8 +68,7 @@ class ImageSamples(Samples):
             pixels = self._read(row)
             return _digest_of_pixels(pixels), pixels
         key = digest_of(b"encoded", encoded)
-        with _digests_lock:
-            known = _digests.get(key)
+        known = _known_digest(key)
         if known is not None:
             return known, None
         pixels = self._decoded(row, encoded)
@@ -66,30 +83,42 @@ class ImageSamples(Samples):
         encoded = self._encoded(row)
         if encoded is not None:
             return self._decoded(row, encoded)
-        item = self.items[row]
+        item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
-        refuse = functools.partial(BadSampleError, row, shown(item))
         if isinstance(item, Image.Image):
             with _damage_named(refuse):
                 return _rgb(item, self.max_pixels, refuse)
-        if isinstance(item, np.ndarray):
-            return _rgb_from_array(item, refuse)
-        raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
+        return _rgb_from_array(_layout(_as_array(item, refuse), self.channels, refuse), refuse)
 
     def _encoded(self, row: int) -> bytes | None:
         item = self.items[row]
         if isinstance(item, bytes):
             return item
         if isinstance(item, str | Path):
-            return _file_content(item, functools.partial(BadSampleError, row, shown(item)))
+            return _file_content(item, self._refusal(row))
         return None
 
     def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
-        refuse = functools.partial(BadSampleError, row, shown(self.items[row]))
+        with self._opened(row, encoded) as image:
+            return _rgb(image, self.max_pixels, self._refusal(row))
+
+    @contextlib.contextmanager
+    def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
+        """A picture of which only the header was read."""
+        refuse = self._refusal(row)
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
         with _damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            return _rgb(image, self.max_pixels, refuse)
+            _refuse_larger(image, self.max_pixels, refuse)
+            yield image
+
+    def _refusal(self, row: int) -> functools.partial:
+        return functools.partial(BadSampleError, row, shown(self.items[row]))
+
+
+def _known_digest(key: bytes) -> bytes | None:
+    with _digests_lock:
+        return _digests.get(key)
 
 
 @contextlib.contextmanager
@@ -129,10 +158,14 @@ def _file_content(path: str | Path, refuse) -> bytes:
     return content
 
 
-def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
-    """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
+def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:
     if image.width * image.height > max_pixels:
         raise refuse(f"{image.width} x {image.height} px, more than max_pixels={max_pixels:,}", _LARGER)
+
+
+def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
+    """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
+    _refuse_larger(image, max_pixels, refuse)
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO is a photo with its own thumbnail
         warnings.warn(f"{refuse.args[1]} has {image.n_frames} frames; the first one is taken.", stacklevel=2)
         image.seek(0)
@@ -158,15 +191,34 @@ def _warn_of_odd_shapes(width: int, height: int) -> None:
         )
 
 
-def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
-    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8."""
-    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
-        remedy = "pass (h, w), (h, w, 3) or (h, w, 4)"
-        if array.shape[0] in (1, 3, 4):
-            remedy = "channels come last: pass np.moveaxis(image, 0, -1)"
-        raise refuse(f"{array.shape[-1]} channels", remedy)
+def _as_array(item: Any, refuse) -> np.ndarray:
+    """An array, or what turns itself into one: a torch tensor."""
+    if not hasattr(item, "__array__"):
+        raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
+    return np.asarray(item)
+
+
+def _layout(array: np.ndarray, channels: str, refuse) -> np.ndarray:
+    """(h, w), (h, w, 1 | 3 | 4) or (1 | 3 | 4, h, w) -> (h, w) or (h, w, channels)."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise refuse(f"shape {array.shape} is not that of a picture", "pass (h, w) or (h, w, channels)")
+    if array.ndim == 2:
+        return array
+    may_be_first = channels != "last" and array.shape[0] in (1, 3, 4)
+    may_be_last = channels != "first" and array.shape[-1] in (1, 3, 4)
+    if may_be_first and may_be_last and not array.shape[-1] == 3 != array.shape[0]:
+        raise refuse(
+            f"shape {array.shape} may have its channels first or last",
+            "say which with backbone=load_backbone(name, channels='first') or channels='last'",
+        )
+    if not may_be_first and not may_be_last:
+        n = array.shape[0 if channels == "first" else -1]
+        raise refuse(f"{n} channels", "pass (h, w) or 1, 3 or 4 channels; multispectral pictures are not supported")
+    return array if may_be_last else np.moveaxis(array, 0, -1)
+
+
+def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
+    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8."""
     _warn_of_odd_shapes(array.shape[1], array.shape[0])
     pixels = _as_uint8(array, refuse)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels

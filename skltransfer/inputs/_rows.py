@@ -13,6 +13,8 @@ class RowSamples(Samples):
     items : ndarray of float32, shape (n, f)
     """
 
+    slow_to_read = False
+
     def _identify(self, row: int) -> tuple[bytes, np.ndarray]:
         values = self._read(row)
         return digest_of(b"row", values.tobytes()), values

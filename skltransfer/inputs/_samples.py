@@ -37,6 +37,8 @@ class Samples(ABC):
         Which of them this view holds, in which order; they are also the row numbers in errors.
     """
 
+    slow_to_read = True  # so that reading ahead, in threads, pays
+
     def __init__(self, items: Sequence[Any], rows: np.ndarray | None = None) -> None:
         self.items = items
         self.rows = np.arange(len(items)) if rows is None else rows
@@ -50,6 +52,16 @@ class Samples(ABC):
         view.__dict__.update(self.__dict__)
         view.rows = self.rows[rows]
         return view
+
+    def peek(self, position: int) -> bytes | None:
+        """The sample's digest, where it is known without decoding; else a first look at what its header tells.
+
+        Raises
+        ------
+        BadSampleError
+            With the sample's row in the X that the user passed.
+        """
+        return self._peek(int(self.rows[position]))
 
     def identify(self, position: int) -> tuple[bytes, np.ndarray | None]:
         """The sample's digest; and its content, if it had to be decoded to know the digest.
@@ -65,6 +77,9 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
+    def _peek(self, row: int) -> bytes | None:
+        return None
+
     @abstractmethod
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]: ...
 
@@ -76,7 +91,7 @@ def is_missing(item: Any) -> bool:
     """None, NaN, NaT and pandas' NA: whatever does not equal itself, or refuses to say."""
     if item is None:
         return True
-    if isinstance(item, np.ndarray | bytes | str | Path) or hasattr(item, "getexif"):
+    if isinstance(item, bytes | str | Path) or getattr(item, "ndim", 0) > 0 or hasattr(item, "getexif"):
         return False  # comparing a PIL image with itself would decode it
     try:
         return bool(item != item)

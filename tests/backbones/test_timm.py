@@ -36,7 +36,7 @@ def test_features_are_timms_own_before_its_classifier(name, rng):
 def test_a_picture_is_squashed_where_the_weights_saw_it_so(rng):
     photo = Image.fromarray(rng.integers(0, 256, (100, 300, 3), dtype=np.uint8))
     network = timm.create_model("resnet18", pretrained_cfg_overlay={"crop_mode": "squash"})
-    preprocessing = _preprocessing(timm, network, 64_000_000)
+    preprocessing = _preprocessing(timm, network)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     torch.testing.assert_close(preprocessing(np.asarray(photo)), transform(photo))
 
@@ -44,7 +44,7 @@ def test_a_picture_is_squashed_where_the_weights_saw_it_so(rng):
 def test_a_preprocessing_that_is_not_reproduced_is_refused():
     network = timm.create_model("resnet18", pretrained_cfg_overlay={"crop_mode": "border"})
     with pytest.raises(UnsupportedBackboneError, match="crop_mode='border'"):
-        _preprocessing(timm, network, 64_000_000)
+        _preprocessing(timm, network)
 
 
 def other(state):

@@ -2,16 +2,18 @@
 
 import io
 import pathlib
+import pickle
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from conftest import png
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from skltransfer import PretrainedFeatureExtractor, load_image_folder
+from skltransfer import PretrainedFeatureExtractor, load_backbone, load_image_folder
 from skltransfer.exceptions import BadSampleError, MissingSampleError
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._images import ImageSamples
@@ -89,6 +91,33 @@ def test_grey_pictures_are_grey_in_all_channels(rng):
     np.testing.assert_array_equal(features(grey), features(grey[..., None]))
 
 
+def test_channels_may_come_first_as_in_torch(photos):
+    first = np.moveaxis(photos, -1, 1)
+    expected = features(photos)
+    for X in (first, list(first), torch.tensor(first), [torch.tensor(photo) for photo in first], first / 255):
+        np.testing.assert_array_equal(features(X), expected)
+
+
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_channels_that_may_be_first_or_last_are_told(channels, rng):
+    array = rng.integers(0, 256, (3, 30, 3), dtype=np.uint8)
+    told = ImageSamples([array], max_pixels=10_000, channels=channels).read(0)
+    np.testing.assert_array_equal(told, np.moveaxis(array, 0, -1) if channels == "first" else array)
+    backbone = load_backbone("toy:images", channels=channels)
+    assert PretrainedFeatureExtractor(backbone).transform([array]).shape == (1, 32)
+    with pytest.raises(BadSampleError, match=r"X\[0\].*4 channels|X\[0\].*30 channels"):
+        ImageSamples(
+            [np.zeros((5, 9, 30), np.uint8)[:4] if channels == "last" else np.zeros((30, 9, 4), np.uint8)],
+            max_pixels=10_000,
+            channels=channels,
+        ).read(0)
+
+
+def test_channels_are_first_last_or_auto():
+    with pytest.raises(ValueError, match=r"channels must be one of \('auto', 'first', 'last'\), got 'middle'"):
+        load_backbone("toy:images", channels="middle")
+
+
 def test_exif_rotation_is_applied():
     upright = np.zeros((10, 20, 3), np.uint8)
     upright[:, :10] = 255
@@ -148,7 +177,7 @@ BAD = {
     "number": (object(), "not a picture"),
     "two channels": (np.zeros((8, 8, 2), np.uint8), "2 channels"),
     "five channels": (np.zeros((8, 8, 5), np.uint8), "5 channels"),
-    "channels first": (np.zeros((3, 8, 8), np.uint8), r"channels come last: pass np.moveaxis\(image, 0, -1\)"),
+    "first or last": (np.zeros((3, 8, 3), np.uint8), r"may have its channels first or last.*channels='first'\) or"),
     "one dimension": (np.zeros(8, np.uint8), r"shape \(8,\) is not that of a picture"),
     "no pixels": (np.zeros((0, 8), np.uint8), "is not that of a picture"),
     "floats to 255": (np.full((8, 8), 254.0), "floats between 254 and 254.*pass uint8"),
@@ -272,3 +301,42 @@ def test_load_image_folder_reads_classes_sorted(tmp_path, photos):
 def test_a_folder_without_pictures_is_refused(tmp_path, fault):
     with pytest.raises(FileNotFoundError, match="folder of pictures per class|No pictures in"):
         load_image_folder(tmp_path / "absent" if fault == "absent" else tmp_path)
+
+
+def test_up_to_ten_bad_rows_are_told_at_once_before_any_network_runs(photos, files, monkeypatch):
+    X = [str(path) for path in files]
+    for row in (1, 4, 7):
+        X[row] = f"no/such/{row}.jpg"
+    files[9].write_bytes(b"")
+    monkeypatch.setattr("skltransfer.engine._forward.run_padded", None)  # whoever calls it fails otherwise
+    with pytest.raises(BadSampleError) as caught:
+        features(X)
+    lines = str(caught.value).splitlines()
+    assert [line[:4] for line in lines] == ["X[1]", "X[4]", "X[7]", "X[9]"]
+    assert all("Fix: " in line for line in lines)
+    assert [error.row for error in caught.value.others] == [4, 7, 9]
+    with pytest.raises(BadSampleError) as caught:
+        features([None] * 30)
+    assert len(caught.value.others) == 9
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_pictures_that_break_off_are_told_together_too(photos, files):
+    for row in (2, 5):
+        files[row].write_bytes(files[row].read_bytes()[:-60])
+    with pytest.raises(BadSampleError, match=r"^X\[2\].*damaged") as caught:
+        features(files)
+    assert [error.row for error in caught.value.others] == [5]
+    extractor = PretrainedFeatureExtractor("toy:images", cache=None, on_bad_sample="nan")
+    assert np.isnan(extractor.transform(files)).all(axis=1).nonzero()[0].tolist() == [2, 5]
+    assert extractor.bad_samples_ == [2, 5]
+
+
+def test_the_number_of_threads_that_read_does_not_matter(files, photos):
+    expected, n_threads = features(photos), torch.get_num_threads()
+    try:
+        for n in (1, 4):
+            torch.set_num_threads(n)
+            np.testing.assert_array_equal(features(files * 9), np.tile(expected, (9, 1)))
+    finally:
+        torch.set_num_threads(n_threads)

@@ -1,0 +1,95 @@
+"""Reading samples: ahead of the network, in threads; and what becomes of those that cannot be read.
+
+Must not know what a sample is, or what networks do with it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from skltransfer.exceptions import BadSampleError, MissingSampleError
+
+MOST_COMPLAINTS = 10
+LOOK_ON = 1000  # samples after the first complaint, in search of others
+A, B = TypeVar("A"), TypeVar("B")
+
+
+@dataclass(frozen=True)
+class BadSamplePolicy:
+    """What becomes of rows that cannot be read: ``"raise"``, ``"zero"`` or ``"nan"``."""
+
+    missing: str = "raise"
+    unreadable: str = "raise"
+
+    def settle(self, error: BadSampleError) -> float:
+        """The value that fills the row, or the error itself, raised."""
+        policy = self.missing if isinstance(error, MissingSampleError) else self.unreadable
+        if policy == "raise":
+            raise error
+        return 0.0 if policy == "zero" else float("nan")
+
+
+class Complaints:
+    """Samples that cannot be read: left out where the policy says so; else told together, up to ten at once.
+
+    Parameters
+    ----------
+    policy : BadSamplePolicy
+
+    Attributes
+    ----------
+    bad : dict of int to BadSampleError
+        By position: those that the policy lets pass.
+    refused : list of BadSampleError
+        Those that will be raised.
+    """
+
+    def __init__(self, policy: BadSamplePolicy) -> None:
+        self.policy = policy
+        self.bad: dict[int, BadSampleError] = {}
+        self.refused: list[BadSampleError] = []
+        self._looked_on = 0
+
+    def add(self, position: int, error: BadSampleError) -> None:
+        """Take note; raise when there are enough."""
+        try:
+            self.policy.settle(error)
+        except BadSampleError:
+            self.refused.append(error)
+            if len(self.refused) == MOST_COMPLAINTS:
+                self.raise_if_any()
+        else:
+            self.bad[position] = error
+
+    def look_on(self) -> None:
+        """Count samples that are read only in search of further complaints; raise after a thousand."""
+        self._looked_on += bool(self.refused)
+        if self._looked_on > LOOK_ON:
+            self.raise_if_any()
+
+    def raise_if_any(self) -> None:
+        """Raise the first complaint, which names the others."""
+        if self.refused:
+            first, *others = self.refused
+            raise first.along_with(others) if others else first
+
+
+def in_threads(function: Callable[[A], B], items: Sequence[A], n_threads: int, *, ahead: int) -> Iterator[B]:
+    """``map`` that works up to ``ahead`` items ahead, in threads; results come in the order of the items."""
+    if n_threads == 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="skltransfer-reading") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
