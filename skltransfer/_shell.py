@@ -18,6 +18,7 @@ from skltransfer.engine import (
     ActivationStore,
     BadSamplePolicy,
     FrozenStages,
+    folder_store,
     resolve_device,
     resolve_dtype,
     shared_store,
@@ -32,7 +33,7 @@ SHARED_CONSTRAINTS: dict[str, list] = {
     "on_bad_sample": [StrOptions({"raise", "nan"})],
     "device": [str],
     "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
-    "cache": [StrOptions({"memory"}), ActivationStore, None],
+    "cache": [str, os.PathLike, ActivationStore, None],
     "verbose": ["verbose"],
 }
 
@@ -70,9 +71,15 @@ def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None) 
         backbone,
         dtype=resolve_dtype(dtype or estimator.dtype, backbone, device),
         device=device,
-        store=shared_store() if isinstance(estimator.cache, str) else estimator.cache,
+        store=_store(estimator.cache),
         verbose=int(estimator.verbose),
     )
+
+
+def _store(cache: Any) -> ActivationStore | None:
+    if cache is None or isinstance(cache, ActivationStore):
+        return cache
+    return shared_store() if cache == "memory" else folder_store(os.fspath(cache))
 
 
 def bad_sample_policy(estimator: Any) -> BadSamplePolicy:

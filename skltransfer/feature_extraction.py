@@ -1,5 +1,6 @@
 """A frozen pretrained network as a scikit-learn transformer."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skltransfer import _shell
 from skltransfer.backbones import Backbone, freeze_boundary
-from skltransfer.engine import ActivationStore
+from skltransfer.engine import ActivationStore, recall
 
 
 class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
@@ -42,8 +43,9 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
         of at least 0.999), else float32.
-    cache : {"memory"}, ActivationStore or None, default="memory"
-        Where activations are remembered; ``"memory"`` is shared by all estimators of the process, up to 1 GiB.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
     verbose : int, default=0
         1 shows progress.
 
@@ -96,7 +98,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         batch_size: str = "auto",
         device: str = "auto",
         dtype: str = "auto",
-        cache: str | ActivationStore | None = "memory",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -157,7 +159,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         stages = _shell.frozen_stages(self, backbone)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = _shell.samples_of(self, X, backbone, reset=False)
-        recalled = stages.recall(samples, addresses, _shell.bad_sample_policy(self))
+        recalled = recall(stages, samples, addresses, _shell.bad_sample_policy(self))
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])

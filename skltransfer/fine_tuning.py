@@ -1,6 +1,7 @@
 """Pretrained networks as classifiers and regressors: one knob from a linear probe to full fine-tuning."""
 
 import numbers
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -82,9 +83,9 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
         of at least 0.999), else float32. Weights are trained in float32 either way.
-    cache : {"memory"}, ActivationStore or None, default="memory"
-        Where activations of the frozen stages are remembered, so that each sample passes them once in a whole search;
-        ``"memory"`` is shared by all estimators of the process, up to 1 GiB.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
         Order of samples, dropout, held-out part and random heads. The global generators are never touched.
     verbose : int, default=0
@@ -176,7 +177,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
-        cache: str | ActivationStore | None = "memory",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -396,9 +397,9 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
         of at least 0.999), else float32. Weights are trained in float32 either way.
-    cache : {"memory"}, ActivationStore or None, default="memory"
-        Where activations of the frozen stages are remembered, so that each sample passes them once in a whole search;
-        ``"memory"`` is shared by all estimators of the process, up to 1 GiB.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
         Order of samples, dropout, held-out part and random heads. The global generators are never touched.
     verbose : int, default=0
@@ -481,7 +482,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
-        cache: str | ActivationStore | None = "memory",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:

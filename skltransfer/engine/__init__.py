@@ -3,11 +3,14 @@
 Knows torch and backbones. Must not know a scikit-learn estimator.
 """
 
-from skltransfer.engine._activations import ActivationStore, Address, shared_store
+from skltransfer.engine._activations import ActivationStore, folder_store, shared_store
+from skltransfer.engine._address import Address
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
-from skltransfer.engine._forward import Activations, BadSamplePolicy, FrozenStages, run_padded
+from skltransfer.engine._forward import Activations, recall, run_padded
+from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import ClassificationHead, Head, Probe, RegressionHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
@@ -29,8 +32,10 @@ __all__ = [
     "TunedNetwork",
     "TuningTask",
     "canonical",
+    "folder_store",
     "is_native",
     "new_network",
+    "recall",
     "resolve_device",
     "resolve_dtype",
     "run_padded",

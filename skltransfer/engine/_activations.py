@@ -5,26 +5,23 @@ Promises that recalling equals recomputing, that it never holds more than ``max_
 """
 
 import functools
+import os
 import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
+import numpy as np
 import torch
 
+from skltransfer.engine._address import Address
+from skltransfer.engine._shards import ShardFolder
+
 GIB = 2**30
-
-
-class Address(NamedTuple):
-    """Where activations of one kind live.
-
-    ``space`` names everything but the sample that a value depends on: fingerprint, dtype, device, inference batch.
-    """
-
-    space: tuple
-    boundary: int
-    pooling: str | None
+NAMES = Address(("names of encoded content",), 10**6, None)  # so deep that it is evicted last
 
 
 class _Memory:
@@ -71,16 +68,29 @@ class _Memory:
 
 
 _memories: "weakref.WeakValueDictionary[str, _Memory]" = weakref.WeakValueDictionary()
-_memories_lock = threading.Lock()
+_folders: "weakref.WeakValueDictionary[tuple[str, int], ShardFolder]" = weakref.WeakValueDictionary()
+_opening = threading.Lock()
 
 
 class ActivationStore:
     """A handle on remembered activations, to pass as ``cache=``; several estimators may share one.
 
+    In memory, or in a folder too, which other processes and later runs share: what was asked for is written there, and
+    what was passed on the way to it stays in memory. Whatever happens to the folder, results stay right: a damaged file
+    is computed anew, and a disk that fails turns the folder off, with one warning.
+
     Parameters
     ----------
-    max_bytes : int, default=2**30
-        Upper bound of what is held, in bytes, in each process.
+    folder : path-like, default=None
+        Where to keep activations beyond the process; made if it is not there. None keeps them in memory alone.
+    max_bytes : int, default=None
+        Upper bound of what is held, in bytes: in the folder (by default 5 GiB) where there is one, else in the memory
+        of each process (by default 1 GiB). The shallowest activations go first, and among these the oldest.
+
+    Attributes
+    ----------
+    folder : Path or None
+    max_bytes : int
 
     Raises
     ------
@@ -102,18 +112,25 @@ class ActivationStore:
     2
     """
 
-    def __init__(self, max_bytes: int = GIB) -> None:
+    def __init__(self, folder: str | os.PathLike | None = None, *, max_bytes: int | None = None) -> None:
+        if max_bytes is None:
+            max_bytes = GIB if folder is None else 5 * GIB
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, got {max_bytes!r}.")
-        self._open(uuid.uuid4().hex, int(max_bytes))
+        folder = None if folder is None else Path(folder).expanduser().absolute()
+        self._open(uuid.uuid4().hex if folder is None else str(folder), folder, int(max_bytes))
 
-    def _open(self, place: str, max_bytes: int) -> None:
-        self.max_bytes, self._place = max_bytes, place
-        with _memories_lock:
-            self._memory = _memories.setdefault(place, _Memory(max_bytes))
+    def _open(self, place: str, folder: Path | None, max_bytes: int) -> None:
+        self.folder, self.max_bytes, self._place = folder, max_bytes, place
+        with _opening:
+            self._memory = _memories.setdefault(place, _Memory(max_bytes if folder is None else GIB))
+            self._shards = None
+            if folder is not None:
+                self._shards = _folders.get((place, max_bytes)) or ShardFolder(folder, max_bytes)
+                _folders[place, max_bytes] = self._shards
 
     def __reduce__(self):
-        return _store_at, (self._place, self.max_bytes)
+        return _store_at, (self._place, self.folder, self.max_bytes)
 
     def __sklearn_clone__(self) -> "ActivationStore":
         return self
@@ -125,15 +142,64 @@ class ActivationStore:
         return self
 
     def __repr__(self) -> str:
-        return f"ActivationStore(max_bytes={self.max_bytes})"
+        folder = "" if self.folder is None else f"{str(self.folder)!r}, "
+        return f"ActivationStore({folder}max_bytes={self.max_bytes})"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see it."""
+        return self._shards is not None
 
     def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
         """The activation of one sample, or None."""
-        return self._memory.get(address, digest)
+        value = self._memory.get(address, digest)
+        if value is None and self._shards is not None:
+            found, rows = self._shards.get_many(address, [digest])
+            value = rows[0] if len(found) else None
+        return value
 
-    def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
-        """Remember the activation of one sample, if there is or can be made room for it."""
+    def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
+        """Which of these samples are held, as positions, and their activations; of the folder, where there is one."""
+        if self._shards is not None:
+            return self._shards.get_many(address, digests)
+        rows = {i: value for i, d in enumerate(digests) if (value := self._memory.get(address, d)) is not None}
+        return np.array(list(rows), dtype=int), torch.stack(list(rows.values())) if rows else None
+
+    def put(self, address: Address, digest: bytes, value: torch.Tensor, *, lasting: bool = True) -> None:
+        """Remember the activation of one sample, if there is or can be made room for it.
+
+        Without ``lasting`` it stays out of the folder.
+        """
         self._memory.put(address, digest, value)
+        if lasting and self._shards is not None:
+            self._shards.put(address, digest, value)
+
+    def names(self) -> dict[bytes, bytes]:
+        """Digests of decoded content by digests of encoded content: those that the folder had not told yet."""
+        if self._shards is None:
+            return {}
+        keys = self._shards.new_keys(NAMES)
+        found, rows = self._shards.get_many(NAMES, keys)
+        return {keys[i]: row.numpy().tobytes() for i, row in zip(found, rows, strict=True)} if len(found) else {}
+
+    def put_name(self, encoded: bytes, decoded: bytes) -> None:
+        """Remember what an encoded content decodes to."""
+        if self._shards is not None:
+            self._shards.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
+
+    def refresh(self) -> None:
+        """See what other processes wrote."""
+        if self._shards is not None:
+            self._shards.refresh()
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        if self._shards is not None:
+            self._shards.flush()
+
+    def lease(self, address: Address, part: str, *, wait: bool) -> AbstractContextManager | None:
+        """The right to compute one part of a space; None while another process has it."""
+        return nullcontext() if self._shards is None else self._shards.lease(address, part, wait=wait)
 
     def count(self, *, hits: int, misses: int) -> None:
         """Take note of how many samples were recalled and how many computed."""
@@ -142,30 +208,38 @@ class ActivationStore:
             self._memory.misses += misses
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; delete what the folder holds."""
         self._memory.clear()
+        if self._shards is not None:
+            self._shards.clear()
 
     def info(self) -> dict[str, int]:
-        """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``."""
+        """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``.
+
+        Samples and bytes are those of the folder, where there is one; hits and misses are this process's.
+        """
         memory = self._memory
         with memory.lock:
-            held = sum(len(shelf) for shelf in memory.shelves.values())
-            return {
-                "samples": held,
-                "bytes": memory.bytes,
-                "max_bytes": memory.max_bytes,
-                "hits": memory.hits,
-                "misses": memory.misses,
-            }
+            held, n_bytes = sum(len(shelf) for shelf in memory.shelves.values()), memory.bytes
+            counts = {"hits": memory.hits, "misses": memory.misses}
+        if self._shards is not None:
+            held, n_bytes = self._shards.size()
+        return {"samples": held, "bytes": n_bytes, "max_bytes": self.max_bytes, **counts}
 
 
-def _store_at(place: str, max_bytes: int) -> ActivationStore:
+def _store_at(place: str, folder: Path | None, max_bytes: int) -> ActivationStore:
     store = ActivationStore.__new__(ActivationStore)
-    store._open(place, max_bytes)
+    store._open(place, folder, max_bytes)
     return store
+
+
+@functools.lru_cache(maxsize=4)
+def folder_store(folder: str) -> ActivationStore:
+    """The store behind ``cache=folder``: one per process and folder, for the last few folders."""
+    return ActivationStore(folder)
 
 
 @functools.cache
 def shared_store() -> ActivationStore:
     """The store behind ``cache="memory"``: one per process."""
-    return _store_at("shared", GIB)
+    return _store_at("shared", None, GIB)

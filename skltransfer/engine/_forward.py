@@ -5,9 +5,11 @@ its neighbours; that a stage's output is the same whether the stages before it w
 samples are computed once. Must not know y, losses or scikit-learn.
 """
 
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,11 +18,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from skltransfer.backbones import Backbone
-from skltransfer.engine._activations import GIB, ActivationStore, Address
+from skltransfer.engine._activations import GIB
+from skltransfer.engine._address import Address
+from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._reading import BadSamplePolicy, Complaints, in_threads
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import Samples
+from skltransfer.inputs import Peeked, Samples, learn_digests
 
 _guard: list[bool] = []
 
@@ -62,68 +65,26 @@ class Recalled:
     bad: dict[int, BadSampleError] = field(default_factory=dict)
 
 
-class FrozenStages:
-    """A backbone's shared stages on one device, in one dtype, with a memory.
+def recall(
+    stages: FrozenStages, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None
+) -> Recalled:
+    """Activations of all samples at all addresses, from the store or from the deepest landing that it holds.
 
     Parameters
     ----------
-    backbone : Backbone
-    dtype : torch.dtype
-        Of weights and activations.
-    device : torch.device
-    store : ActivationStore or None
-    verbose : int
-        Whether to show progress.
+    stages : FrozenStages
+    samples : Samples
+    addresses : sequence of Address
+    policy : BadSamplePolicy, optional
+        By default, a bad sample raises.
+
+    Raises
+    ------
+    BadSampleError
+        For a row that cannot be read, if the policy says so; it names up to ten rows.
     """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        store: ActivationStore | None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
-        self.space = (backbone.fingerprint, str(dtype), device.type, backbone.inference_batch)
-
-    def address(self, boundary: int, pooling: str | None = None) -> Address:
-        """Where the activations of ``boundary`` live: as they are, or pooled."""
-        return Address(self.space, boundary, pooling)
-
-    def row_bytes(self, address: Address) -> int:
-        """Size of one sample's activation."""
-        shape = self.backbone.activation_shapes[address.boundary]
-        if address.pooling is not None:
-            shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
-        return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
-
-    def recall(self, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None) -> Recalled:
-        """Activations of all samples at all addresses, from the store or from the deepest landing that it holds.
-
-        Parameters
-        ----------
-        samples : Samples
-        addresses : sequence of Address
-        policy : BadSamplePolicy, optional
-            By default, a bad sample raises.
-
-        Raises
-        ------
-        BadSampleError
-            For a row that cannot be read, if the policy says so.
-        """
-        recall = _Recall(self, samples, addresses, policy or BadSamplePolicy())
-        with torch.inference_mode():
-            recall.look()
-            progress = tqdm(total=len(samples), desc=self.backbone.name, unit="sample", disable=not self.verbose)
-            with progress:
-                for prepared in recall.prepared():
-                    recall.visit(prepared)
-                    progress.update()
-            recall.finish()
-        return recall.result()
+    with tqdm(total=len(samples), desc=stages.backbone.name, unit="sample", disable=not stages.verbose) as progress:
+        return _Recall(stages, samples, addresses, policy or BadSamplePolicy(), progress).run()
 
 
 class _Prepared(NamedTuple):
@@ -140,40 +101,121 @@ class _Prepared(NamedTuple):
 class _Recall:
     """One pass over samples: what is known is copied, what is not waits, per landing, until a batch is full."""
 
-    def __init__(self, stages: FrozenStages, samples: Samples, addresses: Sequence[Address], policy) -> None:
+    def __init__(
+        self,
+        stages: FrozenStages,
+        samples: Samples,
+        addresses: Sequence[Address],
+        policy: BadSamplePolicy,
+        progress: tqdm,
+    ) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
+        self.store, self.batch, self.progress = stages.store, stages.backbone.inference_batch, progress
         self.deepest = max(address.boundary for address in addresses)
         self.outputs: list[torch.Tensor | None] = [None] * len(addresses)
         self.digests: list[bytes] = [b""] * len(samples)
         self.complaints = Complaints(policy)
-        self.known: dict[int, bytes] = {}
+        self.peeked: list[Peeked] = [Peeked()] * len(samples)
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
         self.queues: dict[int, list[tuple[int, torch.Tensor]]] = defaultdict(list)  # landing -> (position, activation)
         self.n_computed = 0
 
-    def look(self) -> None:
+    @torch.inference_mode()
+    def run(self) -> Recalled:
+        """Look at all samples, copy what is remembered, compute the rest."""
+        try:
+            self._look()
+            self._compute_parts(self._copy_remembered(self._readable()))
+            self._finish()
+        finally:
+            if self.store is not None:
+                self.store.flush()
+        if self.store is not None:
+            n_hits = len(self.samples) - self.n_computed - len(self.complaints.bad)
+            self.store.count(hits=n_hits, misses=self.n_computed)
+        return Recalled(self.outputs, self.digests, self.complaints.bad)
+
+    def _look(self) -> None:
         """A first look at all samples: what their headers tell is told before any network runs."""
+        if self.store is not None:
+            self.store.refresh()
+            learn_digests(self.store.names())
         for position in range(len(self.samples)):
             try:
-                known = self.samples.peek(position)
+                self.peeked[position] = self.samples.peek(position)
             except BadSampleError as error:
                 self.complaints.add(position, error)
-            else:
-                if known is not None:
-                    self.known[position] = known
         self.complaints.raise_if_any()
 
-    def prepared(self) -> Iterator[_Prepared]:
-        """Samples in their order, read ahead in threads while the network runs."""
-        positions = [position for position in range(len(self.samples)) if position not in self.complaints.bad]
+    def _readable(self) -> list[int]:
+        return [position for position in range(len(self.samples)) if position not in self.complaints.bad]
+
+    def _copy_remembered(self, positions: list[int]) -> list[int]:
+        """Hand out what the store holds of samples whose digest is known; return the others."""
+        known = [position for position in positions if self.peeked[position].digest is not None]
+        if self.store is None or not known:
+            return positions
+        digests = [self.peeked[position].digest for position in known]
+        found = [self.store.get_many(address, digests) for address in self.addresses]
+        complete = sorted(set.intersection(*(set(where.tolist()) for where, _ in found)))
+        if not complete:
+            return positions
+        for i, (where, rows) in enumerate(found):
+            row_of = dict(zip(where.tolist(), range(len(where)), strict=True))
+            self._place(i, [known[j] for j in complete], rows[[row_of[j] for j in complete]])
+        for j in complete:
+            self.digests[known[j]] = digests[j]
+            self.first.setdefault(digests[j], known[j])
+        self.progress.update(len(complete))
+        done = {known[j] for j in complete}
+        return [position for position in positions if position not in done]
+
+    def _compute_parts(self, positions: list[int]) -> None:
+        """Part by part, each under its lease, those that other processes compute last: they will then be remembered."""
+        parts = self._parts(positions)
+        for wait in (False, True):
+            busy = []
+            for name, members in parts:
+                lease = self._lease(name, wait=wait)
+                if lease is None:
+                    busy.append((name, members))
+                    continue
+                with lease:
+                    self._compute(members)
+            parts = busy
+
+    def _lease(self, part: str | None, *, wait: bool) -> AbstractContextManager | None:
+        return nullcontext() if part is None else self.store.lease(self.addresses[0], part, wait=wait)
+
+    def _parts(self, positions: list[int]) -> list[tuple[str | None, list[int]]]:
+        """Samples by what processes that read the same can agree on: the first bits of their content's digest."""
+        if self.store is None or not self.store.is_shared or not positions:
+            return [(None, positions)]
+        n_parts = 2 ** min(6, int(math.log2(max(1, len(positions) / (8 * self.batch)))))
+        parts = defaultdict(list)
+        for position in positions:
+            content = self.peeked[position].key or self.peeked[position].digest
+            parts[None if content is None else f"{content[0] % n_parts} of {n_parts}"].append(position)
+        begin = os.getpid() % len(parts)  # elsewhere than the next process
+        ordered = list(parts.items())
+        return ordered[begin:] + ordered[:begin]
+
+    def _compute(self, positions: list[int]) -> None:
+        if self.store is not None and self.store.is_shared:
+            self.store.refresh()
+            positions = self._copy_remembered(positions)
         n_threads = torch.get_num_threads() if self.samples.slow_to_read else 1
-        return in_threads(self._prepare, positions, n_threads, ahead=2 * self.stages.backbone.inference_batch)
+        for prepared in in_threads(self._prepare, positions, n_threads, ahead=2 * self.batch):
+            self._visit(prepared)
+            self.progress.update()
+        if self.store is not None:
+            self.store.flush()
 
     def _prepare(self, position: int) -> _Prepared:
         try:
             content = None
-            digest = self.known.get(position)
+            digest = self.peeked[position].digest
             if digest is None:
                 digest, content = self.samples.identify(position)
             recalled = None if digest in self.first else self._recalled(digest)
@@ -187,7 +229,7 @@ class _Recall:
         except BadSampleError as error:
             return _Prepared(position, error=error)
 
-    def visit(self, sample: _Prepared) -> None:
+    def _visit(self, sample: _Prepared) -> None:
         """Copy what is known; let the rest wait for a full batch. After a complaint that will be raised, look on."""
         if sample.error is not None:
             self.complaints.add(sample.position, sample.error)
@@ -202,22 +244,30 @@ class _Recall:
         if sample.recalled is not None:
             for i, value in enumerate(sample.recalled):
                 self._place(i, [sample.position], value[None])
+                self.store.put(self.addresses[i], sample.digest, value)  # perhaps it was only passed before
             return
+        self._remember_name(sample)
         self.queues[sample.landing].append((sample.position, sample.activation))
         self.n_computed += 1
-        if len(self.queues[sample.landing]) == self.stages.backbone.inference_batch:
+        if len(self.queues[sample.landing]) == self.batch:
             self._run(sample.landing)
 
+    def _remember_name(self, sample: _Prepared) -> None:
+        """So that a later process knows an encoded picture's digest without decoding it."""
+        key = self.peeked[sample.position].key
+        if self.store is not None and key is not None:
+            self.store.put_name(key, sample.digest)
+
     def _recalled(self, digest: bytes) -> list[torch.Tensor] | None:
-        if self.stages.store is None:
+        if self.store is None:
             return None
-        values = [self.stages.store.get(address, digest) for address in self.addresses]
+        values = [self.store.get(address, digest) for address in self.addresses]
         return None if any(value is None for value in values) else values
 
     def _deepest_landing(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
-        if self.stages.store is not None:
+        if self.store is not None:
             for boundary in range(min(address.boundary for address in self.addresses), 0, -1):
-                value = self.stages.store.get(self.stages.address(boundary), digest)
+                value = self.store.get(self.stages.address(boundary), digest)
                 if value is not None:
                     return boundary, value
         return 0, None
@@ -229,7 +279,7 @@ class _Recall:
         self._land(landing, positions, batch, fresh=landing == 0)
         for start in range(landing, self.deepest):
             stage = self.stages.backbone.prefix(start, start + 1, self.stages.dtype, self.stages.device)
-            batch = run_padded(stage, batch, self.stages.backbone.inference_batch)
+            batch = run_padded(stage, batch, self.batch)
             self._land(start + 1, positions, batch, fresh=True)
 
     def _land(self, boundary: int, positions: list[int], batch: torch.Tensor, *, fresh: bool) -> None:
@@ -238,9 +288,10 @@ class _Recall:
         for i, address in wanted:
             value = batch if address.pooling is None else self._pooled(batch.float(), address)
             self._place(i, positions, value)
-            self._remember(address, positions, value)
-        if fresh and 0 < boundary < self.stages.backbone.n_stages:
-            self._remember(self.stages.address(boundary), positions, batch)
+            self._remember(address, positions, value, lasting=True)
+        passed = self.stages.address(boundary)
+        if fresh and 0 < boundary < self.stages.backbone.n_stages and passed not in self.addresses:
+            self._remember(passed, positions, batch, lasting=False)
 
     def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
         return self.stages.backbone.pool(batch, address.boundary, address.pooling)
@@ -250,12 +301,12 @@ class _Recall:
             self.outputs[i] = torch.zeros(len(self.samples), *value.shape[1:], dtype=value.dtype)
         self.outputs[i][positions] = value.to("cpu")
 
-    def _remember(self, address: Address, positions: list[int], value: torch.Tensor) -> None:
-        if self.stages.store is not None:
+    def _remember(self, address: Address, positions: list[int], value: torch.Tensor, *, lasting: bool) -> None:
+        if self.store is not None:
             for position, row in zip(positions, value.to("cpu"), strict=True):
-                self.stages.store.put(address, self.digests[position], row.clone())
+                self.store.put(address, self.digests[position], row.clone(), lasting=lasting)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         self.complaints.raise_if_any()
         for landing in sorted(self.queues):
             if self.queues[landing]:
@@ -272,12 +323,6 @@ class _Recall:
         shape = self.stages.backbone.activation_shapes[address.boundary]
         empty = torch.empty(1, *shape)
         return (empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address))[:0]
-
-    def result(self) -> Recalled:
-        if self.stages.store is not None:
-            n_hits = len(self.samples) - self.n_computed - len(self.complaints.bad)
-            self.stages.store.count(hits=n_hits, misses=self.n_computed)
-        return Recalled(self.outputs, self.digests, self.complaints.bad)
 
 
 class Activations:
@@ -305,7 +350,7 @@ class Activations:
         self._stages, self._samples, self._address, self._policy = stages, samples, address, policy
         self._held: torch.Tensor | None = None
         if len(samples) * stages.row_bytes(address) <= limit:
-            recalled = stages.recall(samples, [address], policy)
+            recalled = recall(stages, samples, [address], policy)
             self._held, self.digests, self.bad = recalled.tensors[0], recalled.digests, recalled.bad
         else:
             self.digests, self.bad = _identify_all(samples, policy or BadSamplePolicy())
@@ -320,7 +365,7 @@ class Activations:
         quiet = FrozenStages(
             self._stages.backbone, dtype=self._stages.dtype, device=self._stages.device, store=self._stages.store
         )
-        recalled = quiet.recall(self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
+        recalled = recall(quiet, self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
         return recalled.clone().to(self._stages.device)  # autograd refuses what inference mode made
 
 
@@ -328,7 +373,7 @@ def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes
     digests, complaints = [b""] * len(samples), Complaints(policy)
     for position in range(len(samples)):
         try:
-            digests[position] = samples.peek(position) or samples.identify(position)[0]
+            digests[position] = samples.peek(position).digest or samples.identify(position)[0]
         except BadSampleError as error:
             complaints.add(position, error)
     complaints.raise_if_any()

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from skltransfer.engine._forward import Activations, BadSamplePolicy, FrozenStages, run_padded
+from skltransfer.engine._forward import Activations, run_padded
+from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, autocast, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError

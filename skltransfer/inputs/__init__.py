@@ -5,11 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from skltransfer.inputs._images import ImageSamples, load_image_folder
+from skltransfer.inputs._images import ImageSamples, learn_digests, load_image_folder
 from skltransfer.inputs._rows import RowSamples
-from skltransfer.inputs._samples import Samples, is_missing, items_of
+from skltransfer.inputs._samples import Peeked, Samples, is_missing, items_of
 
-__all__ = ["Samples", "is_table", "load_image_folder", "samples_from_collection", "samples_from_table"]
+__all__ = [
+    "Peeked",
+    "Samples",
+    "is_table",
+    "learn_digests",
+    "load_image_folder",
+    "samples_from_collection",
+    "samples_from_table",
+]
 
 
 def is_table(X: Any, modality: str) -> bool:

@@ -12,7 +12,7 @@ import stat
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs._samples import Samples, digest_of, refuse_missing, shown
+from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -46,21 +46,21 @@ class ImageSamples(Samples):
         super().__init__(items)
         self.max_pixels, self.channels = max_pixels, channels
 
-    def _peek(self, row: int) -> bytes | None:
+    def _peek(self, row: int) -> Peeked:
         encoded = self._encoded(row)
         if encoded is not None:
-            known = _known_digest(digest_of(b"encoded", encoded))
+            key = digest_of(b"encoded", encoded)
+            known = _known_digest(key)
             if known is None:
                 with self._opened(row, encoded):
                     pass
-            return known
+            return Peeked(key, known)
         item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             _refuse_larger(item, self.max_pixels, refuse)
-        else:
-            _layout(_as_array(item, refuse), self.channels, refuse)
-        return None
+            return Peeked()
+        return Peeked(digest=_digest_of_pixels(self._read(row)))
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
         encoded = self._encoded(row)
@@ -73,10 +73,7 @@ class ImageSamples(Samples):
             return known, None
         pixels = self._decoded(row, encoded)
         digest = _digest_of_pixels(pixels)
-        with _digests_lock:
-            _digests[key] = digest
-            while len(_digests) > REMEMBERED_DIGESTS:
-                _digests.popitem(last=False)
+        learn_digests({key: digest})
         return digest, pixels
 
     def _read(self, row: int) -> np.ndarray:
@@ -114,6 +111,14 @@ class ImageSamples(Samples):
 
     def _refusal(self, row: int) -> functools.partial:
         return functools.partial(BadSampleError, row, shown(self.items[row]))
+
+
+def learn_digests(of_decoded: Mapping[bytes, bytes]) -> None:
+    """Take note of what encoded contents decode to, by their digests."""
+    with _digests_lock:
+        _digests.update(of_decoded)
+        while len(_digests) > REMEMBERED_DIGESTS:
+            _digests.popitem(last=False)
 
 
 def _known_digest(key: bytes) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skltransfer.inputs._samples import Samples, digest_of
+from skltransfer.inputs._samples import Peeked, Samples, digest_of
 
 
 class RowSamples(Samples):
@@ -14,6 +14,9 @@ class RowSamples(Samples):
     """
 
     slow_to_read = False
+
+    def _peek(self, row: int) -> Peeked:
+        return Peeked(digest=self._identify(row)[0])
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray]:
         values = self._read(row)

@@ -8,7 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,16 @@ def digest_of(*parts: bytes) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
+
+
+class Peeked(NamedTuple):
+    """What is known of a sample without decoding it.
+
+    ``key`` is the digest of its encoded content, ``digest`` that of its decoded one.
+    """
+
+    key: bytes | None = None
+    digest: bytes | None = None
 
 
 class Samples(ABC):
@@ -53,8 +63,8 @@ class Samples(ABC):
         view.rows = self.rows[rows]
         return view
 
-    def peek(self, position: int) -> bytes | None:
-        """The sample's digest, where it is known without decoding; else a first look at what its header tells.
+    def peek(self, position: int) -> Peeked:
+        """What is known of a sample without decoding it; one whose header betrays it is refused.
 
         Raises
         ------
@@ -77,8 +87,8 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
-    def _peek(self, row: int) -> bytes | None:
-        return None
+    @abstractmethod
+    def _peek(self, row: int) -> Peeked: ...
 
     @abstractmethod
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]: ...

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones._backbone import ORIGINAL
-from skltransfer.engine import Activations, Address, FrozenStages, shared_store
+from skltransfer.engine import Activations, Address, FrozenStages, recall, shared_store
 from skltransfer.inputs import samples_from_collection
 
 SPACE = ("backbone", "float32", "cpu", 8)
@@ -138,13 +138,13 @@ def test_a_deeper_boundary_climbs_from_the_landing_below(photos):
     store, backbone = ActivationStore(), load_backbone("toy:images")
     stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=store)
     samples = samples_from_collection(photos, "image", max_pixels=10_000)
-    stages.recall(samples, [stages.address(2)])
+    recall(stages, samples, [stages.address(2)])
     network = backbone._cuts[ORIGINAL].network
     with RowCounter(network.stem[0]) as stem, RowCounter(network.block3[0]) as block3:
-        climbed = stages.recall(samples, [stages.address(4, "mean")]).tensors[0]
+        climbed = recall(stages, samples, [stages.address(4, "mean")]).tensors[0]
     assert (stem.rows, block3.rows) == (0, 12)
     fresh = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
-    assert torch.equal(climbed, fresh.recall(samples, [fresh.address(4, "mean")]).tensors[0])
+    assert torch.equal(climbed, recall(fresh, samples, [fresh.address(4, "mean")]).tensors[0])
 
 
 def test_two_backbones_two_dtypes_and_two_weights_do_not_mix(photos):
