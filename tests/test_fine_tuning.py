@@ -386,3 +386,13 @@ def test_a_batch_of_one_left_over_joins_its_neighbour(two_kinds):
     X, y = two_kinds
     model = classifier(freeze_depth=0.0, batch_size=13, norm_policy="train").fit(X, y)  # 40 = 3 * 13 + 1
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_maps_that_end_in_channels_are_pooled_over_their_places_below_the_top_too(rng):
+    """A network whose stages give (n, h, w, c): what is tuned sees the features that the frozen network gives."""
+    X, name = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), "timm:swin_tiny_patch4_window7_224"
+    shared = {"weights": "random", "dtype": "float32", "cache": None}
+    model = FineTunedClassifier(name, freeze_depth=-1, max_epochs=1, learning_rate=1e-12, **shared)
+    features = model.fit(X, [0, 1, 0, 1]).transform(X)
+    expected = PretrainedFeatureExtractor(name, **shared).transform(X)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)

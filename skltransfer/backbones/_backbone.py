@@ -136,10 +136,11 @@ class Backbone:
 
     @property
     def reading(self) -> dict[str, object]:
-        """How samples are read: ``max_pixels`` and ``channels`` of pictures."""
+        """How samples are read: ``max_pixels``, ``channels`` and ``draft`` of pictures."""
         return {
             "max_pixels": self.options.get("max_pixels", 64_000_000),
             "channels": self.options.get("channels", "auto"),
+            "draft": self.preprocessing.draft,
         }
 
     @property
@@ -172,6 +173,10 @@ class Backbone:
         """Width of the activation at ``boundary``, pooled."""
         return self.pool(torch.empty(1, *self.activation_shapes[boundary]), boundary, pooling).shape[1]
 
+    def ends_in_channels(self, boundary: int) -> bool:
+        """Whether the activation at ``boundary`` is a map (n, h, w, c)."""
+        return boundary in self._maps_end_in_channels
+
     def pool(self, activation: torch.Tensor, boundary: int, pooling: str) -> torch.Tensor:
         """Activations at ``boundary`` as vectors, (n, width).
 
@@ -180,7 +185,7 @@ class Backbone:
         ValueError
             If ``pooling`` needs tokens, and the stage gives maps.
         """
-        if boundary in self._maps_end_in_channels:
+        if self.ends_in_channels(boundary):
             activation = activation.permute(0, 3, 1, 2)
         return pool(activation, pooling)
 

@@ -43,6 +43,11 @@ class ImagePreprocessing:
     def input_shape(self) -> tuple[int, int, int]:
         return (3, self.crop, self.crop)
 
+    @property
+    def draft(self) -> int:
+        """Side below which a photo is never decoded: twice what it is resized to."""
+        return 2 * self.resize
+
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
         """A photo (h, w, 3) of uint8, or a row of numbers (f,) that is laid out as a strip -> (3, side, side)."""
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
@@ -94,6 +99,7 @@ class RowPreprocessing:
     width: int
 
     modality = "rows"
+    draft = None
 
     @property
     def input_shape(self) -> tuple[int]:

@@ -5,7 +5,7 @@ import weakref
 
 import torch
 
-from skltransfer.backbones import Backbone, pool, seeded
+from skltransfer.backbones import Backbone, seeded
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LEAST_COSINE = 0.999
@@ -66,5 +66,5 @@ def _least_cosine(backbone: Backbone) -> float:
             x = inputs.to(dtype)
             for start in range(backbone.n_stages):
                 x = backbone.prefix(start, start + 1, dtype)(x)
-            features.append(pool(x.float(), backbone.pooling))
+            features.append(backbone.pool(x.float(), backbone.n_stages, backbone.pooling))
     return torch.nn.functional.cosine_similarity(*features).min().item()

@@ -29,13 +29,22 @@ class TunedNetwork(nn.Module):
     n_features, n_outputs : int
     hidden : bool
         Whether the head has a hidden layer of 256 rectified units.
+    ends_in_channels : bool, default=False
+        Whether the suffix gives maps (n, h, w, c).
     """
 
     def __init__(
-        self, suffix: nn.Module | None, pooling: str, n_features: int, n_outputs: int, *, hidden: bool
+        self,
+        suffix: nn.Module | None,
+        pooling: str,
+        n_features: int,
+        n_outputs: int,
+        *,
+        hidden: bool,
+        ends_in_channels: bool = False,
     ) -> None:
         super().__init__()
-        self.suffix, self.pooling = suffix, pooling
+        self.suffix, self.pooling, self.ends_in_channels = suffix, pooling, ends_in_channels
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
@@ -46,7 +55,8 @@ class TunedNetwork(nn.Module):
         if self.suffix is not None:
             if activation.ndim == 4:
                 activation = activation.contiguous(memory_format=torch.channels_last)
-            activation = pool(self.suffix(activation).float(), self.pooling)
+            activation = self.suffix(activation).float()
+            activation = pool(activation.permute(0, 3, 1, 2) if self.ends_in_channels else activation, self.pooling)
         return activation.float()
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
@@ -65,7 +75,12 @@ def new_network(
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
     with seeded(seed):
         return TunedNetwork(
-            suffix, pooling, backbone.pooled_width(backbone.n_stages, pooling), n_outputs, hidden=hidden
+            suffix,
+            pooling,
+            backbone.pooled_width(backbone.n_stages, pooling),
+            n_outputs,
+            hidden=hidden,
+            ends_in_channels=backbone.ends_in_channels(backbone.n_stages),
         )
 
 

@@ -55,7 +55,7 @@ def _is_number(item: Any) -> bool:
 
 
 def samples_from_table(
-    X: np.ndarray, modality: str, *, image_shape: tuple[int, ...] | None, max_pixels: int, channels: str = "auto"
+    X: np.ndarray, modality: str, *, image_shape: tuple[int, ...] | None, **reading: object
 ) -> Samples:
     """The rows of a validated 2-D array: flattened pictures if ``image_shape`` is given, else rows of numbers.
 
@@ -70,10 +70,12 @@ def samples_from_table(
         raise ValueError(
             f"image_shape={image_shape!r} needs {int(np.prod(image_shape))} features per row, but X has {X.shape[1]}."
         )
-    return ImageSamples(X.reshape(len(X), *image_shape), max_pixels=max_pixels, channels="last")
+    return ImageSamples(X.reshape(len(X), *image_shape), **{**reading, "channels": "last"})
 
 
-def samples_from_collection(X: Any, modality: str, *, max_pixels: int, channels: str = "auto") -> Samples:
+def samples_from_collection(
+    X: Any, modality: str, *, max_pixels: int, channels: str = "auto", draft: int | None = None
+) -> Samples:
     """The elements of a one-dimensional collection of pictures, in whichever container each comes.
 
     Raises
@@ -86,4 +88,4 @@ def samples_from_collection(X: Any, modality: str, *, max_pixels: int, channels:
         raise ValueError(
             f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}."
         )
-    return ImageSamples(items, max_pixels=max_pixels, channels=channels)
+    return ImageSamples(items, max_pixels=max_pixels, channels=channels, draft=draft)

@@ -40,16 +40,25 @@ class ImageSamples(Samples):
         Largest picture that is decoded.
     channels : {"auto", "first", "last"}
         Where arrays have them.
+    draft : int, optional
+        JPEGs of which both sides are at least twice this long are decoded at a half, a quarter or an eighth of their
+        size, and never below it.
     """
 
-    def __init__(self, items: Sequence[Any], *, max_pixels: int, channels: str = "auto") -> None:
+    def __init__(
+        self, items: Sequence[Any], *, max_pixels: int, channels: str = "auto", draft: int | None = None
+    ) -> None:
         super().__init__(items)
-        self.max_pixels, self.channels = max_pixels, channels
+        self.max_pixels, self.channels, self.draft = max_pixels, channels, draft
+
+    def _key(self, encoded: bytes) -> bytes:
+        """What decodes to the same pixels: content and draft size."""
+        return digest_of(b"encoded", str(self.draft).encode(), encoded)
 
     def _peek(self, row: int) -> Peeked:
         encoded = self._encoded(row)
         if encoded is not None:
-            key = digest_of(b"encoded", encoded)
+            key = self._key(encoded)
             known = _known_digest(key)
             if known is None:
                 with self._opened(row, encoded):
@@ -67,7 +76,7 @@ class ImageSamples(Samples):
         if encoded is None:
             pixels = self._read(row)
             return _digest_of_pixels(pixels), pixels
-        key = digest_of(b"encoded", encoded)
+        key = self._key(encoded)
         known = _known_digest(key)
         if known is not None:
             return known, None
@@ -107,6 +116,8 @@ class ImageSamples(Samples):
             raise refuse("it is empty", "replace it or drop the row")
         with _damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             _refuse_larger(image, self.max_pixels, refuse)
+            if self.draft is not None:
+                image.draft(None, (self.draft, self.draft))
             yield image
 
     def _refusal(self, row: int) -> functools.partial:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import png
 from PIL import Image
 from sklearn.base import clone
 from torch import nn
@@ -315,7 +316,10 @@ def test_features_are_the_librarys_penultimate_layer(name, rng):
         whole(backbone).network(x)
     handle.remove()
     theirs = seen["x"].numpy()
-    np.testing.assert_allclose(extractor.transform(photos), theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+    for X in (photos, [png(photos[0]), Image.fromarray(photos[1])]):
+        np.testing.assert_allclose(extractor.transform(X), theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+    alone = np.vstack([extractor.transform(photos[i : i + 1]) for i in range(2)])
+    np.testing.assert_array_equal(alone, extractor.transform(photos))
 
 
 def test_maps_that_end_in_channels_are_pooled_over_their_places(photos):

@@ -1,6 +1,7 @@
 """Pictures in every container, and what is wrong with some of them."""
 
 import io
+import os
 import pathlib
 import pickle
 
@@ -340,3 +341,44 @@ def test_the_number_of_threads_that_read_does_not_matter(files, photos):
             np.testing.assert_array_equal(features(files * 9), np.tile(expected, (9, 1)))
     finally:
         torch.set_num_threads(n_threads)
+
+
+def test_a_large_jpeg_is_decoded_small_but_never_below_the_draft_side(rng):
+    photo = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((1600, 1200))
+    content = encoded(photo, "JPEG")
+    for draft, shape in ((100, (150, 200, 3)), (150, (150, 200, 3)), (151, (300, 400, 3)), (2000, (1200, 1600, 3))):
+        assert ImageSamples([content], max_pixels=10**7, draft=draft).read(0).shape == shape
+    small, full = (ImageSamples([content], max_pixels=10**7, draft=draft) for draft in (100, None))
+    assert small.identify(0)[0] != full.identify(0)[0]
+    assert small.identify(0)[0] == small.identify(0)[0]
+    assert load_backbone("toy:images").reading["draft"] == 32
+    ours = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32", cache=None).transform([content])
+    theirs = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32", cache=None).transform([photo])
+    assert np.corrcoef(ours[0], theirs[0])[0, 1] > 0.99
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for_and_a_device_is_not_read(tmp_path, photos):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", pathlib.Path("/dev/zero")):
+        with pytest.raises(BadSampleError, match=r"X\[1\] .*not a regular file. Fix: pass the path of a picture"):
+            features([photos[0], path])
+
+
+def test_pictures_of_mixed_sizes_and_modes_are_each_resized(rng):
+    shapes = [(20, 30), (64, 17, 3), (9, 9, 4), (300, 200, 1)]
+    pictures = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    ragged = np.empty(len(pictures), dtype=object)
+    ragged[:] = pictures
+    alone = np.vstack([features([picture]) for picture in pictures])
+    np.testing.assert_array_equal(features(ragged), alone)
+    np.testing.assert_array_equal(features(pictures), alone)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "TIFF"])
+def test_one_frame_of_each_kind_of_animation(form):
+    frames = [Image.new("RGB", (8, 8), (value, value, value)) for value in (8, 200)]
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    with pytest.warns(UserWarning, match="has 2 frames; the first one is taken"):
+        assert abs(int(read(content).max()) - 8) <= 1
