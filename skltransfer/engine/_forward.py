@@ -110,7 +110,7 @@ class _Recall:
         progress: tqdm,
     ) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
-        self.store, self.batch, self.progress = stages.store, stages.backbone.inference_batch, progress
+        self.store, self.batch, self.progress = stages.store, stages.batch, progress
         self.deepest = max(address.boundary for address in addresses)
         self.outputs: list[torch.Tensor | None] = [None] * len(addresses)
         self.digests: list[bytes] = [b""] * len(samples)

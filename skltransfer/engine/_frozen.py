@@ -35,7 +35,8 @@ class FrozenStages:
         verbose: int = 0,
     ) -> None:
         self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
-        self.space = (backbone.fingerprint, str(dtype), device.type, backbone.inference_batch)
+        self.batch = backbone.inference_batch(device)
+        self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
 
     def address(self, boundary: int, pooling: str | None = None) -> Address:
         """Where the activations of ``boundary`` live: as they are, or pooled."""

@@ -167,7 +167,7 @@ def _activations(stages: FrozenStages, boundary: int, pooling: str, samples: Sam
 
 
 def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
-    size, dtype, parts = stages.backbone.inference_batch, _autocast_dtype(stages), []
+    size, dtype, parts = stages.batch, _autocast_dtype(stages), []
     with torch.inference_mode(), autocast(stages.device, dtype):
         for start in range(0, len(rows), size):
             batch = activations.take(rows[start : start + size])

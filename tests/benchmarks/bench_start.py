@@ -1,0 +1,59 @@
+"""What it costs to begin: importing the package, loading the bundled weights, and predicting one picture.
+
+    python tests/benchmarks/bench_start.py
+
+Run it alone on the machine.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from timing import Timing, table, timed
+
+from skltransfer import FineTunedClassifier, load_backbone
+from skltransfer.backbones._backbone import ORIGINAL
+from skltransfer.backbones._registry import _loaded
+
+IMPORT = "import time, sklearn.base; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+
+
+def seconds_of(code: str, repetitions: int = 7) -> Timing:
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(repetitions)
+    ]
+    return Timing(tuple(runs))
+
+
+def one_picture(name: str) -> None:
+    """``predict`` of one picture against the library's own forward of one tensor, in float32 and in bfloat16."""
+    backbone = load_backbone(name, weights="random")
+    photos = np.random.default_rng(0).integers(0, 256, (8, 200, 240, 3), dtype=np.uint8)
+    model = FineTunedClassifier(backbone, freeze_depth=1.0, cache=None).fit(photos, np.arange(8) % 2)
+    network, x = backbone._cuts[ORIGINAL].network, torch.randn(1, *backbone.preprocessing.input_shape)
+    in_bfloat16 = torch.nn.Module.to(backbone.suffix(0).eval(), torch.bfloat16)
+
+    def bare(module, value):
+        with torch.inference_mode():
+            module(value)
+
+    rows = {
+        "predict, one picture": timed(lambda: model.predict(photos[:1]), 15),
+        "bare forward, float32": timed(lambda: bare(network, x), 15),
+        "bare forward, bfloat16": timed(lambda: bare(in_bfloat16, x.bfloat16()), 15),
+    }
+    print(f"\n{name}\n\n{table(rows, 'bare forward, float32')}")
+
+
+def main() -> None:
+    print(f"import skltransfer after sklearn.base: {seconds_of(IMPORT.format('import skltransfer'))}")
+    weights = timed(lambda: load_backbone("bundled:tiny-photo"), 7, before=_loaded.clear)
+    print(f"load_backbone('bundled:tiny-photo'): {weights}")
+    for name in ("bundled:tiny-photo", "torchvision:resnet18"):
+        one_picture(name)
+
+
+if __name__ == "__main__":
+    main()
