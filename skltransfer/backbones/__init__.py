@@ -3,22 +3,26 @@
 Promises that a network cut in two computes what it computed whole. Must not know targets, training or scikit-learn.
 """
 
-from skltransfer.backbones._backbone import POOLINGS, Backbone, pool
+from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._description import BackboneDescription, StageDescription, describe_backbone
 from skltransfer.backbones._freeze_depth import freeze_boundary
+from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
+from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._registry import list_backbones, load_backbone, reload_backbone
 
 __all__ = [
+    "PADDING_ID",
     "POOLINGS",
     "Backbone",
     "BackboneDescription",
+    "Pooling",
     "StageDescription",
     "describe_backbone",
     "freeze_boundary",
     "list_backbones",
     "load_backbone",
-    "pool",
+    "mask_of",
     "reload_backbone",
     "seeded",
 ]

@@ -14,35 +14,16 @@ import torch
 from torch import nn
 
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._layer_cut import LayerCut
+from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._weights import fingerprint
 from skltransfer.exceptions import UnsupportedBackboneError
 
-POOLINGS = ("cls", "mean", "max", "last", "flatten")
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
-
-
-def pool(activation: torch.Tensor, how: str) -> torch.Tensor:
-    """Pool maps (n, c, h, w) or tokens (n, t, d) to vectors; vectors (n, d) are as they are.
-
-    ``"cls"`` is the first token, ``"last"`` the last one; maps have neither.
-    """
-    if activation.ndim == 2:
-        return activation
-    if how == "flatten":
-        return activation.flatten(1)
-    if activation.ndim == 4:
-        if how in ("cls", "last"):
-            raise ValueError(
-                f"pooling={how!r} needs tokens, but this stage gives maps; use 'mean', 'max' or 'flatten'."
-            )
-        return activation.mean((2, 3)) if how == "mean" else activation.amax((2, 3))
-    if how in ("cls", "last"):
-        return activation[:, 0 if how == "cls" else -1]
-    return activation.mean(1) if how == "mean" else activation.amax(1)
 
 
 class Backbone:
@@ -50,7 +31,7 @@ class Backbone:
 
     Parameters
     ----------
-    cut : GraphCut
+    cut : GraphCut or LayerCut
         The library's network and where its stages end. Its parameters stop requiring gradients.
     name, weights : str
         What :func:`load_backbone` was called with.
@@ -66,6 +47,8 @@ class Backbone:
         Further arguments of :func:`load_backbone`.
     maps_end_in_channels : collection of int, optional
         Boundaries at which maps are (n, h, w, c).
+    unit_length : bool, default=False
+        Whether pooled features of the last stage are scaled to length 1.
 
     Attributes
     ----------
@@ -92,7 +75,7 @@ class Backbone:
 
     def __init__(
         self,
-        cut: GraphCut,
+        cut: GraphCut | LayerCut,
         *,
         name: str,
         weights: str,
@@ -102,6 +85,7 @@ class Backbone:
         classes: Collection[str] | None = None,
         options: Mapping[str, object] | None = None,
         maps_end_in_channels: Collection[int] = (),
+        unit_length: bool = False,
     ) -> None:
         cut.network.eval().requires_grad_(False)
         self._cuts = {ORIGINAL: cut}
@@ -110,7 +94,7 @@ class Backbone:
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
         self.options = dict(options or {})
-        self._maps_end_in_channels = frozenset(maps_end_in_channels)
+        self._maps_end_in_channels, self._unit_length = frozenset(maps_end_in_channels), unit_length
         self.stage_names: tuple[str, ...] = cut.stage_names
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in set(head_names)}
         self.fingerprint = fingerprint(stages, self.preprocessing, self.stage_names, type(cut.network).__name__)
@@ -129,17 +113,24 @@ class Backbone:
 
     @property
     def modality(self) -> str:
-        """``"image"`` or ``"rows"``: what one sample is."""
+        """``"image"``, ``"text"`` or ``"rows"``: what one sample is."""
         return self.preprocessing.modality
 
     @property
     def reading(self) -> dict[str, object]:
         """How samples are read: ``max_pixels``, ``channels`` and ``draft`` of pictures."""
+        if self.modality != "image":
+            return {}
         return {
             "max_pixels": self.options.get("max_pixels", 64_000_000),
             "channels": self.options.get("channels", "auto"),
             "draft": self.preprocessing.draft,
         }
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether samples have different numbers of tokens."""
+        return self.preprocessing.is_ragged
 
     @property
     def n_stages(self) -> int:
@@ -150,19 +141,19 @@ class Backbone:
         """Rows in every inference call: a constant, so that no result depends on its neighbours.
 
         Small on a processor, where one row costs as much as a batch: 4 for pictures of at least 128 px, 8 for smaller
-        ones, 32 for rows of numbers; 64 elsewhere.
+        ones, 16 texts, 32 rows of numbers; 64 elsewhere.
         """
         if device.type != "cpu":
             return 64
         if self.modality != "image":
-            return 32
+            return 32 if self.modality == "rows" else 16
         return 4 if self.preprocessing.input_shape[-1] >= 128 else 8
 
     @functools.cached_property
     def activation_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample's activation at each boundary, from the input (boundary 0) on."""
         with torch.inference_mode():
-            x = torch.zeros(1, *self.preprocessing.input_shape)
+            x = torch.zeros_like(self.example(1))
             shapes = [tuple(x.shape[1:])]
             for start in range(self.n_stages):
                 x = self.prefix(start, start + 1)(x)
@@ -176,23 +167,12 @@ class Backbone:
 
     def pooled_width(self, boundary: int, pooling: str) -> int:
         """Width of the activation at ``boundary``, pooled."""
-        return self.pool(torch.empty(1, *self.activation_shapes[boundary]), boundary, pooling).shape[1]
+        return self.pooling_at(boundary, pooling)(torch.zeros(1, *self.activation_shapes[boundary])).shape[1]
 
-    def ends_in_channels(self, boundary: int) -> bool:
-        """Whether the activation at ``boundary`` is a map (n, h, w, c)."""
-        return boundary in self._maps_end_in_channels
-
-    def pool(self, activation: torch.Tensor, boundary: int, pooling: str) -> torch.Tensor:
-        """Activations at ``boundary`` as vectors, (n, width).
-
-        Raises
-        ------
-        ValueError
-            If ``pooling`` needs tokens, and the stage gives maps.
-        """
-        if self.ends_in_channels(boundary):
-            activation = activation.permute(0, 3, 1, 2)
-        return pool(activation, pooling)
+    def pooling_at(self, boundary: int, how: str) -> Pooling:
+        """How activations at ``boundary`` become vectors."""
+        unit_length = self._unit_length and boundary == self.n_stages
+        return Pooling(how, ends_in_channels=boundary in self._maps_end_in_channels, unit_length=unit_length)
 
     def prefix(
         self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
@@ -212,12 +192,12 @@ class Backbone:
 
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage, as in the library's state dict."""
-        return tuple(name for name, _ in self._piece(stage, stage + 1, ORIGINAL).named_parameters())
+        return self._cuts[ORIGINAL].parameter_names(stage)
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the library's own network says, its source head included: logits (n, classes)."""
         with torch.inference_mode():
-            return self._cuts[ORIGINAL].network(inputs)
+            return self._cuts[ORIGINAL].library_activations(inputs)[-1]
 
     def _piece(self, start: int, stop: int, place: tuple[torch.dtype, torch.device]) -> nn.Module:
         with self._lock:
@@ -240,8 +220,7 @@ class Backbone:
                 self._is_verified = True
 
     def _compare_with_library(self) -> None:
-        with seeded(0):
-            x = inputs = torch.randn(2, *self.preprocessing.input_shape)
+        x = inputs = self.example(2)
         with torch.inference_mode():
             theirs = self._cuts[ORIGINAL].library_activations(inputs)
             for stage, name in enumerate(self.stage_names):
@@ -250,7 +229,14 @@ class Backbone:
             output = self._cuts[ORIGINAL].piece(self.n_stages)(x)
             self._refuse_if_unequal(output, theirs[-1], "at its output")
 
+    def example(self, n: int) -> torch.Tensor:
+        """Random inputs of the right shape, the same each time."""
+        with seeded(0):
+            return self.preprocessing.example(n)
+
     def _refuse_if_unequal(self, ours: torch.Tensor, theirs: torch.Tensor, where: str) -> None:
+        if torch.equal(ours.isnan(), theirs.isnan()) and ours.ndim == 3:  # where tokens are padding
+            ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
         scale = theirs.abs().max().clamp_min(1e-12)
         error = (ours - theirs).abs().max() / scale if ours.shape == theirs.shape else torch.inf
         if not error <= TOLERANCE:

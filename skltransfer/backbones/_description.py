@@ -138,7 +138,7 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
 
 def _multiplications(backbone: Backbone) -> np.ndarray:
     """Per stage, for one sample; attention's fused inference path is not counted, so it is stepped around."""
-    x, costs = torch.zeros(1, *backbone.preprocessing.input_shape), []
+    x, costs = backbone.example(1), []
     for start in range(backbone.n_stages):
         stage = backbone.prefix(start, start + 1)
         with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -162,6 +162,10 @@ class GraphCut:
             graph.output(copied[last])
         return fx.GraphModule(self.network, graph, class_name="Piece").eval()
 
+    def parameter_names(self, stage: int) -> tuple[str, ...]:
+        """Names of the parameters of one stage, as in the library's state dict."""
+        return tuple(name for name, _ in self.piece(stage, stage + 1).named_parameters())
+
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """What the library's own ``forward`` returns at the end of each stage, and last of all."""
         seen: dict[str, torch.Tensor] = {}

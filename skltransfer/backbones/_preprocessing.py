@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from skltransfer.backbones._tokens import TextPreprocessing
+
 LONGEST_ASPECT = 20
 
 
@@ -38,10 +40,15 @@ class ImagePreprocessing:
     squash: bool = False
 
     modality = "image"
+    is_ragged = False
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         return (3, self.crop, self.crop)
+
+    def example(self, n: int) -> torch.Tensor:
+        """Random inputs, (n, 3, side, side)."""
+        return torch.randn(n, *self.input_shape)
 
     @property
     def draft(self) -> int:
@@ -99,11 +106,15 @@ class RowPreprocessing:
     width: int
 
     modality = "rows"
-    draft = None
+    is_ragged = False
 
     @property
     def input_shape(self) -> tuple[int]:
         return (self.width,)
+
+    def example(self, n: int) -> torch.Tensor:
+        """Random inputs, (n, width)."""
+        return torch.randn(n, self.width)
 
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
         """A row of numbers (f,) -> (width,)."""
@@ -111,4 +122,4 @@ class RowPreprocessing:
         return F.interpolate(row, size=self.width, mode="linear", align_corners=True).view(-1)
 
 
-Preprocessing = ImagePreprocessing | RowPreprocessing
+Preprocessing = ImagePreprocessing | RowPreprocessing | TextPreprocessing

@@ -19,11 +19,18 @@ from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._timm import load_timm, timm_names
 from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
 from skltransfer.backbones._toy import load_toy
+from skltransfer.backbones._transformers import load_transformer
 from skltransfer.backbones._weights import random_seed
 from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
-ADAPTERS = {"bundled": load_bundled, "timm": load_timm, "torchvision": load_torchvision, "toy": load_toy}
-MODALITIES = ("image", "rows")
+ADAPTERS = {
+    "bundled": load_bundled,
+    "hf": load_transformer,
+    "timm": load_timm,
+    "torchvision": load_torchvision,
+    "toy": load_toy,
+}
+MODALITIES = ("image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
@@ -37,6 +44,8 @@ def load_backbone(
     local_files_only: bool = False,
     max_pixels: int = 64_000_000,
     channels: str = "auto",
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
 ) -> Backbone:
     """Load a pretrained network, once per process, as a value that estimators share.
 
@@ -58,6 +67,10 @@ def load_backbone(
     channels : {"auto", "first", "last"}, default="auto"
         Where arrays have their channels: (channels, h, w) or (h, w, channels). ``"auto"`` looks at the shape, and
         refuses one that could be either.
+    max_length : int, default=None
+        Tokens that are read of a text; None reads as many as the network was made for, at most 512.
+    trust_remote_code : bool, default=False
+        Whether a repository on the hub may run its own code here.
 
     Returns
     -------
@@ -87,6 +100,7 @@ def load_backbone(
     if channels not in CHANNELS:
         raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
+    options |= {"max_length": max_length, "trust_remote_code": trust_remote_code}
     key = (name, weights, _file_stamp(weights), *options.values())
     with _lock:
         if key not in _loaded:
@@ -98,11 +112,11 @@ def load_backbone(
 
 
 def list_backbones(modality: str | None = None) -> list[str]:
-    """Names that :func:`load_backbone` knows, sorted; timm's where timm is installed.
+    """Names that :func:`load_backbone` knows, sorted; timm's where timm is installed. ``hf:`` takes more than it lists.
 
     Parameters
     ----------
-    modality : {"image", "rows"}, optional
+    modality : {"image", "rows", "text"}, optional
         Only backbones whose samples are of this kind.
 
     Returns
@@ -124,14 +138,16 @@ def list_backbones(modality: str | None = None) -> list[str]:
     """
     if modality not in (None, *MODALITIES):
         raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
-    of_rows = ["toy:rows"]
+    of_rows, of_text = ["toy:rows"], ["toy:text"]
     of_images = ["bundled:tiny-photo", "toy:images"]
     of_images += [f"torchvision:{name}" for name in torchvision_names()] + [f"timm:{name}" for name in timm_names()]
-    return sorted({None: of_rows + of_images, "rows": of_rows, "image": of_images}[modality])
+    return sorted({None: of_rows + of_text + of_images, "rows": of_rows, "text": of_text, "image": of_images}[modality])
 
 
 def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     """The adapter, the model's name for it, and the weights, which the name may hold."""
+    if isinstance(name, str) and re.match(r"hf:.", name):  # a repository, or a folder, whose name may hold colons
+        return load_transformer, name.removeprefix("hf:"), weights
     source, model, named = (*name.split(":"), "", "")[:3] if isinstance(name, str) else ("", "", "")
     if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
         raise BackboneNotFoundError(

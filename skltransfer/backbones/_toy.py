@@ -6,14 +6,17 @@ missing library or file is an error that says what to do. It must not know heads
 """
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
 from skltransfer.backbones._random import seeded
+from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import BackboneNotFoundError
 
@@ -61,6 +64,63 @@ def _build_images() -> nn.Module:
     return ToyNetwork({name: _image_stage(*shape, DROPOUT[name]) for name, shape in shapes.items()}, pool)
 
 
+class ToyTransformer(nn.Module):
+    """Reads bytes; takes and gives what a model of transformers does. Every parameter of a layer is one that acts."""
+
+    WIDTH, POSITIONS = 32, 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.positions = nn.Embedding(256, self.WIDTH), nn.Embedding(self.POSITIONS, self.WIDTH)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(self.WIDTH, 4, 64, dropout=0.05, batch_first=True, norm_first=True)
+            for _ in range(3)
+        )
+        self.norm = nn.LayerNorm(self.WIDTH)
+        steps = torch.linspace(-2, 2, 256)[:, None] * torch.randn(1, self.WIDTH)  # so that near bytes look alike
+        self.bytes.weight = nn.Parameter(steps + 0.3 * self.bytes.weight.detach())
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> SimpleNamespace:
+        x = self.bytes(input_ids) if inputs_embeds is None else inputs_embeds
+        x = x + self.positions(torch.arange(x.shape[1], device=x.device))
+        padding = torch.zeros_like(attention_mask, dtype=x.dtype).masked_fill(attention_mask == 0, -torch.inf)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=padding)
+        return SimpleNamespace(last_hidden_state=self.norm(x))
+
+
+class ToyTokenizer:
+    """A token is a byte of UTF-8."""
+
+    is_fast = False
+
+    def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
+        return {"input_ids": list(text.encode()[:max_length])}
+
+
+def _load_toy_text(weights: str, options: Mapping[str, object]) -> Backbone:
+    seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)
+    with seeded(seed or 0):
+        network = ToyTransformer().eval()
+    if seed is None:
+        fit_state(network, read_state(weights), optional=(), where=weights)
+    longest = min(ToyTransformer.POSITIONS, int(options.get("max_length") or ToyTransformer.POSITIONS))
+    return Backbone(
+        LayerCut(network),
+        name="toy:text",
+        weights=weights,
+        preprocessing=TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer()),
+        pooling="mean",
+        head_names=(),
+        options=options,
+    )
+
+
 TOYS = {
     "rows": (_build_rows, RowPreprocessing(width=32)),
     "images": (_build_images, ImagePreprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3)),
@@ -76,9 +136,13 @@ def _settle_norms(network: nn.Module) -> None:
 
 
 def load_toy(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``toy:rows`` and ``toy:images``; its pretrained weights are those of one fixed seed."""
+    """The adapter behind ``toy:rows``, ``toy:images``, ``toy:text``; their pretrained weights are those of one seed."""
+    if name == "text":
+        return _load_toy_text(weights, options)
     if name not in TOYS:
-        raise BackboneNotFoundError(f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in TOYS)}.")
+        raise BackboneNotFoundError(
+            f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in (*TOYS, 'text'))}."
+        )
     build, preprocessing = TOYS[name]
     seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)
     with seeded(seed or 0):

@@ -8,7 +8,7 @@ samples are computed once. Must not know y, losses or scikit-learn.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from skltransfer.backbones import mask_of
 from skltransfer.engine._activations import GIB
 from skltransfer.engine._address import Address
 from skltransfer.engine._frozen import FrozenStages
@@ -53,7 +54,7 @@ class Recalled:
     Attributes
     ----------
     tensors : list of tensor, each (n, ...)
-        One per address asked for.
+        One per address asked for; a list of n tensors (tokens, d) where samples have tokens of their own number.
     digests : list of bytes
         One per sample; that of a bad sample is empty.
     bad : dict of int to BadSampleError
@@ -112,13 +113,13 @@ class _Recall:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
         self.store, self.batch, self.progress = stages.store, stages.batch, progress
         self.deepest = max(address.boundary for address in addresses)
-        self.outputs: list[torch.Tensor | None] = [None] * len(addresses)
+        self.outputs: list[torch.Tensor | list | None] = [None] * len(addresses)
         self.digests: list[bytes] = [b""] * len(samples)
         self.complaints = Complaints(policy)
         self.peeked: list[Peeked] = [Peeked()] * len(samples)
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
-        self.queues: dict[int, list[tuple[int, torch.Tensor]]] = defaultdict(list)  # landing -> (position, activation)
+        self.queues: dict[tuple[int, int], list[tuple[int, torch.Tensor]]] = defaultdict(list)  # (landing, length)
         self.n_computed = 0
 
     @torch.inference_mode()
@@ -154,7 +155,7 @@ class _Recall:
     def _copy_remembered(self, positions: list[int]) -> list[int]:
         """Hand out what the store holds of samples whose digest is known; return the others."""
         known = [position for position in positions if self.peeked[position].digest is not None]
-        if self.store is None or not known:
+        if self.store is None or not known or any(self._is_ragged(address) for address in self.addresses):
             return positions
         digests = [self.peeked[position].digest for position in known]
         found = [self.store.get_many(address, digests) for address in self.addresses]
@@ -247,10 +248,12 @@ class _Recall:
                 self.store.put(self.addresses[i], sample.digest, value)  # perhaps it was only passed before
             return
         self._remember_name(sample)
-        self.queues[sample.landing].append((sample.position, sample.activation))
+        is_ragged = self.stages.backbone.is_ragged
+        key = (sample.landing, self.stages.padded_length(len(sample.activation)) if is_ragged else 0)
+        self.queues[key].append((sample.position, sample.activation))
         self.n_computed += 1
-        if len(self.queues[sample.landing]) == self.batch:
-            self._run(sample.landing)
+        if len(self.queues[key]) == self.batch:
+            self._run(*key)
 
     def _remember_name(self, sample: _Prepared) -> None:
         """So that a later process knows an encoded picture's digest without decoding it."""
@@ -272,10 +275,11 @@ class _Recall:
                     return boundary, value
         return 0, None
 
-    def _run(self, landing: int) -> None:
-        queue, self.queues[landing] = self.queues[landing], []
+    def _run(self, landing: int, length: int) -> None:
+        queue = self.queues.pop((landing, length))
         positions = [position for position, _ in queue]
-        batch = torch.stack([activation for _, activation in queue]).to(self.stages.device, self.stages.dtype)
+        batch = self.stages.stacked([activation for _, activation in queue]).to(self.stages.device)
+        batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
         self._land(landing, positions, batch, fresh=landing == 0)
         for start in range(landing, self.deepest):
             stage = self.stages.backbone.prefix(start, start + 1, self.stages.dtype, self.stages.device)
@@ -286,42 +290,62 @@ class _Recall:
         """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
         wanted = [(i, a) for i, a in enumerate(self.addresses) if a.boundary == boundary]
         for i, address in wanted:
-            value = batch if address.pooling is None else self._pooled(batch.float(), address)
+            value = self._trimmed(batch) if address.pooling is None else self._pooled(batch.float(), address)
             self._place(i, positions, value)
             self._remember(address, positions, value, lasting=True)
         passed = self.stages.address(boundary)
         if fresh and 0 < boundary < self.stages.backbone.n_stages and passed not in self.addresses:
-            self._remember(passed, positions, batch, lasting=False)
+            self._remember(passed, positions, self._trimmed(batch), lasting=False)
 
     def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
-        return self.stages.backbone.pool(batch, address.boundary, address.pooling)
+        return self.stages.backbone.pooling_at(address.boundary, address.pooling)(batch)
 
-    def _place(self, i: int, positions: list[int], value: torch.Tensor) -> None:
+    def _is_ragged(self, address: Address) -> bool:
+        return self.stages.backbone.is_ragged and address.pooling is None
+
+    def _trimmed(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The rows of a batch, without padding."""
+        if not self.stages.backbone.is_ragged:
+            return batch
+        lengths = mask_of(batch).sum(1).tolist()
+        return [row[:length].clone() for row, length in zip(batch, lengths, strict=True)]
+
+    def _place(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
+        if self._is_ragged(self.addresses[i]):
+            self.outputs[i] = self.outputs[i] or [None] * len(self.samples)
+            for position, row in zip(positions, rows, strict=True):
+                self.outputs[i][position] = row.to("cpu")
+            return
         if self.outputs[i] is None:
-            self.outputs[i] = torch.zeros(len(self.samples), *value.shape[1:], dtype=value.dtype)
-        self.outputs[i][positions] = value.to("cpu")
+            self.outputs[i] = torch.zeros(len(self.samples), *rows.shape[1:], dtype=rows.dtype)
+        self.outputs[i][positions] = rows.to("cpu")
 
-    def _remember(self, address: Address, positions: list[int], value: torch.Tensor, *, lasting: bool) -> None:
+    def _remember(self, address: Address, positions: list[int], rows: Sequence[torch.Tensor], *, lasting: bool) -> None:
         if self.store is not None:
-            for position, row in zip(positions, value.to("cpu"), strict=True):
-                self.store.put(address, self.digests[position], row.clone(), lasting=lasting)
+            for position, row in zip(positions, rows, strict=True):
+                self.store.put(address, self.digests[position], row.to("cpu", copy=True), lasting=lasting)
 
     def _finish(self) -> None:
         self.complaints.raise_if_any()
-        for landing in sorted(self.queues):
-            if self.queues[landing]:
-                self._run(landing)
+        for key in sorted(self.queues):
+            self._run(*key)
         for i, output in enumerate(self.outputs):
             if output is None:
                 self._place(i, [], self._empty(self.addresses[i]))
             for position, source in self.copies:
                 self.outputs[i][position] = self.outputs[i][source]
             for position, error in self.complaints.bad.items():
-                self.outputs[i][position] = self.policy.settle(error)
+                self.outputs[i][position] = self._filling(self.addresses[i], self.policy.settle(error))
+
+    def _filling(self, address: Address, value: float) -> torch.Tensor | float:
+        """What stands in the place of a bad sample: one token of zeros where it would be tokens."""
+        if not self._is_ragged(address):
+            return value
+        return torch.zeros(1, *self.stages.backbone.activation_shapes[address.boundary][1:], dtype=self.stages.dtype)
 
     def _empty(self, address: Address) -> torch.Tensor:
         shape = self.stages.backbone.activation_shapes[address.boundary]
-        empty = torch.empty(1, *shape)
+        empty = torch.zeros(1, *shape)
         return (empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address))[:0]
 
 
@@ -348,7 +372,7 @@ class Activations:
         limit: int = 2 * GIB,
     ) -> None:
         self._stages, self._samples, self._address, self._policy = stages, samples, address, policy
-        self._held: torch.Tensor | None = None
+        self._held: torch.Tensor | list[torch.Tensor] | None = None
         if len(samples) * stages.row_bytes(address) <= limit:
             recalled = recall(stages, samples, [address], policy)
             self._held, self.digests, self.bad = recalled.tensors[0], recalled.digests, recalled.bad
@@ -360,13 +384,31 @@ class Activations:
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
         """The activations of these rows, (len(rows), ...), on the stages' device."""
+        found = self._rows(rows)
+        batch = found if isinstance(found, torch.Tensor) else self._stages.stacked(found)
+        return batch.clone().to(self._stages.device)  # autograd refuses what inference mode made
+
+    def exact_batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Batches for inference, as positions in ``rows`` and activations: none depends on a sample's neighbours."""
+        for start in range(0, len(rows), size):
+            found = self._rows(rows[start : start + size])
+            if isinstance(found, torch.Tensor):
+                yield np.arange(start, start + len(found)), found.to(self._stages.device)
+                continue
+            lengths = np.array([self._stages.padded_length(len(row)) for row in found])
+            for length in np.unique(lengths):
+                members = np.flatnonzero(lengths == length)
+                yield start + members, self._stages.stacked([found[i] for i in members]).to(self._stages.device)
+
+    def _rows(self, rows: np.ndarray) -> torch.Tensor | list[torch.Tensor]:
+        if isinstance(self._held, torch.Tensor):
+            return self._held[torch.as_tensor(rows)]
         if self._held is not None:
-            return self._held[torch.as_tensor(rows)].to(self._stages.device)
+            return [self._held[row] for row in rows]
         quiet = FrozenStages(
             self._stages.backbone, dtype=self._stages.dtype, device=self._stages.device, store=self._stages.store
         )
-        recalled = recall(quiet, self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
-        return recalled.clone().to(self._stages.device)  # autograd refuses what inference mode made
+        return recall(quiet, self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
 
 
 def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes], dict[int, BadSampleError]]:

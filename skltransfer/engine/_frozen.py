@@ -3,12 +3,16 @@
 Must not know samples, y, losses or scikit-learn.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from skltransfer.backbones import Backbone
+from skltransfer.backbones import PADDING_ID, Backbone
 from skltransfer.engine._activations import ActivationStore
 from skltransfer.engine._address import Address
+
+NOMINAL_TOKENS = 128
 
 
 class FrozenStages:
@@ -43,8 +47,25 @@ class FrozenStages:
         return Address(self.space, boundary, pooling)
 
     def row_bytes(self, address: Address) -> int:
-        """Size of one sample's activation."""
+        """Size of one sample's activation; of a text, as if it had 128 tokens."""
         shape = self.backbone.activation_shapes[address.boundary]
+        if self.backbone.is_ragged:
+            shape = (NOMINAL_TOKENS, *shape[1:])
         if address.pooling is not None:
             shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
         return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
+
+    def padded_length(self, n_tokens: int) -> int:
+        """Tokens in the batch that a sample of ``n_tokens`` runs in: set by the sample alone, not by its neighbours."""
+        step = 16 if n_tokens <= 128 else 64
+        return min(-(-n_tokens // step) * step, self.backbone.preprocessing.max_length)
+
+    def stacked(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One batch of several samples, those with fewer tokens padded."""
+        if not self.backbone.is_ragged or rows[0].ndim == 1 and rows[0].is_floating_point():
+            return torch.stack(list(rows))
+        length = self.padded_length(max(len(row) for row in rows))
+        batch = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), torch.nan if rows[0].ndim > 1 else PADDING_ID)
+        for i, row in enumerate(rows):
+            batch[i, : len(row)] = row
+        return batch

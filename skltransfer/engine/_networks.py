@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skltransfer.backbones import Backbone, pool, seeded
+from skltransfer.backbones import Backbone, Pooling, seeded
 
 HIDDEN = 256
 AWAKE = 8
@@ -25,26 +25,17 @@ class TunedNetwork(nn.Module):
     ----------
     suffix : nn.Module or None
         The private copy of the unfrozen stages; None where activations arrive pooled.
-    pooling : str
+    pooling : Pooling
     n_features, n_outputs : int
     hidden : bool
         Whether the head has a hidden layer of 256 rectified units.
-    ends_in_channels : bool, default=False
-        Whether the suffix gives maps (n, h, w, c).
     """
 
     def __init__(
-        self,
-        suffix: nn.Module | None,
-        pooling: str,
-        n_features: int,
-        n_outputs: int,
-        *,
-        hidden: bool,
-        ends_in_channels: bool = False,
+        self, suffix: nn.Module | None, pooling: Pooling, n_features: int, n_outputs: int, *, hidden: bool
     ) -> None:
         super().__init__()
-        self.suffix, self.pooling, self.ends_in_channels = suffix, pooling, ends_in_channels
+        self.suffix, self.pooling = suffix, pooling
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
@@ -55,8 +46,7 @@ class TunedNetwork(nn.Module):
         if self.suffix is not None:
             if activation.ndim == 4:
                 activation = activation.contiguous(memory_format=torch.channels_last)
-            activation = self.suffix(activation).float()
-            activation = pool(activation.permute(0, 3, 1, 2) if self.ends_in_channels else activation, self.pooling)
+            activation = self.pooling(self.suffix(activation).float())
         return activation.float()
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
@@ -76,11 +66,10 @@ def new_network(
     with seeded(seed):
         return TunedNetwork(
             suffix,
-            pooling,
+            backbone.pooling_at(backbone.n_stages, pooling),
             backbone.pooled_width(backbone.n_stages, pooling),
             n_outputs,
             hidden=hidden,
-            ends_in_channels=backbone.ends_in_channels(backbone.n_stages),
         )
 
 
@@ -118,7 +107,7 @@ class SleepingNetwork:
             if key not in original or not torch.equal(value.cpu(), original[key])
         }
         n_outputs = network.head[-1].out_features
-        return cls(boundary, network.pooling, n_outputs, len(network.head) > 1, changed)
+        return cls(boundary, network.pooling.how, n_outputs, len(network.head) > 1, changed)
 
     def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
         """A trainable network in this state."""

@@ -198,6 +198,11 @@ class ShardFolder:
 
     def _write(self, drawer: _Drawer) -> None:
         waiting, drawer.waiting = drawer.waiting, {}
+        for shape in {row.shape for row in waiting.values()}:
+            self._write_shard(drawer, {digest: row for digest, row in waiting.items() if row.shape == shape})
+        drawer.is_fresh = False
+
+    def _write_shard(self, drawer: _Drawer, waiting: dict[bytes, torch.Tensor]) -> None:
         rows = torch.stack(list(waiting.values())).contiguous()
         content = save({"rows": rows}, _header(drawer.address, list(waiting), rows))
         if not self._make_room(len(content), drawer.address.boundary):
@@ -207,7 +212,6 @@ class ShardFolder:
         if not described.exists():
             described.write_text(json.dumps(_space(drawer.address), indent=1))
         _write_atomically(drawer.folder / f"{uuid.uuid4().hex}.safetensors", content)
-        drawer.is_fresh = False
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Delete files, the shallowest and among them the oldest first, until ``size`` bytes fit."""

@@ -167,12 +167,13 @@ def _activations(stages: FrozenStages, boundary: int, pooling: str, samples: Sam
 
 
 def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
-    size, dtype, parts = stages.batch, _autocast_dtype(stages), []
-    with torch.inference_mode(), autocast(stages.device, dtype):
-        for start in range(0, len(rows), size):
-            batch = activations.take(rows[start : start + size])
-            parts.append(run_padded(module, batch, size).float().cpu().numpy())
-    return np.concatenate(parts).astype(np.float64)
+    values: np.ndarray | None = None
+    with torch.inference_mode(), autocast(stages.device, _autocast_dtype(stages)):
+        for members, batch in activations.exact_batches(rows, stages.batch):
+            part = run_padded(module, batch, stages.batch).float().cpu().numpy()
+            values = np.empty((len(rows), *part.shape[1:])) if values is None else values
+            values[members] = part
+    return values
 
 
 def _autocast_dtype(stages: FrozenStages) -> torch.dtype | None:

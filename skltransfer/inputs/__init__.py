@@ -8,6 +8,7 @@ import numpy as np
 from skltransfer.inputs._images import ImageSamples, learn_digests, load_image_folder
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, is_missing, items_of
+from skltransfer.inputs._text import TextSamples
 
 __all__ = [
     "Peeked",
@@ -27,6 +28,8 @@ def is_table(X: Any, modality: str) -> bool:
     """
     if modality == "rows" or hasattr(X, "toarray"):
         return True
+    if modality == "text" and isinstance(X, list | tuple):
+        return bool(X) and all(_is_number(value) for row in X[:1] for value in (row if np.ndim(row) else [None]))
     if isinstance(X, str | bytes | Path) or hasattr(X, "getexif"):
         return False
     if hasattr(X, "columns"):
@@ -64,6 +67,8 @@ def samples_from_table(
     ValueError
         If ``image_shape`` does not fit the number of columns.
     """
+    if modality == "text":
+        raise ValueError(f"Expected texts, got a table of numbers of shape {X.shape}. Pass a list of str, or a column.")
     if image_shape is None or modality != "image":
         return RowSamples(X)
     if int(np.prod(image_shape)) != X.shape[1]:
@@ -74,9 +79,9 @@ def samples_from_table(
 
 
 def samples_from_collection(
-    X: Any, modality: str, *, max_pixels: int, channels: str = "auto", draft: int | None = None
+    X: Any, modality: str, *, max_pixels: int = 64_000_000, channels: str = "auto", draft: int | None = None
 ) -> Samples:
-    """The elements of a one-dimensional collection of pictures, in whichever container each comes.
+    """The elements of a one-dimensional collection of pictures or texts, in whichever container each comes.
 
     Raises
     ------
@@ -88,4 +93,6 @@ def samples_from_collection(
         raise ValueError(
             f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}."
         )
+    if modality == "text":
+        return TextSamples(items)
     return ImageSamples(items, max_pixels=max_pixels, channels=channels, draft=draft)

@@ -16,7 +16,7 @@ from torch import nn
 from torchvision import models
 
 from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_backbones, load_backbone
-from skltransfer.backbones import pool, seeded
+from skltransfer.backbones import Pooling, seeded
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._torchvision import FAMILIES as TORCHVISION
@@ -255,7 +255,7 @@ def test_a_bare_model_name_is_told_its_source():
 
 def test_lists_go_by_modality():
     assert list_backbones() == sorted(list_backbones())
-    assert set(list_backbones("rows")) | set(list_backbones("image")) == set(list_backbones())
+    assert set(list_backbones("rows")) | set(list_backbones("image")) | set(list_backbones("text")) == set(list_backbones())
     with pytest.raises(ValueError, match="modality must be one of"):
         list_backbones("smell")
 
@@ -281,12 +281,12 @@ def test_a_description_holds_what_the_stages_hold():
     + [((2, 5, 8), "last", 8), ((2, 5, 8), "mean", 8), ((2, 5, 8), "max", 8), ((2, 8), "cls", 8)],
 )
 def test_pooling_makes_vectors(shape, how, width):
-    assert pool(torch.rand(*shape), how).shape == (2, width)
+    assert Pooling(how)(torch.rand(*shape)).shape == (2, width)
 
 
 def test_maps_have_no_class_token():
     with pytest.raises(ValueError, match="pooling='cls' needs tokens"):
-        pool(torch.rand(2, 8, 4, 4), "cls")
+        Pooling("cls")(torch.rand(2, 8, 4, 4))
 
 
 HEADS = {

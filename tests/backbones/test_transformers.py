@@ -1,0 +1,196 @@
+"""transformers' networks: tiny random configurations, saved to a folder and loaded through the real from_pretrained."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+
+from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
+from skltransfer.backbones import mask_of, seeded
+from skltransfer.backbones._backbone import ORIGINAL
+
+WORDS = [
+    "the",
+    "a",
+    "film",
+    "is",
+    "was",
+    "good",
+    "bad",
+    "dull",
+    "bright",
+    "very",
+    "not",
+    "and",
+    "story",
+    "of",
+    "people",
+]
+WORDS += ["who", "laugh", "cry", "often", "never"]
+TEXTS = [
+    "the film is good",
+    "not a bad story",
+    "very very very very very very very very very very very very very very very very very dull and bad film",
+    "people laugh",
+    "a",
+    "who cry often and never laugh is not bright",
+]
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+SHARED = {"vocab_size": 64, **SMALL, "max_position_embeddings": 66}
+TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+CONFIGURATIONS = {
+    "bert": lambda t: t.BertConfig(**SHARED),
+    "deberta-v3": lambda t: t.DebertaV2Config(
+        **SHARED, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8, norm_rel_ebd="layer_norm"
+    ),
+    "distilbert": lambda t: t.DistilBertConfig(
+        vocab_size=64, dim=32, n_layers=3, n_heads=4, hidden_dim=48, max_position_embeddings=66
+    ),
+    "electra": lambda t: t.ElectraConfig(**SHARED, embedding_size=16),
+    "esm": lambda t: t.EsmConfig(
+        **SHARED, position_embedding_type="rotary", pad_token_id=1, token_dropout=True, mask_token_id=4
+    ),
+    "gpt2": lambda t: t.GPT2Config(vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=66),
+    "llama": lambda t: t.LlamaConfig(**SHARED, num_key_value_heads=2),
+    "modernbert": lambda t: t.ModernBertConfig(**SHARED, local_attention=8, global_attn_every_n_layers=2, **TOKENS),
+    "mpnet": lambda t: t.MPNetConfig(**SHARED),
+    "roberta": lambda t: t.RobertaConfig(**SHARED),
+    "t5": lambda t: t.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4),
+}
+
+
+def save_tokenizer(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]")):
+    vocabulary = {word: i for i, word in enumerate((*special, *WORDS))}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=special[1]))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    cls, sep = special[2:4]
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token=special[1], cls_token=cls, sep_token=sep, model_max_length=64
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def backbone(request, tmp_path_factory):
+    """One per family, saved to a folder with weights that differ from those that a new model draws."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with seeded(len(request.param)):
+        model = transformers.AutoModel.from_config(CONFIGURATIONS[request.param](transformers))
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return load_backbone(f"hf:{folder}")
+
+
+def batch_of(backbone):
+    ids = [backbone.preprocessing(text) for text in TEXTS]
+    batch = torch.full((len(ids), 32), -1)
+    for row, value in zip(batch, ids, strict=True):
+        row[: len(value)] = value
+    return batch
+
+
+def close(ours, theirs):
+    assert torch.equal(mask_of(ours), mask_of(theirs))
+    ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
+    x = batch_of(backbone)
+    with torch.inference_mode():
+        theirs = backbone._cuts[ORIGINAL].library_activations(x)[-2]
+        for boundary in range(backbone.n_stages):
+            x = x if boundary == 0 else backbone.prefix(boundary - 1, boundary)(x)
+            before = x.clone()
+            close(backbone.suffix(boundary).eval()(x), theirs)
+            assert torch.equal(x.nan_to_num(), before.nan_to_num())
+        close(backbone.prefix(0, backbone.n_stages)(batch_of(backbone)), theirs)
+
+
+def test_the_library_itself_says_the_same(backbone):
+    model = transformers.AutoModel.from_pretrained(backbone.name.removeprefix("hf:")).eval()
+    model = getattr(model, "encoder", model) if model.config.model_type == "t5" else model
+    x = batch_of(backbone)
+    mask = (x >= 0).long()
+    with torch.inference_mode():
+        theirs = model(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
+        close(backbone.prefix(0, backbone.n_stages)(x), theirs.masked_fill(mask[..., None] == 0, torch.nan))
+
+
+def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
+    x = batch_of(backbone)
+    network = copy.deepcopy(backbone._cuts[ORIGINAL].network).train()
+    suffix = backbone.suffix(0).train()
+    mask = (x >= 0).long()
+    with torch.no_grad():
+        with seeded(1):
+            theirs = network(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
+        with seeded(1):
+            ours = suffix(x)
+    close(ours, theirs.masked_fill(mask[..., None] == 0, torch.nan))
+
+
+def test_state_dict_names_stay_the_librarys_and_stages_share_them_out(backbone):
+    theirs = backbone._cuts[ORIGINAL].network.state_dict()
+    for boundary in range(backbone.n_stages):
+        ours = backbone.suffix(boundary).state_dict()
+        assert ours.keys() <= theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    named = [n for stage in range(backbone.n_stages) for n in backbone.stage_parameters(stage)]
+    assert len(named) == len(set(named))
+    assert set(named) == {n for n, _ in backbone._cuts[ORIGINAL].network.named_parameters()}
+
+
+@pytest.mark.parametrize("boundary", [0, 1, 2, 3])
+def test_a_step_moves_what_lies_after_the_boundary_and_nothing_else(backbone, boundary):
+    before = {k: v.clone() for k, v in backbone._cuts[ORIGINAL].network.state_dict().items()}
+    suffix = backbone.suffix(boundary).train()
+    with torch.no_grad():
+        x = backbone.prefix(0, boundary)(batch_of(backbone)) if boundary else batch_of(backbone)
+    mine = {n for stage in range(boundary, backbone.n_stages) for n in backbone.stage_parameters(stage)}
+    parameters = {n: p for n, p in suffix.named_parameters() if n in mine}
+    output = suffix(x.clone()).nan_to_num()
+    (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+    torch.optim.SGD(parameters.values(), lr=1.0).step()
+    moved = {n for n, p in suffix.named_parameters() if not torch.equal(p, before[n])}
+    assert moved <= mine
+    for stage in range(boundary, backbone.n_stages):
+        assert moved & set(backbone.stage_parameters(stage)), f"stage {stage} moves"
+    assert all(torch.equal(v, before[k]) for k, v in backbone._cuts[ORIGINAL].network.state_dict().items())
+
+
+def test_features_do_not_depend_on_neighbours_and_the_store_changes_nothing(backbone):
+    extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None, layer=[0.5, "penultimate"])
+    together = extractor.transform(TEXTS)
+    alone = np.vstack([extractor.transform([text]) for text in TEXTS])
+    np.testing.assert_array_equal(alone, together)
+    stored = extractor.set_params(cache=ActivationStore())
+    np.testing.assert_array_equal(stored.transform(TEXTS), together)
+    np.testing.assert_array_equal(stored.transform(TEXTS), together)
+
+
+@pytest.mark.parametrize("freeze_depth", [1.0, 0.5, 0.0])
+def test_it_is_fine_tuned_with_and_without_store(backbone, freeze_depth, tmp_path):
+    y = [0, 1, 0, 1, 0, 1]
+    probabilities = []
+    for cache in (None, "memory", tmp_path):
+        model = FineTunedClassifier(
+            backbone, freeze_depth=freeze_depth, max_epochs=2, dtype="float32", cache=cache, random_state=0
+        ).fit(TEXTS, y)
+        probabilities.append(model.predict_proba(TEXTS))
+    np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-6)
+    np.testing.assert_allclose(probabilities[0], probabilities[2], atol=1e-6)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), probabilities[2])
+
+
+def test_it_pickles_as_a_name_and_a_hash(backbone):
+    dumped = pickle.dumps(backbone)
+    assert len(dumped) < 1000
+    assert pickle.loads(dumped).fingerprint == backbone.fingerprint
