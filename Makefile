@@ -31,6 +31,8 @@ format: $(MADE)
 	$(RUN) -m ruff format .
 
 bench: $(MADE)  ## ratios of medians; leave the machine alone meanwhile
+	$(RUN) tests/benchmarks/bench_start.py
+	$(RUN) tests/benchmarks/bench_store.py
 	$(RUN) tests/benchmarks/bench_search.py
 
 docs: $(MADE)  ## run every example in README, docs and docstrings

@@ -30,6 +30,7 @@ SHARED_CONSTRAINTS: dict[str, list] = {
     "weights": [str, os.PathLike],
     "pooling": [StrOptions({"auto", *POOLINGS})],
     "image_shape": [tuple, list, None],
+    "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
     "on_bad_sample": [StrOptions({"raise", "nan"})],
     "device": [str],
     "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -54,9 +55,11 @@ def at_least_zero() -> list:
 
 def loaded_backbone(estimator: Any) -> Backbone:
     """The estimator's backbone, loaded once per process."""
-    if isinstance(estimator.backbone, Backbone):
-        return estimator.backbone
-    return load_backbone(estimator.backbone, weights=estimator.weights)
+    options = {} if estimator.max_length is None else {"max_length": int(estimator.max_length)}
+    if not isinstance(estimator.backbone, Backbone):
+        return load_backbone(estimator.backbone, weights=estimator.weights, **options)
+    backbone = estimator.backbone
+    return load_backbone(backbone.name, weights=backbone.weights, **backbone.options | options) if options else backbone
 
 
 def resolved_pooling(estimator: Any, backbone: Backbone) -> str:

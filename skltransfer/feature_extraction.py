@@ -32,6 +32,9 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
     missing : {"raise", "zero", "nan"}, default="raise"
         What becomes of rows that are None or NaN.
     on_bad_sample : {"raise", "nan"}, default="raise"
@@ -93,6 +96,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         layer: str | float | list = "penultimate",
         pooling: str = "auto",
         image_shape: tuple[int, ...] | None = None,
+        max_length: int | None = None,
         missing: str = "raise",
         on_bad_sample: str = "raise",
         batch_size: str = "auto",
@@ -106,6 +110,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         self.layer = layer
         self.pooling = pooling
         self.image_shape = image_shape
+        self.max_length = max_length
         self.missing = missing
         self.on_bad_sample = on_bad_sample
         self.batch_size = batch_size

@@ -75,6 +75,9 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
     on_bad_sample : {"raise", "nan"}, default="raise"
         ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
         ``predict``, which has no label for them, raises.
@@ -174,6 +177,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         tol: float = 1e-4,
         warm_start: bool = False,
         image_shape: tuple[int, ...] | None = None,
+        max_length: int | None = None,
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
@@ -205,6 +209,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         self.tol = tol
         self.warm_start = warm_start
         self.image_shape = image_shape
+        self.max_length = max_length
         self.on_bad_sample = on_bad_sample
         self.device = device
         self.dtype = dtype
@@ -390,6 +395,9 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
     on_bad_sample : {"raise", "nan"}, default="raise"
         ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their predictions are NaN.
     device : str, default="auto"
@@ -479,6 +487,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         tol: float = 1e-4,
         warm_start: bool = False,
         image_shape: tuple[int, ...] | None = None,
+        max_length: int | None = None,
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
@@ -508,6 +517,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         self.tol = tol
         self.warm_start = warm_start
         self.image_shape = image_shape
+        self.max_length = max_length
         self.on_bad_sample = on_bad_sample
         self.device = device
         self.dtype = dtype

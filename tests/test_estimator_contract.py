@@ -5,13 +5,22 @@ import sklearn
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 from sklearn.utils.fixes import parse_version
-from views import PngClassifier, PngExtractor, PngRegressor, samples_of
+from views import (
+    PngClassifier,
+    PngExtractor,
+    PngRegressor,
+    TextClassifier,
+    TextExtractor,
+    TextRegressor,
+    samples_of,
+)
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
 
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
-CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier()]
-REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor()]
+EXTRACTORS += [TextExtractor()]
+CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier(), TextClassifier()]
+REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor(), TextRegressor()]
 ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *REGRESSORS]
 # Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
 COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 69) for e in CLASSIFIERS] + [(e, 65) for e in REGRESSORS]

@@ -1,18 +1,22 @@
-"""Test-only views: scikit-learn's own checks, sent through the decoding of real pictures.
+"""Test-only views: scikit-learn's own checks, sent through the decoding of real pictures and the reading of texts.
 
-A view is an estimator whose numeric rows become PNG files in memory just before they would become samples.
+A view is an estimator whose numeric rows become PNG files in memory, or texts, just before they would become samples.
 """
 
 import numpy as np
 from conftest import png
 
-from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
+from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell, load_backbone
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._rows import RowSamples
 
 
 class ThroughPng:
     """Marks an estimator whose rows go through PNG."""
+
+
+class ThroughText:
+    """Marks an estimator whose rows go through texts."""
 
 
 class PngExtractor(ThroughPng, PretrainedFeatureExtractor):
@@ -38,6 +42,31 @@ class PngRegressor(ThroughPng, FineTunedRegressor):
         )
 
 
+class TextExtractor(ThroughText, PretrainedFeatureExtractor):
+    def __init__(self, backbone="toy:text", *, cache="memory"):
+        super().__init__(backbone, cache=cache)
+
+
+class TextClassifier(ThroughText, FineTunedClassifier):
+    def __init__(self, backbone="toy:text", *, class_weight=None, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone, C=1.0, class_weight=class_weight, n_iter_no_change=n_iter_no_change, random_state=random_state
+        )
+
+
+class TextRegressor(ThroughText, FineTunedRegressor):
+    def __init__(self, backbone="toy:text", *, alpha=0.01, n_iter_no_change=3, random_state=None):
+        super().__init__(backbone, alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state)
+
+
+def row_to_text(row: np.ndarray) -> str:
+    """A letter of its own per number, as often as the number is large by the same curve; blanks up to 64 letters."""
+    most = 64 // len(row)
+    levels = np.clip(np.rint(most / 2 * (1 + np.arcsinh(2 * row.astype(float)) / np.arcsinh(50))), 0, most).astype(int)
+    step = 90 // len(row)
+    return "".join(chr(35 + step * i) * level for i, level in enumerate(levels)).ljust(64)
+
+
 def row_to_png(row: np.ndarray) -> bytes:
     """A square grey PNG, 8 x 8 pixels per number; a curve that is steep at zero and never flat maps them to greys."""
     side = int(np.ceil(np.sqrt(len(row))))
@@ -51,8 +80,10 @@ _samples_of = _shell.samples_of
 
 def samples_of(estimator, X, backbone, *, reset):
     """What replaces ``_shell.samples_of`` while the views are tested."""
-    samples = _samples_of(estimator, X, backbone, reset=reset)
-    if not isinstance(estimator, ThroughPng):
-        return samples
+    if not isinstance(estimator, ThroughPng | ThroughText):
+        return _samples_of(estimator, X, backbone, reset=reset)
+    samples = _samples_of(estimator, X, load_backbone("toy:rows"), reset=reset)
     assert isinstance(samples, RowSamples)
-    return samples_from_collection([row_to_png(row) for row in samples.items], "image", max_pixels=10_000)
+    if isinstance(estimator, ThroughPng):
+        return samples_from_collection([row_to_png(row) for row in samples.items], "image", max_pixels=10_000)
+    return samples_from_collection([row_to_text(row) for row in samples.items], "text")

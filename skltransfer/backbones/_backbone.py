@@ -170,7 +170,15 @@ class Backbone:
         return self.pooling_at(boundary, pooling)(torch.zeros(1, *self.activation_shapes[boundary])).shape[1]
 
     def pooling_at(self, boundary: int, how: str) -> Pooling:
-        """How activations at ``boundary`` become vectors."""
+        """How activations at ``boundary`` become vectors.
+
+        Raises
+        ------
+        ValueError
+            If vectors would have as many lengths as samples.
+        """
+        if how == "flatten" and self.is_ragged:
+            raise ValueError("pooling='flatten' needs samples of one length; use 'mean', 'max', 'cls' or 'last'.")
         unit_length = self._unit_length and boundary == self.n_stages
         return Pooling(how, ends_in_channels=boundary in self._maps_end_in_channels, unit_length=unit_length)
 

@@ -5,11 +5,12 @@ was computed before the first boundary is handed to the first layer that is left
 run ends. So masks, position encodings and whatever else the model makes for its layers are the library's own, and
 parameters keep the library's names.
 
-A batch of token matrices is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which
-padding is -1. So the mask travels with the activation.
+A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which padding is
+-1. So the mask travels with the activation.
 """
 
 import copy
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,69 @@ PADDING_ID = -1
 def mask_of(batch: torch.Tensor) -> torch.Tensor:
     """Which tokens of a batch are not padding, (n, tokens)."""
     return batch != PADDING_ID if batch.ndim == 2 else ~torch.isnan(batch[..., 0])
+
+
+class TokenEntry:
+    """How a model of texts is called.
+
+    Parameters
+    ----------
+    network : nn.Module
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.width = network.get_input_embeddings().embedding_dim
+        self.takes_embeddings = "inputs_embeds" in inspect.signature(network.forward).parameters
+
+    def example(self) -> torch.Tensor:
+        return torch.ones(1, 3, dtype=torch.long)
+
+    def whole(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The arguments for token ids."""
+        return {"input_ids": batch.clamp_min(0), "attention_mask": mask_of(batch).long()}
+
+    def dummy(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Arguments of the right shape for activations, which will replace what the model makes of them."""
+        n, n_tokens = batch.shape[:2]
+        mask = {"attention_mask": mask_of(batch).long()}
+        if self.takes_embeddings:
+            return {"inputs_embeds": batch.new_zeros(n, n_tokens, self.width), **mask}
+        return {"input_ids": torch.zeros(n, n_tokens, dtype=torch.long, device=batch.device), **mask}
+
+    def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Padding as NaN, where the batch has it."""
+        return output.masked_fill(~mask_of(batch)[..., None], torch.nan)
+
+
+class PixelEntry:
+    """How a model of pictures is called; their tokens are never padding.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one input, (3, side, side).
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, *self.shape)
+
+    def whole(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The arguments for pictures."""
+        return {"pixel_values": batch}
+
+    def dummy(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Arguments for activations, which will replace what the model makes of them."""
+        return {"pixel_values": batch.new_zeros(len(batch), *self.shape)}
+
+    def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """As it is."""
+        return output
+
+
+Entry = TokenEntry | PixelEntry
 
 
 class _EndOfSpan(Exception):  # noqa: N818
@@ -81,9 +145,9 @@ class _Span(nn.Module):
     ``model`` shares its submodules with the span, but is no submodule of it: that would change the names.
     """
 
-    def __init__(self, model: nn.Module, handed: _Handed | None, width: int) -> None:
+    def __init__(self, model: nn.Module, entry: Entry, handed: _Handed | None) -> None:
         super().__init__()
-        self.__dict__["model"], self.handed, self.width = model, handed, width
+        self.__dict__["model"], self.entry, self.handed = model, entry, handed
         self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
 
     def train(self, mode: bool = True) -> "_Span":
@@ -92,18 +156,16 @@ class _Span(nn.Module):
         return self
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        mask = mask_of(batch)
         if self.handed is None:
-            inputs = {"input_ids": batch.clamp_min(0)}
+            arguments = self.entry.whole(batch)
         else:
-            hidden = batch.masked_fill(~mask[..., None], 0)
-            self.handed.of_thread.hidden = hidden
-            inputs = {"inputs_embeds": hidden.new_zeros(*batch.shape[:2], self.width)}  # read, and then replaced
+            self.handed.of_thread.hidden = batch.nan_to_num() if batch.ndim == 3 else batch
+            arguments = self.entry.dummy(batch)
         try:
-            output = self.model(**inputs, attention_mask=mask.long()).last_hidden_state
+            output = self.model(**arguments).last_hidden_state
         except _EndOfSpan as end:
             output = end.hidden
-        return output.masked_fill(~mask[..., None], torch.nan)
+        return self.entry.with_padding(output, batch)
 
 
 class LayerCut:
@@ -112,7 +174,9 @@ class LayerCut:
     Parameters
     ----------
     network : nn.Module
-        The library's model, in eval mode, which takes ``input_ids`` or ``inputs_embeds``, and ``attention_mask``.
+        The library's model, in eval mode; its output has a ``last_hidden_state``.
+    entry : TokenEntry or PixelEntry
+        How it is called.
 
     Raises
     ------
@@ -120,13 +184,13 @@ class LayerCut:
         If there is no list of layers of one kind.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, entry: Entry) -> None:
+        self.network, self.entry = network, entry
         self.path = _longest_list(network)
         self.layers: Sequence[nn.Module] = list(network.get_submodule(self.path))
         self.stage_names = ("stem", *(f"{self.path}.{i}" for i in range(len(self.layers))))
         self._pieces: dict[tuple[int, int | None], nn.Module] = {}
-        self._owners = _stages_of_parameters(network, self.path, len(self.layers))
+        self._owners = _stages_of_parameters(network, entry, self.path)
 
     def parameter_names(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage; what is before the layers is the first's, what is after the last's."""
@@ -150,7 +214,7 @@ class LayerCut:
         if end < len(self.layers):
             kept[str(end)] = _End(self.layers[end])
         model = _with_submodule(self.network, self.path.split("."), _Layers(kept))
-        return _Span(model, handed, self.network.get_input_embeddings().embedding_dim).eval()
+        return _Span(model, self.entry, handed).eval()
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """What the library's own ``forward`` gives its layers, and last of all; padding as NaN."""
@@ -161,18 +225,17 @@ class LayerCut:
             )
             for layer in self.layers
         ]
-        mask = mask_of(inputs)
         try:
-            output = self.network(input_ids=inputs.clamp_min(0), attention_mask=mask.long()).last_hidden_state
+            output = self.network(**self.entry.whole(inputs)).last_hidden_state
         finally:
             for handle in handles:
                 handle.remove()
         seen += [output, output]
-        return [hidden.masked_fill(~mask[..., None], torch.nan) for hidden in seen]
+        return [self.entry.with_padding(hidden, inputs) for hidden in seen]
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":
         """The same cut of a copy of the network."""
-        return LayerCut(copy.deepcopy(self.network).to(device, dtype))
+        return LayerCut(copy.deepcopy(self.network).to(device, dtype), self.entry)
 
 
 def _longest_list(network: nn.Module) -> str:
@@ -219,7 +282,7 @@ def _with_submodule(module: nn.Module, path: list[str], replacement: nn.Module) 
     return module
 
 
-def _stages_of_parameters(network: nn.Module, path: str, n_layers: int) -> dict[str, int]:
+def _stages_of_parameters(network: nn.Module, entry: Entry, path: str) -> dict[str, int]:
     """Which stage each parameter belongs to, by when its module runs; what is only looked at belongs to the first."""
     order: list[str] = []
     handles = [
@@ -228,8 +291,8 @@ def _stages_of_parameters(network: nn.Module, path: str, n_layers: int) -> dict[
     ]
     try:
         with torch.inference_mode():
-            ids = torch.ones(1, 3, dtype=torch.long, device=next(network.parameters()).device)
-            network(input_ids=ids, attention_mask=torch.ones_like(ids))
+            weight, x = next(network.parameters()), entry.example()
+            network(**entry.whole(x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype)))
     finally:
         for handle in handles:
             handle.remove()

@@ -34,7 +34,7 @@ class Pooling:
         Raises
         ------
         ValueError
-            If ``how`` needs tokens, and there are maps; or a fixed size, and texts have none.
+            If ``how`` needs tokens, and there are maps.
         """
         if activation.ndim == 4 and self.ends_in_channels:
             activation = activation.permute(0, 3, 1, 2)
@@ -57,8 +57,6 @@ class Pooling:
     def _of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         mask = mask_of(tokens)
         if self.how == "flatten":
-            if not mask.all():
-                raise ValueError("pooling='flatten' needs samples of one length; use 'mean', 'max', 'cls' or 'last'.")
             return tokens.flatten(1)
         if self.how == "cls":
             return tokens[:, 0]

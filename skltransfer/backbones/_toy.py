@@ -13,7 +13,7 @@ from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
-from skltransfer.backbones._layer_cut import LayerCut
+from skltransfer.backbones._layer_cut import LayerCut, TokenEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing
@@ -80,6 +80,9 @@ class ToyTransformer(nn.Module):
         steps = torch.linspace(-2, 2, 256)[:, None] * torch.randn(1, self.WIDTH)  # so that near bytes look alike
         self.bytes.weight = nn.Parameter(steps + 0.3 * self.bytes.weight.detach())
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.bytes
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -111,7 +114,7 @@ def _load_toy_text(weights: str, options: Mapping[str, object]) -> Backbone:
         fit_state(network, read_state(weights), optional=(), where=weights)
     longest = min(ToyTransformer.POSITIONS, int(options.get("max_length") or ToyTransformer.POSITIONS))
     return Backbone(
-        LayerCut(network),
+        LayerCut(network, TokenEntry(network)),
         name="toy:text",
         weights=weights,
         preprocessing=TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer()),

@@ -10,11 +10,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._layer_cut import LayerCut
+from skltransfer.backbones._layer_cut import LayerCut, PixelEntry, TokenEntry
+from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
-from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
+from skltransfer.exceptions import (
+    BackboneNotFoundError,
+    SkltransferError,
+    UnsupportedBackboneError,
+    WeightsError,
+)
 
 LONGEST = 512  # tokens, where neither model nor tokenizer says less
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
@@ -22,43 +28,95 @@ POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 
 def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``."""
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
-
-    place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>``, ``hf:<folder>``; ``:vision`` or ``:text`` is a tower."""
+    place, tower = name, ""
+    if name.endswith((":vision", ":text")):
+        place, _, tower = name.rpartition(":")
+    place, _, revision = (place, "", "") if Path(place).is_dir() else place.partition("@")
     shared = {"revision": revision or "main", "trust_remote_code": bool(options.get("trust_remote_code", False))}
     shared["local_files_only"] = bool(options.get("local_files_only", False))
+    seed = random_seed(weights)
     try:
-        config = AutoConfig.from_pretrained(place, **shared)
-        tokenizer = AutoTokenizer.from_pretrained(place, **shared)
-        seed = random_seed(weights)
-        kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         with seeded(seed or 0), _no_progress_bars():
-            if weights == "pretrained":
-                network = kind.from_pretrained(place, config=config, dtype="float32", **shared)
-            else:
-                network = kind.from_config(config)
+            network = _network(name, place, tower, weights, shared)
+        is_of_pictures = network.main_input_name == "pixel_values"
+        reader = (_image_preprocessing if is_of_pictures else _text_preprocessing)(place, network, options, shared)
     except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, SkltransferError):
+            raise
         raise _explained(error, name, place) from error
     network = _without_pooler(network).eval()
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
     wrapped = _sentence_transformer(Path(place))
-    longest = min(
-        wrapped.get("max_seq_length") or LONGEST,
-        getattr(tokenizer, "model_max_length", LONGEST),
-        _positions(config),
-        int(options.get("max_length") or LONGEST**2),
-    )
     return Backbone(
-        LayerCut(network),
+        LayerCut(network, PixelEntry(reader.input_shape) if is_of_pictures else TokenEntry(network)),
         name=f"hf:{name}",
         weights=weights,
-        preprocessing=TextPreprocessing.of(tokenizer, longest),
-        pooling=wrapped.get("pooling") or _pooling(config),
+        preprocessing=reader,
+        pooling=wrapped.get("pooling") or _pooling(network),
         unit_length=bool(wrapped.get("unit_length")),
         head_names=(),
         options=options,
+    )
+
+
+def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
+    """The encoder, or one tower of a network that has two, with its own or random weights."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(place, **shared)
+    kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+    if hasattr(config, "vision_config") and hasattr(config, "text_config"):
+        if not tower:
+            raise UnsupportedBackboneError(
+                f"'hf:{name}' has a tower for pictures and one for texts: name 'hf:{name}:vision' or 'hf:{name}:text'."
+            )
+        family = type(config).__name__.removesuffix("Config")
+        kind = getattr(transformers, f"{family}{tower.capitalize()}Model")
+        config = getattr(config, f"{tower}_config")
+    if weights == "pretrained":
+        network = kind.from_pretrained(place, config=config, dtype="float32", **shared)
+    else:
+        network = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+    if network.main_input_name not in ("input_ids", "pixel_values"):
+        raise UnsupportedBackboneError(
+            f"'hf:{name}' reads {network.main_input_name!r}; only texts and pictures are read."
+        )
+    return network
+
+
+def _text_preprocessing(place: str, network, options: Mapping[str, object], shared) -> TextPreprocessing:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+    longest = min(
+        _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST,
+        getattr(tokenizer, "model_max_length", LONGEST),
+        _positions(network.config),
+        int(options.get("max_length") or LONGEST**2),
+    )
+    return TextPreprocessing.of(tokenizer, longest)
+
+
+def _image_preprocessing(place: str, network, options: Mapping[str, object], shared) -> ImagePreprocessing:
+    """As the processor says that is stored beside the weights."""
+    from transformers import AutoImageProcessor
+
+    settings = AutoImageProcessor.from_pretrained(place, **shared).to_dict()
+    size, crop = settings["size"], settings.get("crop_size") or {}
+    squash = "height" in size
+    resize = size["height"] if squash else size["shortest_edge"]
+    side = crop["height"] if settings.get("do_center_crop") and crop else resize
+    if size.get("width", resize) != resize or crop.get("width", side) != crop.get("height", side):
+        raise UnsupportedBackboneError(f"The weights' preprocessing is not supported: {size}, {crop}, not square.")
+    return ImagePreprocessing(
+        resize=resize,
+        crop=side,
+        mean=tuple(settings["image_mean"]),
+        std=tuple(settings["image_std"]),
+        interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}[int(settings["resample"])],
+        squash=squash,
     )
 
 
@@ -79,9 +137,11 @@ def _explained(error: Exception, name: str, place: str) -> Exception:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     if Path(place).is_dir():
-        return BackboneNotFoundError(f"The folder {place!r} holds no model that transformers can load: {error}")
+        return BackboneNotFoundError(
+            f"The folder {place!r} holds no model that transformers can load: {str(error).splitlines()[0]}"
+        )
     return WeightsError(
-        f"'hf:{name}' could not be loaded ({error}). On a machine with network, run "
+        f"'hf:{name}' could not be loaded ({str(error).splitlines()[0]}). On a machine with network, run "
         f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {HF_HUB_CACHE}; or name a local folder: "
         "backbone='hf:<folder>'."
     )
@@ -100,9 +160,14 @@ def _positions(config) -> int:
     return n - 2 if config.model_type in ("roberta", "mpnet", "xlm-roberta", "camembert", "longformer", "esm") else n
 
 
-def _pooling(config) -> str:
-    """Decoders read from left to right, so that only the last token has seen all; others are averaged."""
-    return "last" if getattr(config, "is_decoder", False) or config.model_type in DECODERS else "mean"
+def _pooling(network) -> str:
+    """Pictures have a class token, where they have one; decoders read from left to right, so that only the last token
+    has seen all; other tokens are averaged."""
+    kind = network.config.model_type
+    if network.main_input_name == "pixel_values":
+        return "mean" if kind.startswith("siglip") else "cls"
+    reads_on = getattr(network.config, "is_decoder", False) or kind in (*DECODERS, "clip_text_model")
+    return "last" if reads_on else "mean"
 
 
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "opt", "bloom")

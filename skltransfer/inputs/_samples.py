@@ -116,7 +116,8 @@ def refuse_missing(item: Any, row: int) -> None:
             row,
             repr(item),
             "missing value",
-            "drop the row, or set missing='zero' (an extractor) or on_bad_sample='nan' (a fine-tuner)",
+            "drop the row, fill it (SimpleImputer), or set missing='zero' (an extractor) or on_bad_sample='nan' (a "
+            "fine-tuner)",
         )
 
 

@@ -10,8 +10,9 @@ import torch
 import transformers
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones import mask_of, seeded
+from skltransfer.backbones import seeded
 from skltransfer.backbones._backbone import ORIGINAL
+from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 WORDS = [
     "the",
@@ -61,6 +62,12 @@ CONFIGURATIONS = {
     "roberta": lambda t: t.RobertaConfig(**SHARED),
     "t5": lambda t: t.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4),
 }
+OF_PICTURES = {
+    "dinov2": lambda t: t.Dinov2Config(**SMALL, image_size=28, patch_size=14),
+    "vit": lambda t: t.ViTConfig(**SMALL, image_size=32, patch_size=8),
+    "siglip_vision": lambda t: t.SiglipVisionConfig(**SMALL, image_size=32, patch_size=8),
+}
+TOWERS = ["clip:vision", "clip:text"]
 
 
 def save_tokenizer(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]")):
@@ -76,18 +83,36 @@ def save_tokenizer(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]")):
     ).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def clip(t):
+    text = {**SHARED, "vocab_size": 64, "eos_token_id": 3, "pad_token_id": 0}
+    return t.CLIPConfig(text_config=text, vision_config={**SMALL, "image_size": 32, "patch_size": 8}, projection_dim=16)
+
+
+@pytest.fixture(scope="module", params=[*CONFIGURATIONS, *OF_PICTURES, *TOWERS])
 def backbone(request, tmp_path_factory):
     """One per family, saved to a folder with weights that differ from those that a new model draws."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with seeded(len(request.param)):
-        model = transformers.AutoModel.from_config(CONFIGURATIONS[request.param](transformers))
-    model.save_pretrained(folder)
-    save_tokenizer(folder)
-    return load_backbone(f"hf:{folder}")
+    family, _, tower = request.param.partition(":")
+    folder = tmp_path_factory.mktemp(family)
+    configuration = {**CONFIGURATIONS, **OF_PICTURES, "clip": clip}[family](transformers)
+    with seeded(len(family)):
+        transformers.AutoModel.from_config(configuration).save_pretrained(folder)
+    if family in CONFIGURATIONS or tower == "text":
+        save_tokenizer(folder)
+    else:
+        side = {"height": 28, "width": 28} if family == "dinov2" else {"height": 32, "width": 32}
+        transformers.ViTImageProcessor(size=side).save_pretrained(folder)
+    return load_backbone(f"hf:{folder}{':' if tower else ''}{tower}")
+
+
+def samples_of(backbone):
+    if backbone.modality == "text":
+        return TEXTS
+    return list(np.random.default_rng(0).integers(0, 256, (6, 40, 30, 3), dtype=np.uint8))
 
 
 def batch_of(backbone):
+    if backbone.modality == "image":
+        return backbone.example(3)
     ids = [backbone.preprocessing(text) for text in TEXTS]
     batch = torch.full((len(ids), 32), -1)
     for row, value in zip(batch, ids, strict=True):
@@ -96,7 +121,7 @@ def batch_of(backbone):
 
 
 def close(ours, theirs):
-    assert torch.equal(mask_of(ours), mask_of(theirs))
+    assert torch.equal(torch.isnan(ours), torch.isnan(theirs))
     ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
@@ -113,27 +138,35 @@ def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
         close(backbone.prefix(0, backbone.n_stages)(batch_of(backbone)), theirs)
 
 
-def test_the_library_itself_says_the_same(backbone):
-    model = transformers.AutoModel.from_pretrained(backbone.name.removeprefix("hf:")).eval()
-    model = getattr(model, "encoder", model) if model.config.model_type == "t5" else model
-    x = batch_of(backbone)
+def whole(network, x):
+    """What the library's model says, padding as NaN."""
+    if x.is_floating_point():
+        return network(pixel_values=x).last_hidden_state
     mask = (x >= 0).long()
+    output = network(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
+    return output.masked_fill(mask[..., None] == 0, torch.nan)
+
+
+def test_the_library_itself_says_the_same(backbone):
+    folder, _, tower = backbone.name.removeprefix("hf:").partition(":")
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    model = model.encoder if model.config.model_type == "t5" else model
+    model = getattr(model, f"{tower}_model") if tower else model
+    x = batch_of(backbone)
     with torch.inference_mode():
-        theirs = model(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
-        close(backbone.prefix(0, backbone.n_stages)(x), theirs.masked_fill(mask[..., None] == 0, torch.nan))
+        close(backbone.prefix(0, backbone.n_stages)(x), whole(model, x))
 
 
 def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
     x = batch_of(backbone)
     network = copy.deepcopy(backbone._cuts[ORIGINAL].network).train()
     suffix = backbone.suffix(0).train()
-    mask = (x >= 0).long()
     with torch.no_grad():
         with seeded(1):
-            theirs = network(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
+            theirs = whole(network, x)
         with seeded(1):
             ours = suffix(x)
-    close(ours, theirs.masked_fill(mask[..., None] == 0, torch.nan))
+    close(ours, theirs)
 
 
 def test_state_dict_names_stay_the_librarys_and_stages_share_them_out(backbone):
@@ -167,30 +200,59 @@ def test_a_step_moves_what_lies_after_the_boundary_and_nothing_else(backbone, bo
 
 def test_features_do_not_depend_on_neighbours_and_the_store_changes_nothing(backbone):
     extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None, layer=[0.5, "penultimate"])
-    together = extractor.transform(TEXTS)
-    alone = np.vstack([extractor.transform([text]) for text in TEXTS])
+    X = samples_of(backbone)
+    together = extractor.transform(X)
+    alone = np.vstack([extractor.transform([sample]) for sample in X])
     np.testing.assert_array_equal(alone, together)
     stored = extractor.set_params(cache=ActivationStore())
-    np.testing.assert_array_equal(stored.transform(TEXTS), together)
-    np.testing.assert_array_equal(stored.transform(TEXTS), together)
+    np.testing.assert_array_equal(stored.transform(X), together)
+    np.testing.assert_array_equal(stored.transform(X), together)
 
 
 @pytest.mark.parametrize("freeze_depth", [1.0, 0.5, 0.0])
 def test_it_is_fine_tuned_with_and_without_store(backbone, freeze_depth, tmp_path):
-    y = [0, 1, 0, 1, 0, 1]
+    X, y = samples_of(backbone), [0, 1, 0, 1, 0, 1]
     probabilities = []
     for cache in (None, "memory", tmp_path):
         model = FineTunedClassifier(
             backbone, freeze_depth=freeze_depth, max_epochs=2, dtype="float32", cache=cache, random_state=0
-        ).fit(TEXTS, y)
-        probabilities.append(model.predict_proba(TEXTS))
+        ).fit(X, y)
+        probabilities.append(model.predict_proba(X))
     np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-6)
     np.testing.assert_allclose(probabilities[0], probabilities[2], atol=1e-6)
     again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict_proba(TEXTS), probabilities[2])
+    np.testing.assert_array_equal(again.predict_proba(X), probabilities[2])
 
 
 def test_it_pickles_as_a_name_and_a_hash(backbone):
     dumped = pickle.dumps(backbone)
     assert len(dumped) < 1000
     assert pickle.loads(dumped).fingerprint == backbone.fingerprint
+
+
+def test_pictures_are_prepared_as_the_stored_processor_does(tmp_path):
+    with seeded(0):
+        transformers.AutoModel.from_config(OF_PICTURES["vit"](transformers)).save_pretrained(tmp_path)
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, resample=3, image_mean=[0.4] * 3)
+    processor.save_pretrained(tmp_path)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 50, 3), dtype=np.uint8)
+    ours = load_backbone(f"hf:{tmp_path}").preprocessing(photo)
+    theirs = torch.tensor(np.asarray(processor(photo)["pixel_values"][0]))
+    assert ours.shape == theirs.shape == (3, 32, 32)
+    assert torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
+
+
+def test_a_network_of_two_towers_asks_which(tmp_path):
+    transformers.CLIPModel(clip(transformers)).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedBackboneError, match=r"name 'hf:.*:vision' or 'hf:.*:text'"):
+        load_backbone(f"hf:{tmp_path}")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(BackboneNotFoundError, match=f"The folder {str(tmp_path)!r} holds no model"):
+        load_backbone(f"hf:{tmp_path}")
+
+
+def test_without_network_the_error_names_the_model_the_folder_and_the_way_out():
+    with pytest.raises(WeightsError, match=r"'hf:no-such/model' could not be loaded .*cache folder .*local folder"):
+        load_backbone("hf:no-such/model", local_files_only=True)

@@ -17,6 +17,10 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from sklearn.base import BaseEstimator
@@ -28,8 +32,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skltransfer import FineTunedClassifier
+from skltransfer.backbones._bundled import WEIGHTS
+from skltransfer.backbones._weights import read_metadata
 
 DEPTHS, SEEDS = [1.0, 0.75, 0.5], range(5)
+FIGURES = pathlib.Path(__file__).parent.parent.parent / "figures"
 MANY = 1000  # training samples from which on fine-tuning takes 5 epochs
 
 
@@ -150,6 +157,41 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def picture(results: dict[str, dict[str, list[float]]], path: pathlib.Path) -> None:
+    """A dot per draw and a bar at the mean, task by task."""
+    styles = {"best depth": "#0072B2", "probe": "#56B4E9", "random best depth": "#D55E00", "pixels": "#555555"}
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    for place, scores in enumerate(reversed(results.values())):
+        for shift, (name, colour) in zip((0.27, 0.09, -0.09, -0.27), styles.items(), strict=True):
+            axes.plot(scores[name], [place + shift] * len(scores[name]), "o", color=colour, alpha=0.4, markersize=4)
+            axes.plot(np.mean(scores[name]), place + shift, "|", color=colour, markersize=13, markeredgewidth=2.5)
+    axes.set_yticks(range(len(results)), list(reversed(results)))
+    axes.set_xlabel("accuracy on the test part; a dot per draw, a bar at the mean")
+    names = {"best depth": "pretrained, best depth", "probe": "pretrained, probe"}
+    names |= {"random best depth": "random weights, best depth", "pixels": "logistic regression on pixels"}
+    handles = [plt.Line2D([], [], color=colour, marker="o", linestyle="") for colour in styles.values()]
+    figure.legend(handles, [names[name] for name in styles], loc="outside lower center", ncols=4)
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def learning_curve(path: pathlib.Path) -> None:
+    """What the shipped file's own header says of its training."""
+    curve = read_metadata(WEIGHTS)["learning_curve"]
+    epochs = [row["epoch"] for row in curve]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(epochs, [100 * row["held_out_top1"] for row in curve], color="#0072B2", marker="o", markersize=3)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("top-1 on held-out training photos (%)", color="#0072B2")
+    beside = axes.twinx()
+    beside.plot(epochs, [row["loss"] for row in curve], color="#D55E00")
+    beside.set_ylabel("training loss (label smoothing 0.1)", color="#D55E00")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main() -> None:
     data, path = pathlib.Path(os.environ["SKLTRANSFER_DATA"]), pathlib.Path(sys.argv[1])
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -165,6 +207,10 @@ def main() -> None:
                 path.write_text(json.dumps(results, indent=1))
         print(table({task: scores}).splitlines()[-1], flush=True)
     print(table(results))
+    FIGURES.mkdir(exist_ok=True)
+    picture(results, FIGURES / "transfer_of_tiny_photo.png")
+    learning_curve(FIGURES / "learning_curve_of_tiny_photo.png")
+    print(f"Pictures: {FIGURES}")
 
 
 if __name__ == "__main__":
