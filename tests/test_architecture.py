@@ -21,7 +21,12 @@ FLOORS = {
     "_versions": 6,
     "__init__": 7,
 }
-TENANTS = {"torchvision": "_torchvision.py", "timm": "_timm.py", "transformers": "_transformers.py"}
+TENANTS = {
+    "huggingface_hub": "_hub.py",
+    "timm": "_timm.py",
+    "torchvision": "_torchvision.py",
+    "transformers": "_transformers.py",
+}
 
 
 def name_of(path: pathlib.Path) -> str:

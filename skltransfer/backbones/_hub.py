@@ -11,6 +11,13 @@ from pathlib import Path
 from skltransfer.exceptions import WeightsError
 
 
+def hub_folder() -> str:
+    """Where the hub keeps what it fetched."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE
+
+
 def hub_file(repository: str, filename: str, *, name: str, local_files_only: bool, revision: str | None = None) -> Path:
     """The path of one file of a repository, in the hub's own cache folder.
 
@@ -33,17 +40,16 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
         If the file is absent and cannot be fetched, or is not what its hash says.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.constants import HF_HUB_CACHE
 
     remedy = (
-        f"On a machine with network, run skltransfer.load_backbone({name!r}) and copy the cache folder {HF_HUB_CACHE}; "
+        f"On a machine with network, run skltransfer.load_backbone({name!r}) and copy the cache folder {hub_folder()}; "
         "or use weights='random', weights=<file>, or backbone='bundled:tiny-photo'."
     )
     try:
         path = Path(hf_hub_download(repository, filename, revision=revision, local_files_only=True))
     except (OSError, ValueError) as absent:
         if local_files_only:
-            raise WeightsError(f"{filename} of {repository!r} is not in {HF_HUB_CACHE}. {remedy}") from absent
+            raise WeightsError(f"{filename} of {repository!r} is not in {hub_folder()}. {remedy}") from absent
         try:
             path = Path(hf_hub_download(repository, filename, revision=revision))
         except (OSError, ValueError) as error:

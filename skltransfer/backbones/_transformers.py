@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._hub import hub_folder
 from skltransfer.backbones._layer_cut import LayerCut, PixelEntry, TokenEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
@@ -28,7 +29,7 @@ POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 
 def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>``, ``hf:<folder>``; ``:vision`` or ``:text`` is a tower."""
+    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>``, ``hf:<folder>``, and ``:vision`` or ``:text`` after it."""
     place, tower = name, ""
     if name.endswith((":vision", ":text")):
         place, _, tower = name.rpartition(":")
@@ -134,15 +135,13 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _explained(error: Exception, name: str, place: str) -> Exception:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     if Path(place).is_dir():
         return BackboneNotFoundError(
             f"The folder {place!r} holds no model that transformers can load: {str(error).splitlines()[0]}"
         )
     return WeightsError(
         f"'hf:{name}' could not be loaded ({str(error).splitlines()[0]}). On a machine with network, run "
-        f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {HF_HUB_CACHE}; or name a local folder: "
+        f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {hub_folder()}; or name a local folder: "
         "backbone='hf:<folder>'."
     )
 

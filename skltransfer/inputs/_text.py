@@ -36,9 +36,9 @@ class TextSamples(Samples):
         if isinstance(item, bytes):
             raise refuse("bytes, not text", "decode it: value.decode('utf-8')")
         if isinstance(item, list | tuple):
-            raise refuse("a list, not a text", "join its words: ' '.join(words)")
+            raise refuse("a list, not text", "join its words: ' '.join(words)")
         if not isinstance(item, str):
-            raise refuse(f"a {type(item).__name__}, not a text", "pass strings")
+            raise refuse(f"{type(item).__name__}, not text", "pass strings")
         try:
             item.encode()
         except UnicodeEncodeError as error:
