@@ -29,7 +29,7 @@ POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 
 def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>``, ``hf:<folder>``, and ``:vision`` or ``:text`` after it."""
+    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower."""
     place, tower = name, ""
     if name.endswith((":vision", ":text")):
         place, _, tower = name.rpartition(":")
