@@ -386,7 +386,7 @@ class Activations:
         """The activations of these rows, (len(rows), ...), on the stages' device."""
         found = self._rows(rows)
         batch = found if isinstance(found, torch.Tensor) else self._stages.stacked(found)
-        return batch.clone().to(self._stages.device)  # autograd refuses what inference mode made
+        return (batch.clone() if batch.is_inference() else batch).to(self._stages.device)  # autograd refuses those
 
     def exact_batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Batches for inference, as positions in ``rows`` and activations: none depends on a sample's neighbours."""
