@@ -30,6 +30,7 @@ SHARED_CONSTRAINTS: dict[str, list] = {
     "weights": [str, os.PathLike],
     "pooling": [StrOptions({"auto", *POOLINGS})],
     "image_shape": [tuple, list, None],
+    "sampling_rate": [Interval(numbers.Integral, 1, None, closed="left"), None],
     "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
     "on_bad_sample": [StrOptions({"raise", "nan"})],
     "device": [str],
@@ -109,7 +110,8 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     elif reset:
         for stale in ("n_features_in_", "feature_names_in_"):
             vars(estimator).pop(stale, None)
-    return samples_from_collection(X, backbone.modality, **backbone.reading)
+    rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
+    return samples_from_collection(X, backbone.modality, **backbone.reading, **rate)
 
 
 def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:

@@ -32,6 +32,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
@@ -96,6 +98,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         layer: str | float | list = "penultimate",
         pooling: str = "auto",
         image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
         max_length: int | None = None,
         missing: str = "raise",
         on_bad_sample: str = "raise",
@@ -110,6 +113,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         self.layer = layer
         self.pooling = pooling
         self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
         self.max_length = max_length
         self.missing = missing
         self.on_bad_sample = on_bad_sample

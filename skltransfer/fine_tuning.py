@@ -75,6 +75,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
@@ -177,6 +179,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         tol: float = 1e-4,
         warm_start: bool = False,
         image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
         max_length: int | None = None,
         on_bad_sample: str = "raise",
         device: str = "auto",
@@ -209,6 +212,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         self.tol = tol
         self.warm_start = warm_start
         self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
         self.max_length = max_length
         self.on_bad_sample = on_bad_sample
         self.device = device
@@ -395,6 +399,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
@@ -487,6 +493,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         tol: float = 1e-4,
         warm_start: bool = False,
         image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
         max_length: int | None = None,
         on_bad_sample: str = "raise",
         device: str = "auto",
@@ -517,6 +524,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         self.tol = tol
         self.warm_start = warm_start
         self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
         self.max_length = max_length
         self.on_bad_sample = on_bad_sample
         self.device = device

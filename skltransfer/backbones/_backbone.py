@@ -113,12 +113,14 @@ class Backbone:
 
     @property
     def modality(self) -> str:
-        """``"image"``, ``"text"`` or ``"rows"``: what one sample is."""
+        """``"image"``, ``"text"``, ``"audio"`` or ``"rows"``: what one sample is."""
         return self.preprocessing.modality
 
     @property
     def reading(self) -> dict[str, object]:
-        """How samples are read: ``max_pixels``, ``channels`` and ``draft`` of pictures."""
+        """How samples are read: ``max_pixels``, ``channels`` and ``draft`` of pictures, ``rate`` of sounds."""
+        if self.modality == "audio":
+            return {"rate": self.preprocessing.rate}
         if self.modality != "image":
             return {}
         return {
@@ -141,13 +143,16 @@ class Backbone:
         """Rows in every inference call: a constant, so that no result depends on its neighbours.
 
         Small on a processor, where one row costs as much as a batch: 4 for pictures of at least 128 px, 8 for smaller
-        ones, 16 texts, 32 rows of numbers; 64 elsewhere.
+        ones, 16 texts, 32 rows of numbers; 64 elsewhere. Sounds run one by one: what a network makes of them may depend
+        on their padding.
         """
+        if self.modality == "audio":
+            return 1
         if device.type != "cpu":
             return 64
-        if self.modality != "image":
-            return 32 if self.modality == "rows" else 16
-        return 4 if self.preprocessing.input_shape[-1] >= 128 else 8
+        if self.modality == "image":
+            return 4 if self.preprocessing.input_shape[-1] >= 128 else 8
+        return 32 if self.modality == "rows" else 16
 
     @functools.cached_property
     def activation_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -6,7 +6,7 @@ run ends. So masks, position encodings and whatever else the model makes for its
 parameters keep the library's names.
 
 A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which padding is
--1. So the mask travels with the activation.
+-1; a batch of waveforms (n, samples) is padded with NaN too. So the mask travels with the activation.
 """
 
 import copy
@@ -25,7 +25,9 @@ PADDING_ID = -1
 
 def mask_of(batch: torch.Tensor) -> torch.Tensor:
     """Which tokens of a batch are not padding, (n, tokens)."""
-    return batch != PADDING_ID if batch.ndim == 2 else ~torch.isnan(batch[..., 0])
+    if batch.is_floating_point():
+        return ~torch.isnan(batch if batch.ndim == 2 else batch[..., 0])
+    return batch != PADDING_ID
 
 
 class TokenEntry:
@@ -43,52 +45,92 @@ class TokenEntry:
     def example(self) -> torch.Tensor:
         return torch.ones(1, 3, dtype=torch.long)
 
-    def whole(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments for token ids."""
-        return {"input_ids": batch.clamp_min(0), "attention_mask": mask_of(batch).long()}
+    def run(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call it with token ids."""
+        return model(input_ids=batch.clamp_min(0), attention_mask=mask_of(batch).long()).last_hidden_state
 
-    def dummy(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Arguments of the right shape for activations, which will replace what the model makes of them."""
+    def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call it with what has the shape of these activations, which will replace what it makes of that."""
         n, n_tokens = batch.shape[:2]
-        mask = {"attention_mask": mask_of(batch).long()}
         if self.takes_embeddings:
-            return {"inputs_embeds": batch.new_zeros(n, n_tokens, self.width), **mask}
-        return {"input_ids": torch.zeros(n, n_tokens, dtype=torch.long, device=batch.device), **mask}
+            inputs = {"inputs_embeds": batch.new_zeros(n, n_tokens, self.width)}
+        else:
+            inputs = {"input_ids": torch.zeros(n, n_tokens, dtype=torch.long, device=batch.device)}
+        return model(**inputs, attention_mask=mask_of(batch).long()).last_hidden_state
 
     def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         """Padding as NaN, where the batch has it."""
         return output.masked_fill(~mask_of(batch)[..., None], torch.nan)
 
 
-class PixelEntry:
-    """How a model of pictures is called; their tokens are never padding.
+class DenseEntry:
+    """How a model is called whose inputs all have one shape: pictures, spectrograms; no token is padding.
 
     Parameters
     ----------
+    name : str
+        Of its argument.
     shape : tuple of int
-        Of one input, (3, side, side).
+        Of one input.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self.name, self.shape = name, shape
 
     def example(self) -> torch.Tensor:
         return torch.zeros(1, *self.shape)
 
-    def whole(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments for pictures."""
-        return {"pixel_values": batch}
+    def run(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call it with inputs."""
+        return model(**{self.name: batch}).last_hidden_state
 
-    def dummy(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Arguments for activations, which will replace what the model makes of them."""
-        return {"pixel_values": batch.new_zeros(len(batch), *self.shape)}
+    def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call it with zeros; activations will replace what it makes of them."""
+        return model(**{self.name: batch.new_zeros(len(batch), *self.shape)}).last_hidden_state
 
     def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         """As it is."""
         return output
 
 
-Entry = TokenEntry | PixelEntry
+class WaveformEntry:
+    """How a model of waveforms is called: convolutions make frames, and an ``encoder`` holds the layers.
+
+    Parameters
+    ----------
+    kernels, strides : sequence of int
+        Of the convolutions.
+    """
+
+    def __init__(self, kernels: Sequence[int], strides: Sequence[int]) -> None:
+        self.kernels, self.strides = tuple(kernels), tuple(strides)
+
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, 4000)
+
+    def run(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call it with waveforms."""
+        mask = mask_of(batch)
+        padding = {} if mask.all() else {"attention_mask": mask.long()}
+        return model(input_values=batch.nan_to_num(), **padding).last_hidden_state
+
+    def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Call its encoder with zeros; activations will replace what it makes of them."""
+        mask = mask_of(batch)
+        return model.encoder(torch.zeros_like(batch), attention_mask=None if mask.all() else mask).last_hidden_state
+
+    def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Frames that saw padding alone as NaN."""
+        mask = mask_of(batch)
+        if batch.ndim == 2:
+            lengths = mask.sum(1)
+            for kernel, stride in zip(self.kernels, self.strides, strict=True):
+                lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            mask = torch.arange(output.shape[1], device=output.device) < lengths[:, None]
+        return output.masked_fill(~mask[..., None], torch.nan)
+
+
+Entry = TokenEntry | DenseEntry | WaveformEntry
 
 
 class _EndOfSpan(Exception):  # noqa: N818
@@ -156,13 +198,10 @@ class _Span(nn.Module):
         return self
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        if self.handed is None:
-            arguments = self.entry.whole(batch)
-        else:
-            self.handed.of_thread.hidden = batch.nan_to_num() if batch.ndim == 3 else batch
-            arguments = self.entry.dummy(batch)
+        if self.handed is not None:
+            self.handed.of_thread.hidden = batch.nan_to_num()
         try:
-            output = self.model(**arguments).last_hidden_state
+            output = (self.entry.run if self.handed is None else self.entry.run_from)(self.model, batch)
         except _EndOfSpan as end:
             output = end.hidden
         return self.entry.with_padding(output, batch)
@@ -175,7 +214,7 @@ class LayerCut:
     ----------
     network : nn.Module
         The library's model, in eval mode; its output has a ``last_hidden_state``.
-    entry : TokenEntry or PixelEntry
+    entry : TokenEntry, DenseEntry or WaveformEntry
         How it is called.
 
     Raises
@@ -226,7 +265,7 @@ class LayerCut:
             for layer in self.layers
         ]
         try:
-            output = self.network(**self.entry.whole(inputs)).last_hidden_state
+            output = self.entry.run(self.network, inputs)
         finally:
             for handle in handles:
                 handle.remove()
@@ -292,7 +331,7 @@ def _stages_of_parameters(network: nn.Module, entry: Entry, path: str) -> dict[s
     try:
         with torch.inference_mode():
             weight, x = next(network.parameters()), entry.example()
-            network(**entry.whole(x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype)))
+            entry.run(network, x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype))
     finally:
         for handle in handles:
             handle.remove()

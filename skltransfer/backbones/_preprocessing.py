@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from skltransfer.backbones._tokens import TextPreprocessing
+from skltransfer.backbones._waveforms import AudioPreprocessing
 
 LONGEST_ASPECT = 20
 
@@ -122,4 +123,4 @@ class RowPreprocessing:
         return F.interpolate(row, size=self.width, mode="linear", align_corners=True).view(-1)
 
 
-Preprocessing = ImagePreprocessing | RowPreprocessing | TextPreprocessing
+Preprocessing = ImagePreprocessing | RowPreprocessing | TextPreprocessing | AudioPreprocessing

@@ -30,7 +30,7 @@ ADAPTERS = {
     "torchvision": load_torchvision,
     "toy": load_toy,
 }
-MODALITIES = ("image", "rows", "text")
+MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
@@ -116,7 +116,7 @@ def list_backbones(modality: str | None = None) -> list[str]:
 
     Parameters
     ----------
-    modality : {"image", "rows", "text"}, optional
+    modality : {"audio", "image", "rows", "text"}, optional
         Only backbones whose samples are of this kind.
 
     Returns
@@ -138,10 +138,10 @@ def list_backbones(modality: str | None = None) -> list[str]:
     """
     if modality not in (None, *MODALITIES):
         raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
-    of_rows, of_text = ["toy:rows"], ["toy:text"]
     of_images = ["bundled:tiny-photo", "toy:images"]
     of_images += [f"torchvision:{name}" for name in torchvision_names()] + [f"timm:{name}" for name in timm_names()]
-    return sorted({None: of_rows + of_text + of_images, "rows": of_rows, "text": of_text, "image": of_images}[modality])
+    names = {"audio": ["toy:audio"], "image": of_images, "rows": ["toy:rows"], "text": ["toy:text"]}
+    return sorted(names[modality] if modality is not None else sum(names.values(), []))
 
 
 def _parse(name: str, weights: str) -> tuple[Callable, str, str]:

@@ -13,10 +13,11 @@ from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
-from skltransfer.backbones._layer_cut import LayerCut, TokenEntry
+from skltransfer.backbones._layer_cut import LayerCut, TokenEntry, WaveformEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing
+from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import BackboneNotFoundError
 
@@ -64,20 +65,37 @@ def _build_images() -> nn.Module:
     return ToyNetwork({name: _image_stage(*shape, DROPOUT[name]) for name, shape in shapes.items()}, pool)
 
 
-class ToyTransformer(nn.Module):
-    """Reads bytes; takes and gives what a model of transformers does. Every parameter of a layer is one that acts."""
+class ToyEncoder(nn.Module):
+    """Three layers of a transformer over tokens, as a model of transformers has them."""
 
     WIDTH, POSITIONS = 32, 256
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes, self.positions = nn.Embedding(256, self.WIDTH), nn.Embedding(self.POSITIONS, self.WIDTH)
+        self.positions = nn.Embedding(self.POSITIONS, self.WIDTH)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(self.WIDTH, 4, 64, dropout=0.05, batch_first=True, norm_first=True)
             for _ in range(3)
         )
         self.norm = nn.LayerNorm(self.WIDTH)
-        steps = torch.linspace(-2, 2, 256)[:, None] * torch.randn(1, self.WIDTH)  # so that near bytes look alike
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+        x = hidden_states + self.positions(torch.arange(hidden_states.shape[1], device=hidden_states.device) % 256)
+        padding = None
+        if attention_mask is not None:
+            padding = torch.zeros_like(x[..., 0]).masked_fill(attention_mask == 0, -torch.inf)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=padding)
+        return SimpleNamespace(last_hidden_state=self.norm(x))
+
+
+class ToyReader(nn.Module):
+    """Reads bytes; takes and gives what a model of transformers does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.encoder = nn.Embedding(256, ToyEncoder.WIDTH), ToyEncoder()
+        steps = torch.linspace(-2, 2, 256)[:, None] * torch.randn(1, ToyEncoder.WIDTH)  # so that near bytes look alike
         self.bytes.weight = nn.Parameter(steps + 0.3 * self.bytes.weight.detach())
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -89,12 +107,24 @@ class ToyTransformer(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> SimpleNamespace:
-        x = self.bytes(input_ids) if inputs_embeds is None else inputs_embeds
-        x = x + self.positions(torch.arange(x.shape[1], device=x.device))
-        padding = torch.zeros_like(attention_mask, dtype=x.dtype).masked_fill(attention_mask == 0, -torch.inf)
-        for layer in self.layers:
-            x = layer(x, src_key_padding_mask=padding)
-        return SimpleNamespace(last_hidden_state=self.norm(x))
+        return self.encoder(self.bytes(input_ids) if inputs_embeds is None else inputs_embeds, attention_mask)
+
+
+class ToyListener(nn.Module):
+    """Hears 8,000 values a second in frames of 64; takes and gives what a model of waveforms does."""
+
+    RATE, FRAME = 8000, 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.encoder = nn.Conv1d(1, ToyEncoder.WIDTH, self.FRAME, self.FRAME), ToyEncoder()
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+        hidden = torch.relu(8 * self.frames(input_values[:, None])).transpose(1, 2)
+        if attention_mask is not None:
+            lengths = torch.div(attention_mask.sum(1), self.FRAME, rounding_mode="floor")
+            attention_mask = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
+        return self.encoder(hidden, attention_mask)
 
 
 class ToyTokenizer:
@@ -106,18 +136,24 @@ class ToyTokenizer:
         return {"input_ids": list(text.encode()[:max_length])}
 
 
-def _load_toy_text(weights: str, options: Mapping[str, object]) -> Backbone:
+def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
     seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)
     with seeded(seed or 0):
-        network = ToyTransformer().eval()
+        network = (ToyReader if name == "text" else ToyListener)().eval()
     if seed is None:
         fit_state(network, read_state(weights), optional=(), where=weights)
-    longest = min(ToyTransformer.POSITIONS, int(options.get("max_length") or ToyTransformer.POSITIONS))
+    if name == "text":
+        longest = min(ToyEncoder.POSITIONS, int(options.get("max_length") or ToyEncoder.POSITIONS))
+        reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer())
+        entry = TokenEntry(network)
+    else:
+        reader = AudioPreprocessing("as it is", ToyListener.RATE)
+        entry = WaveformEntry([ToyListener.FRAME], [ToyListener.FRAME])
     return Backbone(
-        LayerCut(network, TokenEntry(network)),
-        name="toy:text",
+        LayerCut(network, entry),
+        name=f"toy:{name}",
         weights=weights,
-        preprocessing=TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer()),
+        preprocessing=reader,
         pooling="mean",
         head_names=(),
         options=options,
@@ -140,11 +176,11 @@ def _settle_norms(network: nn.Module) -> None:
 
 def load_toy(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
     """The adapter behind ``toy:rows``, ``toy:images``, ``toy:text``; their pretrained weights are those of one seed."""
-    if name == "text":
-        return _load_toy_text(weights, options)
+    if name in ("text", "audio"):
+        return _load_toy_transformer(name, weights, options)
     if name not in TOYS:
         raise BackboneNotFoundError(
-            f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in (*TOYS, 'text'))}."
+            f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in (*TOYS, 'audio', 'text'))}."
         )
     build, preprocessing = TOYS[name]
     seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._hub import hub_folder
-from skltransfer.backbones._layer_cut import LayerCut, PixelEntry, TokenEntry
-from skltransfer.backbones._preprocessing import ImagePreprocessing
+from skltransfer.backbones._layer_cut import DenseEntry, Entry, LayerCut, TokenEntry, WaveformEntry
+from skltransfer.backbones._preprocessing import ImagePreprocessing, Preprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing
+from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import (
     BackboneNotFoundError,
@@ -40,8 +41,7 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
     try:
         with seeded(seed or 0), _no_progress_bars():
             network = _network(name, place, tower, weights, shared)
-        is_of_pictures = network.main_input_name == "pixel_values"
-        reader = (_image_preprocessing if is_of_pictures else _text_preprocessing)(place, network, options, shared)
+        reader = READERS[network.main_input_name](place, network, options, shared)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, SkltransferError):
             raise
@@ -51,7 +51,7 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
     wrapped = _sentence_transformer(Path(place))
     return Backbone(
-        LayerCut(network, PixelEntry(reader.input_shape) if is_of_pictures else TokenEntry(network)),
+        LayerCut(network, _entry(network, reader)),
         name=f"hf:{name}",
         weights=weights,
         preprocessing=reader,
@@ -67,7 +67,8 @@ def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[st
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(place, **shared)
-    kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+    is_of_text = config.is_encoder_decoder and config.model_type != "whisper"
+    kind = transformers.AutoModelForTextEncoding if is_of_text else transformers.AutoModel
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
         if not tower:
             raise UnsupportedBackboneError(
@@ -80,9 +81,16 @@ def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[st
         network = kind.from_pretrained(place, config=config, dtype="float32", **shared)
     else:
         network = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-    if network.main_input_name not in ("input_ids", "pixel_values"):
+    if config.model_type == "whisper":
+        network = network.get_encoder()
+    for part in (network.config, network):
+        if getattr(part, "layerdrop", 0):
+            part.layerdrop = 0.0  # a suffix whose first layer were dropped would lose what it was handed
+    if getattr(network.config, "apply_spec_augment", False):
+        network.config.apply_spec_augment = False  # draws from numpy's global generator
+    if network.main_input_name not in READERS:
         raise UnsupportedBackboneError(
-            f"'hf:{name}' reads {network.main_input_name!r}; only texts and pictures are read."
+            f"'hf:{name}' reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
         )
     return network
 
@@ -119,6 +127,28 @@ def _image_preprocessing(place: str, network, options: Mapping[str, object], sha
         interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}[int(settings["resample"])],
         squash=squash,
     )
+
+
+def _audio_preprocessing(place: str, network, options: Mapping[str, object], shared) -> AudioPreprocessing:
+    from transformers import AutoFeatureExtractor
+
+    return AudioPreprocessing.of(AutoFeatureExtractor.from_pretrained(place, **shared))
+
+
+READERS = {
+    "input_ids": _text_preprocessing,
+    "pixel_values": _image_preprocessing,
+    "input_values": _audio_preprocessing,
+    "input_features": _audio_preprocessing,
+}
+
+
+def _entry(network, reader: Preprocessing) -> Entry:
+    if reader.modality == "text":
+        return TokenEntry(network)
+    if reader.is_ragged:
+        return WaveformEntry(network.config.conv_kernel, network.config.conv_stride)
+    return DenseEntry(network.main_input_name, reader.input_shape)
 
 
 @contextlib.contextmanager

@@ -62,10 +62,13 @@ class FrozenStages:
 
     def stacked(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         """One batch of several samples, those with fewer tokens padded."""
-        if not self.backbone.is_ragged or rows[0].ndim == 1 and rows[0].is_floating_point():
+        is_vector = rows[0].ndim == 1 and rows[0].is_floating_point()  # pooled, or a waveform
+        longest = max(len(row) for row in rows)
+        if not self.backbone.is_ragged or (is_vector and longest == min(len(row) for row in rows)):
             return torch.stack(list(rows))
-        length = self.padded_length(max(len(row) for row in rows))
-        batch = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), torch.nan if rows[0].ndim > 1 else PADDING_ID)
+        length = longest if is_vector else self.padded_length(longest)
+        padding = torch.nan if rows[0].is_floating_point() else PADDING_ID
+        batch = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), padding)
         for i, row in enumerate(rows):
             batch[i, : len(row)] = row
         return batch

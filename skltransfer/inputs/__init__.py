@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skltransfer.inputs._audio import AudioSamples
 from skltransfer.inputs._images import ImageSamples, learn_digests, load_image_folder
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, is_missing, items_of
@@ -28,6 +29,8 @@ def is_table(X: Any, modality: str) -> bool:
     """
     if modality == "rows" or hasattr(X, "toarray"):
         return True
+    if modality == "audio":
+        return False
     if modality == "text" and isinstance(X, list | tuple):
         return bool(X) and all(_is_number(value) for row in X[:1] for value in (row if np.ndim(row) else [None]))
     if isinstance(X, str | bytes | Path) or hasattr(X, "getexif"):
@@ -78,10 +81,15 @@ def samples_from_table(
     return ImageSamples(X.reshape(len(X), *image_shape), **{**reading, "channels": "last"})
 
 
-def samples_from_collection(
-    X: Any, modality: str, *, max_pixels: int = 64_000_000, channels: str = "auto", draft: int | None = None
-) -> Samples:
-    """The elements of a one-dimensional collection of pictures or texts, in whichever container each comes.
+def samples_from_collection(X: Any, modality: str, **reading: Any) -> Samples:
+    """The elements of a one-dimensional collection of pictures, texts or sounds, in whichever container each comes.
+
+    Parameters
+    ----------
+    X : collection
+    modality : {"image", "text", "audio"}
+    **reading
+        How they are read: parameters of the samples' class.
 
     Raises
     ------
@@ -93,6 +101,4 @@ def samples_from_collection(
         raise ValueError(
             f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}."
         )
-    if modality == "text":
-        return TextSamples(items)
-    return ImageSamples(items, max_pixels=max_pixels, channels=channels, draft=draft)
+    return {"image": ImageSamples, "text": TextSamples, "audio": AudioSamples}[modality](items, **reading)

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import io
 import os
-import stat
 import threading
 import warnings
 from collections import OrderedDict
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -101,7 +101,7 @@ class ImageSamples(Samples):
         if isinstance(item, bytes):
             return item
         if isinstance(item, str | Path):
-            return _file_content(item, self._refusal(row))
+            return file_content(item, self._refusal(row))
         return None
 
     def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
@@ -158,20 +158,6 @@ _LARGER = "resize it, or allow it with load_backbone(name, max_pixels=...)"
 
 def _digest_of_pixels(pixels: np.ndarray) -> bytes:
     return digest_of(b"photo", str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
-
-
-def _file_content(path: str | Path, refuse) -> bytes:
-    try:
-        is_regular = stat.S_ISREG(os.stat(path).st_mode)  # a pipe would be waited for, so look before reading
-        content = Path(path).read_bytes() if is_regular else b""
-    except FileNotFoundError:
-        hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
-        raise refuse("no such file", f"check the path{hint}") from None
-    except (OSError, ValueError) as error:
-        raise refuse(f"unreadable ({error})", "check the path and its permissions") from None
-    if not is_regular:
-        raise refuse("not a regular file", "pass the path of a picture")
-    return content
 
 
 def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:

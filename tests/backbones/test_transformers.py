@@ -67,6 +67,30 @@ OF_PICTURES = {
     "vit": lambda t: t.ViTConfig(**SMALL, image_size=32, patch_size=8),
     "siglip_vision": lambda t: t.SiglipVisionConfig(**SMALL, image_size=32, patch_size=8),
 }
+AUDIO = {**SMALL, "conv_dim": (16, 16), "conv_kernel": (10, 4), "conv_stride": (5, 4), "num_feat_extract_layers": 2}
+AUDIO |= {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "layerdrop": 0.1}
+OF_SOUNDS = {
+    "hubert": lambda t: t.HubertConfig(**AUDIO),
+    "wav2vec2": lambda t: t.Wav2Vec2Config(**AUDIO, feat_extract_norm="layer"),
+    "wav2vec2-group-norm": lambda t: t.Wav2Vec2Config(**AUDIO),
+    "whisper": lambda t: t.WhisperConfig(
+        d_model=32,
+        encoder_layers=3,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_layers=1,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=48,
+        vocab_size=64,
+        max_source_positions=50,
+        num_mel_bins=80,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        encoder_layerdrop=0.1,
+    ),
+}
 TOWERS = ["clip:vision", "clip:text"]
 
 
@@ -88,16 +112,20 @@ def clip(t):
     return t.CLIPConfig(text_config=text, vision_config={**SMALL, "image_size": 32, "patch_size": 8}, projection_dim=16)
 
 
-@pytest.fixture(scope="module", params=[*CONFIGURATIONS, *OF_PICTURES, *TOWERS])
+@pytest.fixture(scope="module", params=[*CONFIGURATIONS, *OF_PICTURES, *TOWERS, *OF_SOUNDS])
 def backbone(request, tmp_path_factory):
     """One per family, saved to a folder with weights that differ from those that a new model draws."""
     family, _, tower = request.param.partition(":")
     folder = tmp_path_factory.mktemp(family)
-    configuration = {**CONFIGURATIONS, **OF_PICTURES, "clip": clip}[family](transformers)
+    configuration = {**CONFIGURATIONS, **OF_PICTURES, **OF_SOUNDS, "clip": clip}[family](transformers)
     with seeded(len(family)):
         transformers.AutoModel.from_config(configuration).save_pretrained(folder)
     if family in CONFIGURATIONS or tower == "text":
         save_tokenizer(folder)
+    elif family == "whisper":
+        transformers.WhisperFeatureExtractor(chunk_length=1).save_pretrained(folder)
+    elif family in OF_SOUNDS:
+        transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
     else:
         side = {"height": 28, "width": 28} if family == "dinov2" else {"height": 32, "width": 32}
         transformers.ViTImageProcessor(size=side).save_pretrained(folder)
@@ -107,11 +135,14 @@ def backbone(request, tmp_path_factory):
 def samples_of(backbone):
     if backbone.modality == "text":
         return TEXTS
+    if backbone.modality == "audio":
+        rng = np.random.default_rng(0)
+        return [(rng.uniform(-0.5, 0.5, 800 + 300 * i).astype(np.float32), 16_000) for i in range(6)]
     return list(np.random.default_rng(0).integers(0, 256, (6, 40, 30, 3), dtype=np.uint8))
 
 
 def batch_of(backbone):
-    if backbone.modality == "image":
+    if backbone.modality != "text":
         return backbone.example(3)
     ids = [backbone.preprocessing(text) for text in TEXTS]
     batch = torch.full((len(ids), 32), -1)
@@ -141,7 +172,13 @@ def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
 def whole(network, x):
     """What the library's model says, padding as NaN."""
     if x.is_floating_point():
-        return network(pixel_values=x).last_hidden_state
+        mask = ~x.isnan()
+        arguments = {network.main_input_name: x.nan_to_num()} | ({} if mask.all() else {"attention_mask": mask.long()})
+        output = network(**arguments).last_hidden_state
+        if mask.all():
+            return output
+        lengths = network._get_feat_extract_output_lengths(mask.sum(1))
+        return output.masked_fill((torch.arange(output.shape[1]) >= lengths[:, None])[..., None], torch.nan)
     mask = (x >= 0).long()
     output = network(input_ids=x.clamp_min(0), attention_mask=mask).last_hidden_state
     return output.masked_fill(mask[..., None] == 0, torch.nan)
@@ -150,7 +187,7 @@ def whole(network, x):
 def test_the_library_itself_says_the_same(backbone):
     folder, _, tower = backbone.name.removeprefix("hf:").partition(":")
     model = transformers.AutoModel.from_pretrained(folder).eval()
-    model = model.encoder if model.config.model_type == "t5" else model
+    model = model.encoder if model.config.model_type in ("t5", "whisper") else model
     model = getattr(model, f"{tower}_model") if tower else model
     x = batch_of(backbone)
     with torch.inference_mode():

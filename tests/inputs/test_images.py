@@ -361,7 +361,7 @@ def test_a_large_jpeg_is_decoded_small_but_never_below_the_draft_side(rng):
 def test_a_pipe_is_not_waited_for_and_a_device_is_not_read(tmp_path, photos):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", pathlib.Path("/dev/zero")):
-        with pytest.raises(BadSampleError, match=r"X\[1\] .*not a regular file. Fix: pass the path of a picture"):
+        with pytest.raises(BadSampleError, match=r"X\[1\] .*not a regular file. Fix: pass the path of a file"):
             features([photos[0], path])
 
 
