@@ -12,15 +12,20 @@ from views import (
     TextClassifier,
     TextExtractor,
     TextRegressor,
+    WavClassifier,
+    WavExtractor,
+    WavRegressor,
     samples_of,
 )
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
 
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
-EXTRACTORS += [TextExtractor()]
-CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier(), TextClassifier()]
-REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor(), TextRegressor()]
+EXTRACTORS += [TextExtractor(), WavExtractor()]
+CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier()]
+CLASSIFIERS += [TextClassifier(), WavClassifier()]
+REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor()]
+REGRESSORS += [TextRegressor(), WavRegressor()]
 ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *REGRESSORS]
 # Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
 COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 69) for e in CLASSIFIERS] + [(e, 65) for e in REGRESSORS]

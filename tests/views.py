@@ -1,9 +1,13 @@
-"""Test-only views: scikit-learn's own checks, sent through the decoding of real pictures and the reading of texts.
+"""Test-only views: scikit-learn's own checks, sent through real pictures, texts and sounds.
 
-A view is an estimator whose numeric rows become PNG files in memory, or texts, just before they would become samples.
+A view is an estimator whose numeric rows become PNG files in memory, texts or WAV files in memory, just before they
+would become samples.
 """
 
+import io
+
 import numpy as np
+import soundfile
 from conftest import png
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell, load_backbone
@@ -17,6 +21,10 @@ class ThroughPng:
 
 class ThroughText:
     """Marks an estimator whose rows go through texts."""
+
+
+class ThroughWav:
+    """Marks an estimator whose rows go through WAV."""
 
 
 class PngExtractor(ThroughPng, PretrainedFeatureExtractor):
@@ -59,6 +67,32 @@ class TextRegressor(ThroughText, FineTunedRegressor):
         super().__init__(backbone, alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state)
 
 
+class WavExtractor(ThroughWav, PretrainedFeatureExtractor):
+    def __init__(self, backbone="toy:audio", *, cache="memory"):
+        super().__init__(backbone, cache=cache)
+
+
+class WavClassifier(ThroughWav, FineTunedClassifier):
+    def __init__(self, backbone="toy:audio", *, class_weight=None, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone, C=1.0, class_weight=class_weight, n_iter_no_change=n_iter_no_change, random_state=random_state
+        )
+
+
+class WavRegressor(ThroughWav, FineTunedRegressor):
+    def __init__(self, backbone="toy:audio", *, alpha=0.01, n_iter_no_change=3, random_state=None):
+        super().__init__(backbone, alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state)
+
+
+def row_to_wav(row: np.ndarray) -> bytes:
+    """Four equal frames of 64 values, which begin with the row's own, by the same curve."""
+    frame = np.zeros(64, np.float32)
+    frame[: len(row)] = np.clip(np.arcsinh(2 * row.astype(float)) / np.arcsinh(200), -1, 1)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.tile(frame, 4), 8000, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
 def row_to_text(row: np.ndarray) -> str:
     """A letter of its own per number, as often as the number is large by the same curve; blanks up to 64 letters."""
     most = 64 // len(row)
@@ -80,10 +114,12 @@ _samples_of = _shell.samples_of
 
 def samples_of(estimator, X, backbone, *, reset):
     """What replaces ``_shell.samples_of`` while the views are tested."""
-    if not isinstance(estimator, ThroughPng | ThroughText):
+    if not isinstance(estimator, ThroughPng | ThroughText | ThroughWav):
         return _samples_of(estimator, X, backbone, reset=reset)
     samples = _samples_of(estimator, X, load_backbone("toy:rows"), reset=reset)
     assert isinstance(samples, RowSamples)
     if isinstance(estimator, ThroughPng):
         return samples_from_collection([row_to_png(row) for row in samples.items], "image", max_pixels=10_000)
+    if isinstance(estimator, ThroughWav):
+        return samples_from_collection([row_to_wav(row) for row in samples.items], "audio", rate=8000)
     return samples_from_collection([row_to_text(row) for row in samples.items], "text")
