@@ -5,12 +5,13 @@ import os
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from skltransfer import describe_backbone, load_backbone
+from skltransfer import PretrainedFeatureExtractor, describe_backbone, load_backbone
 from skltransfer.backbones._bundled import WEIGHTS
 from skltransfer.backbones._torchvision import _preprocessing
 from skltransfer.exceptions import WeightsError
@@ -167,16 +168,44 @@ def test_without_network_the_error_names_the_model_the_folder_and_the_way_out(tm
     assert str(tmp_path) in str(caught.value)
 
 
+RELEASED = {
+    "file": "9bf4215d0b8880a6c6a22e17dcb278bee31a6e9538914ae3458fc6f963acadef",
+    "fingerprint": "24a8816022cfade79ee5524d66744f227fe37f6978370c6916c2b31da6f25823",
+    "classes": [62, 62],
+    "features": [[3.3666, 0.0973, 1.5099, 0.1728], [0.2023, 0.0, 0.0, 0.0]],
+}
+
+
+def generated_photos():
+    """Two pictures that are the same everywhere: a ramp, and a chequered ring."""
+    y, x = np.mgrid[:64, :64]
+    ramp = np.stack([4 * x, 4 * y, 2 * (x + y)], axis=-1)
+    ring = np.stack([(x // 8 + y // 8) % 2 * 255, np.hypot(x - 32, y - 32) * 5 % 256, 255 - 4 * x], axis=-1)
+    return np.stack([ramp, ring]).astype(np.uint8)
+
+
 def test_the_bundled_weights_are_the_ones_that_were_released():
     assert WEIGHTS.stat().st_size < 6_000_000
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == RELEASED["file"]
     backbone = load_backbone("bundled:tiny-photo")
-    assert backbone.fingerprint == "ad58c3df54630223240e6ca25c3428d29f069298077a91d936306ee3a6ee484f"
+    assert backbone.fingerprint == RELEASED["fingerprint"]
     assert len(backbone.classes) == 200
     assert backbone.n_stages == 9
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
-    assert backbone.source_outputs(x)[0].topk(2).indices.tolist() == [176, 62]
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    assert backbone.source_outputs(x).argmax(1).tolist() == RELEASED["classes"]
+    features = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None).transform(generated_photos())
+    np.testing.assert_allclose(features[:, :4], RELEASED["features"], rtol=1e-3, atol=1e-3)
     sizes = [stage.n_parameters for stage in describe_backbone(backbone).stages]
     assert max(sizes) < 0.45 * sum(sizes)
+
+
+def test_the_bundled_backbone_takes_any_size_of_photo(rng):
+    backbone = load_backbone("bundled:tiny-photo")
+    for side in (32, 64, 96, 129):
+        assert backbone.prefix(0, 9)(torch.rand(1, 3, side, side)).shape[1] == 256
+    sizes = [(20, 20), (64, 64), (300, 180)]
+    photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    assert PretrainedFeatureExtractor(backbone).transform(photos).shape == (3, 256)
 
 
 def test_a_build_without_the_bundled_weights_says_what_to_use(monkeypatch, tmp_path):
