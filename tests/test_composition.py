@@ -151,3 +151,19 @@ def test_ants_and_bees_with_real_weights(ants_and_bees):
     random = FineTunedClassifier(weights="random", freeze_depth=1.0).fit(X, y).score(X_test, y_test)
     assert pretrained > 0.7
     assert pretrained > random + 0.05
+
+
+@pytest.mark.slow
+def test_the_bundled_backbone_knows_what_cifar_shows(data_folder):
+    """A linear probe with 3,000 labels; size and stages were chosen by cross-validation on them (docs: model card)."""
+    archive = np.load(data_folder / "cifar10_jpeg.npz")
+    parts = {}
+    for part in ("train", "test"):
+        content, offset = archive[f"{part}_jpeg"], archive[f"{part}_offset"]
+        photos = [content[a:b].tobytes() for a, b in zip(offset[:-1], offset[1:], strict=True)]
+        parts[part] = (np.array(photos, dtype=object), archive[f"{part}_label"])
+    X, y = (values[:3000] for values in parts["train"])
+    backbone = load_backbone("bundled:tiny-photo", input_size=40)
+    extractor = PretrainedFeatureExtractor(backbone, layer=["block6", "block7", "penultimate"])
+    probe = make_pipeline(extractor, StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(X, y)
+    assert probe.score(*parts["test"]) >= 0.68

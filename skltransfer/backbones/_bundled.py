@@ -33,7 +33,9 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
         name=f"bundled:{name}",
         weights=weights,
-        preprocessing=ImagePreprocessing(resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD),
+        preprocessing=ImagePreprocessing(resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD).at(
+            options.get("input_size")
+        ),
         pooling="mean",
         head_names=HEAD,
         classes=classes,

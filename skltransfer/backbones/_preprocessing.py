@@ -3,7 +3,7 @@
 Values, hashable and comparable: they are part of a backbone's fingerprint. They know decoded arrays, not containers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,10 @@ class ImagePreprocessing:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         return (3, self.crop, self.crop)
+
+    def at(self, side: int | None) -> "ImagePreprocessing":
+        """The same at another side of the input; the margin that is cropped away keeps its share."""
+        return self if side is None else replace(self, resize=round(self.resize * side / self.crop), crop=side)
 
     def example(self, n: int) -> torch.Tensor:
         """Random inputs, (n, 3, side, side)."""

@@ -21,7 +21,7 @@ from skltransfer.backbones._torchvision import load_torchvision, torchvision_nam
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer
 from skltransfer.backbones._weights import random_seed
-from skltransfer.exceptions import BackboneNotFoundError, WeightsError
+from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 ADAPTERS = {
     "bundled": load_bundled,
@@ -44,6 +44,7 @@ def load_backbone(
     local_files_only: bool = False,
     max_pixels: int = 64_000_000,
     channels: str = "auto",
+    input_size: int | None = None,
     max_length: int | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
@@ -67,6 +68,9 @@ def load_backbone(
     channels : {"auto", "first", "last"}, default="auto"
         Where arrays have their channels: (channels, h, w) or (h, w, channels). ``"auto"`` looks at the shape, and
         refuses one that could be either.
+    input_size : int, default=None
+        Side of the picture that the network sees, in pixels, where it takes any; None is what its weights ask for.
+        Pictures that are smaller than that are better not enlarged.
     max_length : int, default=None
         Tokens that are read of a text; None reads as many as the network was made for, at most 512.
     trust_remote_code : bool, default=False
@@ -99,8 +103,12 @@ def load_backbone(
     adapter, model, weights = _parse(name, _checked_weights(weights))
     if channels not in CHANNELS:
         raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
+    if input_size is not None and not name.startswith(("bundled:", "timm:", "torchvision:")):
+        raise UnsupportedBackboneError(
+            f"{name!r} does not take input_size; only pictures of these sources do: bundled, timm, torchvision."
+        )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
-    options |= {"max_length": max_length, "trust_remote_code": trust_remote_code}
+    options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
     key = (name, weights, _file_stamp(weights), *options.values())
     with _lock:
         if key not in _loaded:

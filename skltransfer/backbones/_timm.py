@@ -79,6 +79,8 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
         network = timm.create_model(
             name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **family.arguments
         )
+    if options.get("input_size") and (config.fixed_input_size or family.block.startswith("blocks") and family.last):
+        raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of picture; leave out input_size.")
     network, classifiers = network.eval(), _classifiers(config)
     head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in classifiers))}
     if seed is None and overlay is None:
@@ -89,7 +91,7 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
         cut,
         name=f"timm:{name}",
         weights=weights,
-        preprocessing=_preprocessing(timm, network),
+        preprocessing=_preprocessing(timm, network).at(options.get("input_size")),
         pooling="cls" if getattr(network, "global_pool", None) == "token" else "mean",
         head_names=head_names,
         options=options,

@@ -100,6 +100,8 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> 
 
     if name not in _photo_networks():
         raise BackboneNotFoundError(f"torchvision has no network for photos {name!r}.")
+    if _family_of(name).sized and options.get("input_size"):
+        raise UnsupportedBackboneError(f"'torchvision:{name}' is built for one size of picture; leave out input_size.")
     family, official = _family_of(name), models.get_model_weights(name)
     seed, is_named = random_seed(weights), weights == "pretrained" or weights in official.__members__
     entry = official[weights] if weights in official.__members__ else official.DEFAULT
@@ -118,7 +120,7 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> 
         GraphCut(network, ends),
         name=f"torchvision:{name}",
         weights=weights,
-        preprocessing=preprocessing,
+        preprocessing=preprocessing.at(options.get("input_size")),
         pooling=family.pooling,
         head_names=head_names,
         classes=entry.meta["categories"] if is_named and family.trunk is None else None,

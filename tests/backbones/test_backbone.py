@@ -367,3 +367,21 @@ def test_a_source_whose_library_is_absent_names_the_extra(monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"pip install 'skltransfer\[timm\]'"):
         load_backbone("timm:resnet18", weights="random:3")
     assert "toy:images" in list_backbones("image")
+
+
+@pytest.mark.parametrize("name", ["bundled:tiny-photo", "torchvision:resnet18", "timm:resnet18"])
+def test_a_network_that_takes_any_size_is_given_another(name):
+    backbone = load_backbone(name, weights="random", input_size=48)
+    assert backbone.preprocessing.input_shape == (3, 48, 48)
+    usual = load_backbone(name, weights="random").preprocessing
+    assert backbone.preprocessing.resize == round(usual.resize * 48 / usual.crop)
+    assert PretrainedFeatureExtractor(backbone, cache=None).transform(np.zeros((1, 32, 32, 3), np.uint8)).shape[0] == 1
+    assert pickle.loads(pickle.dumps(backbone)) is backbone
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision:vit_b_16", "timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "toy:images"]
+)
+def test_a_network_of_one_size_refuses_another(name):
+    with pytest.raises(UnsupportedBackboneError, match=f"{name}.*input_size"):
+        load_backbone(name, weights="random", input_size=96)
