@@ -210,7 +210,8 @@ class _Recall:
         for prepared in in_threads(self._prepare, positions, n_threads, ahead=2 * self.batch):
             self._visit(prepared)
             self.progress.update()
-        if self.store is not None:
+        if self.store is not None and self.store.is_shared:  # whoever gets the lease next finds all of this part
+            self._run_queues()
             self.store.flush()
 
     def _prepare(self, position: int) -> _Prepared:
@@ -275,6 +276,10 @@ class _Recall:
                     return boundary, value
         return 0, None
 
+    def _run_queues(self) -> None:
+        for key in sorted(self.queues):
+            self._run(*key)
+
     def _run(self, landing: int, length: int) -> None:
         queue = self.queues.pop((landing, length))
         positions = [position for position, _ in queue]
@@ -327,8 +332,7 @@ class _Recall:
 
     def _finish(self) -> None:
         self.complaints.raise_if_any()
-        for key in sorted(self.queues):
-            self._run(*key)
+        self._run_queues()
         for i, output in enumerate(self.outputs):
             if output is None:
                 self._place(i, [], self._empty(self.addresses[i]))
