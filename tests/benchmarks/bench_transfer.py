@@ -170,7 +170,7 @@ def picture(results: dict[str, dict[str, list[float]]], path: pathlib.Path) -> N
     names = {"best depth": "pretrained, best depth", "probe": "pretrained, probe"}
     names |= {"random best depth": "random weights, best depth", "pixels": "logistic regression on pixels"}
     handles = [plt.Line2D([], [], color=colour, marker="o", linestyle="") for colour in styles.values()]
-    figure.legend(handles, [names[name] for name in styles], loc="outside lower center", ncols=4)
+    figure.legend(handles, [names[name] for name in styles], loc="outside lower center", ncols=2)
     axes.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=120)
     plt.close(figure)
