@@ -193,7 +193,8 @@ class _Recall:
         """Samples by what processes that read the same can agree on: the first bits of their content's digest."""
         if self.store is None or not self.store.is_shared or not positions:
             return [(None, positions)]
-        n_parts = 2 ** min(6, int(math.log2(max(1, len(positions) / (8 * self.batch)))))
+        n = len(self.samples)  # all of them: a process that comes later, and has less to do, must cut alike
+        n_parts = 2 ** min(6, int(math.log2(max(1, n / (8 * self.batch)))))
         parts = defaultdict(list)
         for position in positions:
             content = self.peeked[position].key or self.peeked[position].digest

@@ -237,7 +237,7 @@ def _elsewhere(folder, store, X, out):
     return int(done.stdout)
 
 
-def test_four_processes_at_once_share_out_the_samples(tmp_path, rng):
+def test_four_processes_at_once_compute_each_sample_once(tmp_path, rng):
     photos = rng.integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
     np.save(tmp_path / "photos.npy", photos)
     with ThreadPoolExecutor(4) as pool:
@@ -245,9 +245,7 @@ def test_four_processes_at_once_share_out_the_samples(tmp_path, rng):
     expected = features(photos, None)
     for i in range(4):
         np.testing.assert_array_equal(np.load(tmp_path / f"{i}.npy"), expected)
-    assert len(photos) <= sum(computed) <= 2 * len(photos), (
-        computed
-    )  # four times without leases; crowded locks cost some
+    assert len(photos) <= sum(computed) <= 1.1 * len(photos), computed
 
 
 def test_a_writer_that_is_killed_leaves_nothing_that_is_wrong(tmp_path, rng):
