@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 MADE := $(VENV)/.made
+PEERS := $(VENV)/.peers
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
@@ -10,8 +11,12 @@ PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
 $(MADE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test,plot,bench,docs]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test,plot,docs]"
 	touch $(MADE)
+
+$(PEERS): $(MADE)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $(PEERS)
 
 demo: $(MADE)  ## search the freeze depth of the bundled network; ends in a table and a picture
 	$(RUN) examples/01_search_freeze_depth.py
@@ -30,9 +35,12 @@ format: $(MADE)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(MADE)  ## ratios of medians; leave the machine alone meanwhile
+bench: $(PEERS)  ## ratios of medians, into docs/reference/benchmarks.md; leave the machine alone for an hour
 	$(RUN) tests/benchmarks/bench_start.py
 	$(RUN) tests/benchmarks/bench_store.py
+	$(RUN) tests/benchmarks/bench_images.py
+	$(RUN) tests/benchmarks/bench_texts.py
+	$(RUN) tests/benchmarks/bench_growth.py
 	$(RUN) tests/benchmarks/bench_search.py
 
 docs: $(MADE)  ## run every example in README, docs and docstrings

@@ -148,6 +148,8 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
+        if backbone.modality == "text":
+            self.n_truncated_ = _shell.n_truncated(samples, backbone)
         self._settle(task, result)
         return self
 
@@ -228,6 +230,7 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
         samples = _shell.samples_of(self, X, backbone, reset=False)
+        _shell.n_truncated(samples, backbone)
         stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
         if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
             warnings.warn(

@@ -7,6 +7,7 @@ library names, file formats or training.
 import copy
 import numbers
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from skltransfer.engine import (
     resolve_dtype,
     shared_store,
 )
+from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples, is_table, samples_from_collection, samples_from_table
+
+MOST_KNOWN_TEXTS = 100_000
 
 SHARED_CONSTRAINTS: dict[str, list] = {
     "backbone": [str, Backbone],
@@ -112,6 +116,36 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
             vars(estimator).pop(stale, None)
     rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
     return samples_from_collection(X, backbone.modality, **backbone.reading, **rate)
+
+
+_cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text
+
+
+def n_truncated(samples: Samples, backbone: Backbone) -> int:
+    """How many texts are longer than the backbone reads; told in a warning."""
+    if backbone.modality != "text":
+        return 0
+    n = sum(_is_cut(samples, position, backbone) for position in range(len(samples)))
+    if n:
+        warnings.warn(
+            f"{n} of {len(samples)} texts are longer than max_length={backbone.preprocessing.max_length} tokens; what "
+            "comes after was not read. Raise max_length where the network allows, or split the texts.",
+            stacklevel=3,
+        )
+    return n
+
+
+def _is_cut(samples: Samples, position: int, backbone: Backbone) -> bool:
+    try:
+        digest, text = samples.identify(position)
+    except BadSampleError:
+        return False
+    key = (backbone.fingerprint, digest)
+    if key not in _cut:
+        if len(_cut) >= MOST_KNOWN_TEXTS:
+            _cut.clear()
+        _cut[key] = backbone.preprocessing.cuts(text)
+    return _cut[key]
 
 
 def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:

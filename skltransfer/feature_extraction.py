@@ -62,6 +62,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         Names of the columns, where X is a frame.
     bad_samples_ : list of int
         Rows of the last ``transform`` that were filled, where ``missing`` or ``on_bad_sample`` allow it.
+    n_truncated_ : int
+        Texts of the last ``transform`` whose end was left out, being longer than ``max_length``; a warning tells too.
 
     See Also
     --------
@@ -171,6 +173,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         recalled = recall(stages, samples, addresses, _shell.bad_sample_policy(self))
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
+        if backbone.modality == "text":
+            self.n_truncated_ = _shell.n_truncated(samples, backbone)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

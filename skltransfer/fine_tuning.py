@@ -118,6 +118,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.
+    n_truncated_ : int
+        Training texts whose end was left out, being longer than ``max_length``; a warning tells too.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 
@@ -440,6 +442,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.
+    n_truncated_ : int
+        Training texts whose end was left out, being longer than ``max_length``; a warning tells too.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 

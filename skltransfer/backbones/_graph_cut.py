@@ -8,14 +8,17 @@ Modules whose ``forward`` reads ``self.training`` (dropout, stochastic depth) st
 behaviour in evaluation would be baked into the suffix that is trained later.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -188,6 +191,45 @@ class GraphCut:
         )
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "GraphCut":
-        """The same cut of a copy of the network."""
-        network = copy.deepcopy(self.network).to(device, dtype)
+        """The same cut of a copy of the network, which is for inference alone where the dtype is not the original's."""
+        network = copy.deepcopy(self.network)
+        if dtype != torch.float32:
+            for convolution, norm in self._foldable():
+                _fold(network, convolution, norm)
+        network = network.to(device, dtype, memory_format=torch.channels_last)
         return GraphCut(network, list(zip(self.stage_names, self.end_modules, strict=True)), self.whole)
+
+    def _foldable(self) -> list[tuple[str, str]]:
+        """Paths of convolutions with that of the batch norm which alone sees what they give."""
+        found = _norms_after_convolutions(self.network, self._nodes, set(self._bounds))
+        blocks = [(path, module) for path, module in self.network.named_modules() if path in self.whole]
+        for path, block in blocks:
+            with contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError):  # its code branches on its input
+                pairs = _norms_after_convolutions(block, list(fx.Tracer().trace(block).nodes))
+                found += [(f"{path}.{convolution}", f"{path}.{norm}") for convolution, norm in pairs]
+        return found
+
+
+def _norms_after_convolutions(
+    network: nn.Module, nodes: Sequence[fx.Node], bounds: Collection[fx.Node] = ()
+) -> list[tuple[str, str]]:
+    modules = dict(network.named_modules())
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
+
+    def is_call_of(kind: type, node: fx.Node) -> bool:
+        return node.op == "call_module" and type(modules[node.target]) is kind and calls[node.target] == 1
+
+    return [
+        (node.target, user.target)
+        for node in nodes
+        if is_call_of(nn.Conv2d, node) and len(node.users) == 1 and node not in bounds
+        for user in node.users
+        if is_call_of(nn.BatchNorm2d, user)
+    ]
+
+
+def _fold(network: nn.Module, convolution: str, norm: str) -> None:
+    """Put a batch norm in eval mode into the weights of the convolution before it: one pass over the maps less."""
+    folded = fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm))
+    network.set_submodule(convolution, folded)
+    network.set_submodule(norm, nn.Identity())

@@ -8,6 +8,7 @@ import torch
 
 EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
+SPECIAL = 8  # tokens that a tokenizer adds to a text, at most
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,19 @@ class TextPreprocessing:
             if len(ids) >= self.max_length and end < len(beginning) - MARGIN:  # no token is one that the cut made
                 return ids
             beginning = text[: 4 * len(beginning)]
+
+    def cuts(self, text: str) -> bool:
+        """Whether ``max_length`` leaves out the end of a text."""
+        if text.isascii() and len(text) + SPECIAL <= self.max_length:
+            return False  # no token is shorter than a letter
+        beginning = text[: CHARACTERS_PER_TOKEN * self.max_length + MARGIN]
+        while len(self.tokenizer(beginning, truncation=True, max_length=self.max_length + 1)["input_ids"]) <= (
+            self.max_length
+        ):
+            if len(beginning) == len(text):
+                return False
+            beginning = text[: 4 * len(beginning)]
+        return True
 
     def _of_nothing(self) -> int:
         """The token that stands for an empty text, where the tokenizer gives none."""

@@ -26,6 +26,7 @@ from skltransfer.engine._reading import BadSamplePolicy, Complaints, in_threads
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Peeked, Samples, learn_digests
 
+READ_AHEAD = 64  # samples
 _guard: list[bool] = []
 
 
@@ -208,7 +209,8 @@ class _Recall:
             self.store.refresh()
             positions = self._copy_remembered(positions)
         n_threads = torch.get_num_threads() if self.samples.slow_to_read else 1
-        for prepared in in_threads(self._prepare, positions, n_threads, ahead=2 * self.batch):
+        on_cpu = self.stages.device.type == "cpu"
+        for prepared in in_threads(self._prepare, positions, n_threads, ahead=READ_AHEAD, overlap=not on_cpu):
             self._visit(prepared)
             self.progress.update()
         if self.store is not None and self.store.is_shared:  # whoever gets the lease next finds all of this part

@@ -5,7 +5,7 @@ Must not know what a sample is, or what networks do with it.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,8 +76,14 @@ class Complaints:
             raise first.along_with(others) if others else first
 
 
-def in_threads(function: Callable[[A], B], items: Sequence[A], n_threads: int, *, ahead: int) -> Iterator[B]:
-    """``map`` that works up to ``ahead`` items ahead, in threads; results come in the order of the items."""
+def in_threads(
+    function: Callable[[A], B], items: Sequence[A], n_threads: int, *, ahead: int, overlap: bool = True
+) -> Iterator[B]:
+    """``map`` that works up to ahead items ahead, in threads; results come in the order of the items.
+
+    Without ``overlap``, nothing is worked on while the results of a block of ``ahead`` items are used: where both need
+    the same cores, each is faster alone.
+    """
     if n_threads == 1 or len(items) < 2:
         yield from map(function, items)
         return
@@ -87,9 +93,16 @@ def in_threads(function: Callable[[A], B], items: Sequence[A], n_threads: int, *
             for item in items:
                 waiting.append(pool.submit(function, item))
                 if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                    yield from _results(waiting, 1 if overlap else ahead, whole=not overlap)
+            yield from _results(waiting, len(waiting), whole=not overlap)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _results(waiting: deque[Future], n: int, *, whole: bool) -> Iterator:
+    """The first ``n`` results; ``whole``: not before all that wait are there."""
+    if whole:
+        wait(waiting)
+    for _ in range(n):
+        yield waiting.popleft().result()

@@ -31,7 +31,7 @@ def folder():
     return pathlib.Path(found.submodule_search_locations[0], "model")
 
 
-@pytest.mark.filterwarnings("ignore:X holds empty texts")
+@pytest.mark.filterwarnings("ignore:X holds empty texts", "ignore:.* texts are longer")
 def test_features_are_those_of_sentence_transformers(folder):
     """Mean over the tokens of the last layer, scaled to length 1, of at most 256 tokens."""
     network = transformers.AutoModel.from_pretrained(folder).eval()
@@ -52,6 +52,7 @@ def test_a_very_long_text_is_cut_as_if_it_had_been_read_whole(folder):
     for text in ("many words and more " * 50_000, "x" * 200_000, ("y" * 90 + " ") * 4_000, " " * 99_999 + "end"):
         theirs = tokenizer(text, truncation=True, max_length=256)["input_ids"]
         assert backbone.preprocessing(text).tolist() == theirs
+        assert backbone.preprocessing.cuts(text) == (len(tokenizer(text)["input_ids"]) > 256)
 
 
 def test_it_is_fine_tuned(folder):

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import torch
+from report import Ratio, record
 from timing import Timing, table, timed
 
 from skltransfer import FineTunedClassifier, load_backbone
@@ -27,7 +28,7 @@ def seconds_of(code: str, repetitions: int = 7) -> Timing:
     return Timing(tuple(runs))
 
 
-def one_picture(name: str) -> None:
+def one_picture(name: str) -> tuple[str, float]:
     """``predict`` of one picture against the library's own forward of one tensor, in float32 and in bfloat16."""
     backbone = load_backbone(name, weights="random")
     photos = np.random.default_rng(0).integers(0, 256, (8, 200, 240, 3), dtype=np.uint8)
@@ -44,15 +45,23 @@ def one_picture(name: str) -> None:
         "bare forward, float32": timed(lambda: bare(network, x), 15),
         "bare forward, bfloat16": timed(lambda: bare(in_bfloat16, x.bfloat16()), 15),
     }
-    print(f"\n{name}\n\n{table(rows, 'bare forward, float32')}")
+    ratio = rows["bare forward, float32"].median / rows["predict, one picture"].median
+    return f"**{name}**\n\n{table(rows, 'bare forward, float32')}", ratio
 
 
 def main() -> None:
-    print(f"import skltransfer after sklearn.base: {seconds_of(IMPORT.format('import skltransfer'))}")
+    imports = seconds_of(IMPORT.format("import skltransfer"))
     weights = timed(lambda: load_backbone("bundled:tiny-photo"), 7, before=_loaded.clear)
-    print(f"load_backbone('bundled:tiny-photo'): {weights}")
+    parts = [
+        f"`import skltransfer` after `import sklearn.base` adds {imports}; "
+        f'`load_backbone("bundled:tiny-photo")` takes {weights}.'
+    ]
+    ratios = [Ratio("import: 0.1 s", 0.1 / imports.median, 1)]
     for name in ("bundled:tiny-photo", "torchvision:resnet18"):
-        one_picture(name)
+        text, ratio = one_picture(name)
+        parts.append(text)
+        ratios.append(Ratio(f"predict one, {name.partition(':')[2]}: bare forward", ratio, 0.25))
+    record("start", "What it costs to begin", "\n\n".join(parts), ratios)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,17 @@ def timed(
     return Timing(tuple(seconds))
 
 
+def in_turn(contestants: dict[str, Callable[[], object]], repetitions: int = 5) -> dict[str, Timing]:
+    """Time several functions round by round, so that a machine that gets slower does so for all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repetitions + 1):
+        for name, contestant in contestants.items():
+            start = time.perf_counter()
+            contestant()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(times[1:])) for name, times in seconds.items()}
+
+
 def table(rows: dict[str, Timing], ours: str) -> str:
     """All timings, and how many times ours each takes."""
     lines = ["| what | median (least to most) | times ours |", "|---|---|---|"]

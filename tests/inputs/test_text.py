@@ -98,8 +98,29 @@ def test_a_long_text_is_cut_after_max_length_tokens():
     backbone = load_backbone("toy:text", max_length=20)
     extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None)
     long = "abcdefghijklmnopqrstuvwxyz"
-    np.testing.assert_array_equal(extractor.transform([long]), extractor.transform([long[:20]]))
+    with pytest.warns(UserWarning, match="1 of 1 texts are longer than max_length=20 tokens"):
+        whole = extractor.transform([long])
+    np.testing.assert_array_equal(whole, extractor.transform([long[:20]]))
     assert not np.array_equal(features([long]), features([long[:20]]))
+
+
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_texts_that_are_cut_are_counted_and_told(cache):
+    texts = ["short", "x" * 10, "x" * 11, "é" * 10, "é" * 11, "x" * 11]
+    extractor = PretrainedFeatureExtractor("toy:text", max_length=10, cache=cache)
+    for _ in range(2):  # the second time they are remembered
+        with pytest.warns(UserWarning, match="3 of 6 texts are longer than max_length=10 tokens"):
+            extractor.transform(texts)
+        assert extractor.n_truncated_ == 3
+    extractor.transform(texts[:2])
+    assert extractor.n_truncated_ == 0
+    model = FineTunedClassifier("toy:text", max_length=10, freeze_depth=1.0, cache=cache)
+    with pytest.warns(UserWarning, match="3 of 6 texts"):
+        assert model.fit(texts, [0, 1] * 3).n_truncated_ == 3
+    with pytest.warns(UserWarning, match="1 of 1 texts"):
+        model.predict(["y" * 50])
+    with pytest.warns(UserWarning, match="1 of 2 texts"):
+        PretrainedFeatureExtractor("toy:text", max_length=10, missing="zero").transform([None, "x" * 11])
 
 
 def test_pooling_a_text_flat_is_refused():
@@ -115,6 +136,7 @@ def test_reviews_are_told_apart(pooling, freeze_depth):
     assert model.fit(X, ["yes", "no"] * 12).score(X, ["yes", "no"] * 12) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:.* texts are longer")
 def test_max_length_is_a_hyper_parameter():
     long = ["abcdefghijklmnopqrstuvwxyz", "zyxwvutsrqponmlkjihgfedcba"]
     cut = features([text[:10] for text in long])
