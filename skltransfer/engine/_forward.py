@@ -5,6 +5,7 @@ its neighbours; that a stage's output is the same whether the stages before it w
 samples are computed once. Must not know y, losses or scikit-learn.
 """
 
+import itertools
 import math
 import os
 from collections import defaultdict
@@ -113,7 +114,9 @@ class _Recall:
     ) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
         self.store, self.batch, self.progress = stages.store, stages.batch, progress
-        self.deepest = max(address.boundary for address in addresses)
+        asked = {address.boundary for address in addresses}
+        passed = range(1, max(asked)) if stages.store is not None else ()  # worth keeping, if there is a memory
+        self.stops = sorted(asked.union(passed))
         self.outputs: list[torch.Tensor | list | None] = [None] * len(addresses)
         self.digests: list[bytes] = [b""] * len(samples)
         self.complaints = Complaints(policy)
@@ -289,10 +292,10 @@ class _Recall:
         batch = self.stages.stacked([activation for _, activation in queue]).to(self.stages.device)
         batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
         self._land(landing, positions, batch, fresh=landing == 0)
-        for start in range(landing, self.deepest):
-            stage = self.stages.backbone.prefix(start, start + 1, self.stages.dtype, self.stages.device)
-            batch = run_padded(stage, batch, self.batch)
-            self._land(start + 1, positions, batch, fresh=True)
+        for start, stop in itertools.pairwise([landing, *(stop for stop in self.stops if stop > landing)]):
+            span = self.stages.backbone.prefix(start, stop, self.stages.dtype, self.stages.device)
+            batch = run_padded(span, batch, self.batch)
+            self._land(stop, positions, batch, fresh=True)
 
     def _land(self, boundary: int, positions: list[int], batch: torch.Tensor, *, fresh: bool) -> None:
         """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
@@ -316,13 +319,13 @@ class _Recall:
         if not self.stages.backbone.is_ragged:
             return batch
         lengths = mask_of(batch).sum(1).tolist()
-        return [row[:length].clone() for row, length in zip(batch, lengths, strict=True)]
+        return [row[:length] for row, length in zip(batch, lengths, strict=True)]
 
     def _place(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
         if self._is_ragged(self.addresses[i]):
             self.outputs[i] = self.outputs[i] or [None] * len(self.samples)
             for position, row in zip(positions, rows, strict=True):
-                self.outputs[i][position] = row.to("cpu")
+                self.outputs[i][position] = row.to("cpu", copy=True)
             return
         if self.outputs[i] is None:
             self.outputs[i] = torch.zeros(len(self.samples), *rows.shape[1:], dtype=rows.dtype)

@@ -57,7 +57,7 @@ class FrozenStages:
 
     def padded_length(self, n_tokens: int) -> int:
         """Tokens in the batch that a sample of ``n_tokens`` runs in: set by the sample alone, not by its neighbours."""
-        step = 16 if n_tokens <= 128 else 64
+        step = max(4, 2 ** (n_tokens.bit_length() - 4))  # an eighth of it is padding, at most
         return min(-(-n_tokens // step) * step, self.backbone.preprocessing.max_length)
 
     def stacked(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
