@@ -6,8 +6,12 @@ nor how a network is trained.
 
 import copy
 import numbers
+import os
+import re
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +20,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
-from skltransfer import _shell
-from skltransfer.backbones import Backbone, freeze_boundary, reload_backbone
-from skltransfer.engine import Head, TrainingPlan, TrainingSet, Tuned, TuningTask, is_native, run_tuned, tune
+from skltransfer import __version__, _saved, _shell
+from skltransfer.backbones import Backbone, freeze_boundary, portable_state, reload_backbone
+from skltransfer.engine import (
+    HEADS,
+    Head,
+    SleepingNetwork,
+    TrainingPlan,
+    TrainingSet,
+    Tuned,
+    TuningTask,
+    is_native,
+    run_tuned,
+    tune,
+)
 from skltransfer.exceptions import BadSampleError
 
 
@@ -38,12 +53,16 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         "weight_decay": _shell.at_least_zero(),
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
+        "unfreeze_schedule": [StrOptions({"gradual"}), None],
         "norm_policy": [StrOptions({"frozen", "train"})],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": _shell.positive(numbers.Integral),
         "tol": _shell.at_least_zero(),
+        "adapter": [StrOptions({"lora"}), None],
+        "augment": [callable, None],
         "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -70,7 +89,8 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         ----------
         X : collection of n samples, or array-like of shape (n, f)
             Paths, bytes, PIL images or arrays; or a 2-D table of numbers.
-        y : array-like of shape (n,)
+        y : array-like of shape (n,) or (n, outputs)
+            Labels, or a matrix of 0 and 1 with a column per label; numbers, or a column per target.
         sample_weight : array-like of shape (n,), default=None
             Not negative; rows of weight zero are left out.
 
@@ -142,6 +162,11 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         targets = self._encode(y, weights)
         task = self._tuning_task(backbone, start, single_pass)
         self._refuse_other_start(start, backbone, task.boundary)
+        if self.adapter is not None and task.boundary == backbone.n_stages:
+            raise ValueError(
+                f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
+                "none. Freeze less, or set adapter=None."
+            )
         kept = np.flatnonzero(weights > 0)
         result = tune(task, samples.take(kept), targets[kept], weights[kept])
         if result.bad:
@@ -166,10 +191,30 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             probe_first=self.head_init == "probe",
             backbone_lr_factor=self.backbone_lr_factor,
             layer_decay=self.layer_decay,
-            validation_fraction=self.validation_fraction if self.early_stopping and not single_pass else None,
+            stops_early=self.early_stopping and not single_pass,
+            calibrates=getattr(self, "calibrate", None) is not None and not single_pass,
+            validation_fraction=self.validation_fraction,
+            adapter=self.adapter,
+            augment=self._checked_augment(backbone, single_pass),
+            checkpoint=None if self.checkpoint is None or single_pass else self._checkpoint_folder(),
+            unfreezes_gradually=self.unfreeze_schedule == "gradual" and not single_pass,
             single_pass=single_pass,
             start=start,
         )
+
+    def _checked_augment(self, backbone: Backbone, single_pass: bool) -> Callable | None:
+        if self.augment is not None and (backbone.modality != "image" or single_pass):
+            what = "partial_fit" if single_pass else f"{backbone.modality} backbones"
+            raise ValueError(f"augment is for pictures in fit; {what} cannot use it. Set augment=None.")
+        return self.augment
+
+    def _checkpoint_folder(self) -> Path:
+        if not isinstance(self.random_state, numbers.Integral):
+            raise ValueError(
+                f"checkpoint={self.checkpoint!r} needs random_state to be an int, so that a fit that goes on is "
+                f"the one that was interrupted; got random_state={self.random_state!r}."
+            )
+        return Path(self.checkpoint).expanduser().absolute()
 
     def _settle(self, task: TuningTask, result: Tuned) -> None:
         backbone, boundary = task.stages.backbone, task.boundary
@@ -202,7 +247,8 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _checked_target(self, y: Any, n: int) -> np.ndarray:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        y = _check_y(y, multi_output=False, y_numeric=isinstance(self, RegressorMixin), estimator=self)
+        y = _check_y(y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), estimator=self)
+        y = y.toarray() if hasattr(y, "toarray") else y
         if len(y) != n:
             raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
         return y
@@ -216,12 +262,14 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
         if start is None:
             return
-        fitted = (self._origin_[-1], start.boundary, start.hidden, start.pooling)
-        if fitted != (backbone.fingerprint, boundary, self.head == "mlp", _shell.resolved_pooling(self, backbone)):
+        fitted = (self._origin_[-1], start.boundary, start.hidden, start.pooling, start.adapter)
+        pooling = _shell.resolved_pooling(self, backbone)
+        if fitted != (backbone.fingerprint, boundary, self.head == "mlp", pooling, self.adapter):
             raise ValueError(
-                f"warm_start and partial_fit go on with the same backbone, freeze_depth, head and pooling: fitted with "
-                f"{self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
-                f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}. "
+                "warm_start and partial_fit go on with the same backbone, freeze_depth, head, pooling, adapter: fitted "
+                f"with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
+                f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
+                f"adapter={self.adapter!r}. "
                 "Set warm_start=False, or fit a clone."
             )
 
@@ -239,6 +287,79 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
                 stacklevel=3,
             )
         return run_tuned(self._network_, stages, samples, _shell.bad_sample_policy(self), features=features)
+
+    def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
+        """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            Written whole or not at all.
+        include_backbone : bool, default=False
+            Whether to write the frozen weights too, so that the file needs neither network nor cache folder. By default
+            it holds what training changed, and the backbone's name and hash.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        TypeError
+            If a parameter cannot be written without code.
+        UnsupportedBackboneError
+            If the backbone needs more than its weights to be built again: a tokenizer, a configuration.
+        """
+        check_is_fitted(self)
+        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        network = self._network_
+        header = {
+            "version": __version__,
+            "class": type(self).__name__,
+            "parameters": {k: _saved.encoded(v) for k, v in self._portable_params().items()},
+            "fitted": {k: _saved.encoded(v) for k, v in fitted.items()},
+            "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
+            "adapter": network.adapter,
+            "head": [type(self._head_).__name__, _saved.encoded(vars(self._head_))],
+            "origin": _saved.encoded(self._origin_),
+            "include_backbone": bool(include_backbone),
+        }
+        arrays = {f"changed.{name}": array for name, array in network.changed.items()}
+        if include_backbone:
+            arrays |= portable_state(*self._origin_)
+        _saved.write(path, header, arrays)
+
+    def _portable_params(self) -> dict[str, Any]:
+        """Without folders of this machine."""
+        here = {"cache": self.cache if self.cache is None else "memory", "checkpoint": None}
+        return self.get_params(deep=False) | here
+
+    @classmethod
+    def _restored(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Any, backbone: Backbone | None
+    ) -> Self:
+        """The estimator that :meth:`save` was called on."""
+        name, weights, options, expected = _saved.decoded(header["origin"])
+        options["trust_remote_code"] = False  # the file's word is not enough to run a repository's code
+        if header["include_backbone"]:
+            weights = os.path.abspath(path)
+        if backbone is not None:
+            name, weights, options = backbone.name, backbone.weights, dict(backbone.options)
+        found = reload_backbone(name, weights, options, expected)
+        parameters = {key: _saved.decoded(value) for key, value in header["parameters"].items()}
+        if backbone is not None or isinstance(header["parameters"]["backbone"], Mapping):
+            parameters["backbone"] = found
+        model = cls(**parameters)
+        for key, value in header["fitted"].items():
+            if not re.fullmatch(r"[a-z]\w*_", key):
+                raise KeyError(key)
+            setattr(model, key, _saved.decoded(value))
+        changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
+        model._network_ = SleepingNetwork(*header["network"], changed, header["adapter"])
+        model._network_.refuse_unless_it_fits(found, str(path))
+        kind, values = header["head"]
+        model._head_ = object.__new__(HEADS[kind])
+        vars(model._head_).update(_saved.decoded(values))
+        model._origin_ = (name, weights, options, expected)
+        return model
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -74,12 +74,12 @@ def resolved_pooling(estimator: Any, backbone: Backbone) -> str:
 
 def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None) -> FrozenStages:
     """The backbone's frozen stages, with the estimator's device, dtype and cache."""
-    device = resolve_device(estimator.device)
+    device, store = resolve_device(estimator.device), _store(estimator.cache)
     return FrozenStages(
         backbone,
-        dtype=resolve_dtype(dtype or estimator.dtype, backbone, device),
+        dtype=resolve_dtype(dtype or estimator.dtype, backbone, device, store),
         device=device,
-        store=_store(estimator.cache),
+        store=store,
         verbose=int(estimator.verbose),
     )
 

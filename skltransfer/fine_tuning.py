@@ -2,18 +2,27 @@
 
 import numbers
 import os
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
 
 from skltransfer import _shell
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone
-from skltransfer.engine import ActivationStore, ClassificationHead, Head, RegressionHead, TrainingSet
+from skltransfer.engine import (
+    ActivationStore,
+    ClassificationHead,
+    Head,
+    MultilabelHead,
+    RegressionHead,
+    TrainingSet,
+)
 
 
 class FineTunedClassifier(ClassifierMixin, FineTuner):
@@ -57,21 +66,39 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
+        epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
         Whether the running statistics of BatchNorm in unfrozen stages stay; their affine part is trained either way.
     label_smoothing : float in [0, 1), default=0.0
         In the training loss; the probe is solved without.
     class_weight : dict, "balanced" or None, default=None
         Factors of the classes in the loss.
+    calibrate : {"temperature"} or None, default=None
+        Hold out ``validation_fraction`` of the samples, and divide the outputs by the one number that makes their
+        labels most likely [4]_: probabilities become more honest, predictions stay.
+    adapter : {"lora"} or None, default=None
+        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
+        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+    augment : callable, default=None
+        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
+        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved.
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
+        Of distinct samples, each class keeping its share; equal samples are never on both sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
         The least fall of the validation loss that counts as progress.
     warm_start : bool, default=False
         Go on from the last fit; backbone, boundary and classes must be the same.
+    checkpoint : path-like, default=None
+        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
+        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
+        be an int. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
@@ -99,6 +126,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Of a multilabel target: the numbers of its columns.
     n_features_in_ : int
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
@@ -133,6 +161,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     .. [1] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
        ICLR.
     .. [2] J. Yosinski et al. (2014), "How transferable are features in deep neural networks?", NeurIPS.
+    .. [3] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [4] C. Guo et al. (2017), "On calibration of modern neural networks", ICML.
 
     Examples
     --------
@@ -152,6 +182,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         "C": _shell.positive(),
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "calibrate": [StrOptions({"temperature"}), None],
     }
 
     def __init__(
@@ -172,14 +203,19 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
         label_smoothing: float = 0.0,
         class_weight: dict | str | None = None,
+        calibrate: str | None = None,
+        adapter: str | None = None,
+        augment: Callable | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
@@ -205,14 +241,19 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.calibrate = calibrate
+        self.adapter = adapter
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.image_shape = image_shape
         self.sampling_rate = sampling_rate
         self.max_length = max_length
@@ -259,7 +300,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         return self._become(draft._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each sample.
+        """The most probable label of each sample; of a multilabel target, the labels that are more likely than not.
 
         Parameters
         ----------
@@ -267,7 +308,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,), or of 0 and 1, shape (n, n_classes)
 
         Raises
         ------
@@ -289,9 +330,11 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
-            Rows sum to 1; a row that could not be read is NaN, where ``on_bad_sample="nan"``.
+            Rows sum to 1, but for multilabel targets, whose labels do not exclude each other; a row that could not be
+            read is NaN, where ``on_bad_sample="nan"``.
         """
-        return ClassificationHead.probabilities(self._run(X)[0])
+        outputs = self._run(X)[0]
+        return self._head_.probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`.
@@ -315,12 +358,22 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
 
         Returns
         -------
-        ndarray of float64, shape (n,) for two classes, else (n, n_classes)
+        ndarray of float64, shape (n,) for two classes, else (n, n_classes): of a multilabel target, log-odds of each
         """
-        return ClassificationHead.decision(self._run(X)[0])
+        outputs = self._run(X)[0]
+        return self._head_.decision(outputs)
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multilabel-indicator":
+            return self._encode_indicators(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
+                "labels, or a matrix of 0 and 1; or wrap the estimator in sklearn.multioutput.MultiOutputClassifier."
+            )
+        y = column_or_1d(y, warn=True)
         known = getattr(self, "classes_", None)
         self.classes_ = np.unique(y[weights > 0]) if known is None else known
         if len(self.classes_) < 2:
@@ -332,7 +385,18 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
             raise ValueError(f"y holds labels {np.setdiff1d(y, known)!r} that are not among classes_={known!r}.")
         return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
 
+    def _encode_indicators(self, y: np.ndarray) -> np.ndarray:
+        known = getattr(self, "classes_", None)
+        if known is not None and len(known) != y.shape[1]:
+            raise ValueError(f"y has {y.shape[1]} columns of labels, but there are {len(known)} labels: {known!r}.")
+        if self.class_weight is not None:
+            raise ValueError(f"class_weight={self.class_weight!r} is for labels that exclude each other; use None.")
+        self.classes_ = np.arange(y.shape[1]) if known is None else known
+        return y.astype(np.int64)
+
     def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        if data.targets.ndim == 2:
+            return MultilabelHead(self.classes_, self.label_smoothing), data
         if self.class_weight == "balanced":
             mass = np.bincount(data.targets, weights=data.weights, minlength=len(self.classes_))
             factors = mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
@@ -342,13 +406,19 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
             data.targets, factors[data.targets]
         )
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        return tags
+
     @property
     def _strength(self) -> float:
         return self.C
 
 
 class FineTunedRegressor(RegressorMixin, FineTuner):
-    """Predict a number from photos (or rows) with a pretrained network, partly or wholly frozen.
+    """Predict numbers from photos (or rows) with a pretrained network, partly or wholly frozen.
 
     At ``freeze_depth=1.0`` it is a ridge regression on the frozen network's features; below, the stages after the
     boundary are trained too. The target is standardised inside.
@@ -387,17 +457,32 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
+        epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
         Whether the running statistics of BatchNorm in unfrozen stages stay; their affine part is trained either way.
+    adapter : {"lora"} or None, default=None
+        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
+        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+    augment : callable, default=None
+        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
+        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved.
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
+        Of distinct samples; equal ones are never on both sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
         The least fall of the validation loss that counts as progress.
     warm_start : bool, default=False
         Go on from the last fit; backbone, boundary must be the same.
+    checkpoint : path-like, default=None
+        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
+        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
+        be an int. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
@@ -456,6 +541,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     .. [1] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
        ICLR.
     .. [2] J. Yosinski et al. (2014), "How transferable are features in deep neural networks?", NeurIPS.
+    .. [3] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
 
     Examples
     --------
@@ -490,12 +576,16 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
+        adapter: str | None = None,
+        augment: Callable | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
@@ -521,12 +611,16 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
+        self.adapter = adapter
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.image_shape = image_shape
         self.sampling_rate = sampling_rate
         self.max_length = max_length
@@ -564,7 +658,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n,) or (n, outputs)
             NaN for a row that could not be read, where ``on_bad_sample="nan"``.
         """
         outputs = self._run(X)[0]
@@ -576,6 +670,11 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
         head = getattr(self, "_head_", None) or RegressionHead.fitted(data.targets, data.weights)
         return head, data.encoded(head.encode(data.targets))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     @property
     def _strength(self) -> float:

@@ -9,7 +9,8 @@ from skltransfer.backbones._freeze_depth import freeze_boundary
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._registry import list_backbones, load_backbone, reload_backbone
+from skltransfer.backbones._registry import list_backbones, load_backbone, portable_state, reload_backbone
+from skltransfer.backbones._weights import fingerprint
 
 __all__ = [
     "PADDING_ID",
@@ -19,10 +20,12 @@ __all__ = [
     "Pooling",
     "StageDescription",
     "describe_backbone",
+    "fingerprint",
     "freeze_boundary",
     "list_backbones",
     "load_backbone",
     "mask_of",
+    "portable_state",
     "reload_backbone",
     "seeded",
 ]

@@ -161,7 +161,7 @@ class Backbone:
             x = torch.zeros_like(self.example(1))
             shapes = [tuple(x.shape[1:])]
             for start in range(self.n_stages):
-                x = self.prefix(start, start + 1)(x)
+                x = self._piece(start, start + 1, ORIGINAL)(x)
                 shapes.append(tuple(x.shape[1:]))
         return tuple(shapes)
 
@@ -206,6 +206,10 @@ class Backbone:
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage, as in the library's state dict."""
         return self._cuts[ORIGINAL].parameter_names(stage)
+
+    def library_state(self) -> dict[str, torch.Tensor]:
+        """The state dict of the library's own network, its source head included."""
+        return {key: value.detach().contiguous() for key, value in self._cuts[ORIGINAL].network.state_dict().items()}
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the library's own network says, its source head included: logits (n, classes)."""

@@ -9,10 +9,14 @@ import difflib
 import functools
 import os
 import re
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
@@ -20,7 +24,7 @@ from skltransfer.backbones._timm import load_timm, timm_names
 from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer
-from skltransfer.backbones._weights import random_seed
+from skltransfer.backbones._weights import INSIDE, random_seed
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 ADAPTERS = {
@@ -207,6 +211,30 @@ def reload_backbone(name: str, weights: str, options: dict, expected: str) -> Ba
             "expected: the weights or the preprocessing changed since. Provide the same weights again."
         )
     return backbone
+
+
+def portable_state(name: str, weights: str, options: dict, expected: str) -> dict[str, np.ndarray]:
+    """A backbone's weights as arrays that :func:`load_backbone` finds in a file, given as its ``weights``.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        If weights are not all that it takes to build the backbone again.
+    """
+    backbone = reload_backbone(name, weights, options, expected)
+    refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
+    if name.startswith("hf:"):
+        raise UnsupportedBackboneError(f"{refusal} Keep its folder, and leave out include_backbone.")
+    arrays = {f"{INSIDE}{key}": value.numpy() for key, value in backbone.library_state().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "weights.safetensors")
+        save_file(arrays, file)
+        if load_backbone(name, weights=file, **options).fingerprint != expected:
+            raise UnsupportedBackboneError(
+                f"{refusal} Its preprocessing goes with the name of its weights, {weights!r}: leave out "
+                "include_backbone."
+            )
+    return arrays
 
 
 def _pickled(backbone: Backbone) -> tuple:

@@ -99,6 +99,12 @@ def _text_preprocessing(place: str, network, options: Mapping[str, object], shar
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+    largest, known = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
+    if largest >= known:
+        raise UnsupportedBackboneError(
+            f"The tokenizer in {place!r} makes token ids up to {largest}, the network knows {known}: they do not "
+            "belong together. Save the tokenizer that the network was trained with beside it."
+        )
     longest = min(
         _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST,
         getattr(tokenizer, "model_max_length", LONGEST),

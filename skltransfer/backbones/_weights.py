@@ -21,6 +21,7 @@ from skltransfer.exceptions import WeightsError
 
 State = Mapping[str, torch.Tensor]
 MAX_HEADER_BYTES = 1_000_000
+INSIDE = "skltransfer.backbone."  # of a backbone's weights in the file of a fitted estimator
 
 
 def random_seed(weights: str) -> int | None:
@@ -43,7 +44,7 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             f"weights={str(path)!r} is neither 'pretrained', 'random', 'random:<seed>' nor an existing file."
         )
     try:
-        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        state = _read_torch(path) if _is_of_torch(path) else _read_safetensors(path)
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), "it ends too early")
         raise WeightsError(
@@ -51,6 +52,12 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             "safetensors, or a state dict written by torch.save with tensors only; nothing else is ever unpickled."
         ) from error
     return state
+
+
+def _is_of_torch(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start in (b"PK", b"\x80\x02") or (path.suffix != ".safetensors" and not start)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, object]:
@@ -64,7 +71,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         header = int.from_bytes(file.read(8), "little")
     if header > MAX_HEADER_BYTES:
         raise ValueError(f"its header claims {header} bytes, more than {MAX_HEADER_BYTES}")
-    return load_file(path)
+    state = load_file(path)
+    inside = {key.removeprefix(INSIDE): value for key, value in state.items() if key.startswith(INSIDE)}
+    return inside or state
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:

@@ -5,10 +5,11 @@ Knows torch and backbones. Must not know a scikit-learn estimator.
 
 from skltransfer.engine._activations import ActivationStore, folder_store, shared_store
 from skltransfer.engine._address import Address
+from skltransfer.engine._dataset import Activations
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
-from skltransfer.engine._forward import Activations, recall, run_padded
+from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import ClassificationHead, Head, Probe, RegressionHead
+from skltransfer.engine._heads import HEADS, ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
@@ -16,6 +17,7 @@ from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
 
 __all__ = [
+    "HEADS",
     "ActivationStore",
     "Activations",
     "Address",
@@ -23,6 +25,7 @@ __all__ = [
     "ClassificationHead",
     "FrozenStages",
     "Head",
+    "MultilabelHead",
     "Probe",
     "RegressionHead",
     "SleepingNetwork",

@@ -5,6 +5,7 @@ Promises that recalling equals recomputing, that it never holds more than ``max_
 """
 
 import functools
+import hashlib
 import os
 import threading
 import uuid
@@ -18,10 +19,10 @@ import numpy as np
 import torch
 
 from skltransfer.engine._address import Address
-from skltransfer.engine._shards import ShardFolder
+from skltransfer.engine._shards import NOTES, ShardFolder
 
 GIB = 2**30
-NAMES = Address(("names of encoded content",), 10**6, None)  # so deep that it is evicted last
+NAMES, ANSWERS = (Address((what,), NOTES, None) for what in ("names of encoded content", "answers about backbones"))
 
 
 class _Memory:
@@ -187,6 +188,20 @@ class ActivationStore:
         if self._shards is not None:
             self._shards.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
 
+    def answer(self, question: str) -> bool | None:
+        """What another process found out and wrote into the folder; None where none did."""
+        if self._shards is None:
+            return None
+        self._shards.refresh()
+        found, rows = self._shards.get_many(ANSWERS, [_key(question)])
+        return bool(rows[0, 0]) if len(found) else None
+
+    def put_answer(self, question: str, answer: bool) -> None:
+        """Let other processes know."""
+        if self._shards is not None:
+            self._shards.put(ANSWERS, _key(question), torch.tensor([answer], dtype=torch.uint8))
+            self._shards.flush()
+
     def refresh(self) -> None:
         """See what other processes wrote."""
         if self._shards is not None:
@@ -225,6 +240,10 @@ class ActivationStore:
         if self._shards is not None:
             held, n_bytes = self._shards.size()
         return {"samples": held, "bytes": n_bytes, "max_bytes": self.max_bytes, **counts}
+
+
+def _key(question: str) -> bytes:
+    return hashlib.blake2b(question.encode(), digest_size=20).digest()
 
 
 def _store_at(place: str, folder: Path | None, max_bytes: int) -> ActivationStore:

@@ -6,6 +6,7 @@ import weakref
 import torch
 
 from skltransfer.backbones import Backbone
+from skltransfer.engine._activations import ActivationStore
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LEAST_COSINE = 0.999
@@ -32,11 +33,16 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def resolve_dtype(dtype: str, backbone: Backbone, device: torch.device) -> torch.dtype:
-    """``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it."""
+def resolve_dtype(
+    dtype: str, backbone: Backbone, device: torch.device, store: ActivationStore | None = None
+) -> torch.dtype:
+    """``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it.
+
+    A store that other processes share remembers what one of them found.
+    """
     if dtype != "auto":
         return DTYPES[dtype]
-    return torch.bfloat16 if is_native(torch.bfloat16, device) and _survives(backbone) else torch.float32
+    return torch.bfloat16 if is_native(torch.bfloat16, device) and _survives(backbone, store) else torch.float32
 
 
 def is_native(dtype: torch.dtype, device: torch.device) -> bool:
@@ -49,11 +55,15 @@ def is_native(dtype: torch.dtype, device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
-def _survives(backbone: Backbone) -> bool:
+def _survives(backbone: Backbone, store: ActivationStore | None) -> bool:
     """Whether features in bfloat16 point where those in float32 do: cosine of at least 0.999 on 8 random inputs."""
     with _lock:
         if backbone not in _faithful:
-            _faithful[backbone] = _least_cosine(backbone) >= LEAST_COSINE
+            question = f"bfloat16 {backbone.fingerprint} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+            known = None if store is None else store.answer(question)
+            _faithful[backbone] = _least_cosine(backbone) >= LEAST_COSINE if known is None else known
+            if store is not None and known is None:
+                store.put_answer(question, _faithful[backbone])
         return _faithful[backbone]
 
 

@@ -2,12 +2,14 @@
 solved to convergence. Must not know where features come from.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import solve
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 from torch.nn import functional as F
 
@@ -66,11 +68,19 @@ class ClassificationHead:
         Sorted labels, at least two.
     smoothing : float, default=0.0
         Label smoothing (Szegedy et al. 2016) of the loss; the probe is solved without.
+    temperature : float, default=1.0
+        What outputs are divided by before they become probabilities.
     """
 
-    def __init__(self, classes: np.ndarray, smoothing: float = 0.0) -> None:
-        self.classes, self.smoothing = classes, smoothing
+    def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
+        self.classes, self.smoothing, self.temperature = classes, smoothing, temperature
         self.n_outputs = 1 if len(classes) == 2 else len(classes)
+
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationHead":
+        """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
+        value = _binary_value if self.n_outputs == 1 else _multinomial_value
+        temperature = _best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
+        return ClassificationHead(self.classes, self.smoothing, temperature)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Labels -> positions in ``classes``."""
@@ -120,23 +130,28 @@ class ClassificationHead:
         w = found.x.reshape(k, d)
         return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), float(value(z @ w.T, targets, share)[0]))
 
-    @staticmethod
-    def decision(outputs: np.ndarray) -> np.ndarray:
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (n, n_outputs) -> what ``decision_function`` returns: (n,) for two classes."""
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        logits = outputs / self.temperature
+        return logits[:, 0] if self.n_outputs == 1 else logits
 
-    @staticmethod
-    def probabilities(outputs: np.ndarray) -> np.ndarray:
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (n, n_outputs) -> (n, k), rows of float64 that sum to 1."""
-        if outputs.shape[1] > 1:
-            return softmax(outputs, axis=1)
-        positive = expit(outputs[:, 0])
+        if self.n_outputs > 1:
+            return softmax(outputs / self.temperature, axis=1)
+        positive = expit(outputs[:, 0] / self.temperature)
         return np.column_stack([1 - positive, positive])
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> labels."""
         best = (outputs[:, 0] > 0).astype(int) if self.n_outputs == 1 else outputs.argmax(1)
         return self.classes[best]
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    """Where a loss is least, between 1/50 and 50."""
+    found = minimize_scalar(lambda log_t: loss(math.exp(log_t)), bounds=(-math.log(50), math.log(50)), method="bounded")
+    return math.exp(found.x)
 
 
 def _binary_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
@@ -153,29 +168,93 @@ def _multinomial_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarr
     return -(share @ log_p[rows, targets]), share[:, None] * slope
 
 
-class RegressionHead:
-    """One output, trained on the standardised target.
+class MultilabelHead:
+    """One output per label, each present or not, whatever the others are.
 
     Parameters
     ----------
-    mean, scale : float
-        Of the training targets.
+    classes : ndarray of shape (k,)
+        Names of the labels: numbers of the target's columns.
+    smoothing : float, default=0.0
+        Label smoothing of the loss.
+    temperature : float, default=1.0
+        What outputs are divided by before they become probabilities.
     """
 
-    n_outputs = 1
+    def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
+        self.classes, self.smoothing, self.temperature, self.n_outputs = classes, smoothing, temperature, len(classes)
 
-    def __init__(self, mean: float, scale: float) -> None:
-        self.mean, self.scale = mean, scale
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "MultilabelHead":
+        """The same head at the one temperature that makes held-out labels most likely."""
+        share = weights / weights.sum()
+
+        def loss(temperature: float) -> float:
+            logits = outputs / temperature
+            return float(share @ (np.logaddexp(0, logits) - targets * logits).mean(1))
+
+        return MultilabelHead(self.classes, self.smoothing, _best_temperature(loss))
+
+    @staticmethod
+    def strata(targets: np.ndarray) -> None:
+        """There are too many combinations of labels to keep the shares of."""
+        return None
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy per sample, the mean over labels, (n,)."""
+        soft = targets.to(outputs.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        return F.binary_cross_entropy_with_logits(outputs, soft, reduction="none").mean(1)
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+    ) -> Probe:
+        """A logistic regression per label; parameters as :meth:`ClassificationHead.solve_probe`'s, targets (n, k)."""
+        one = ClassificationHead(np.array([0, 1]))
+        probes = [one.solve_probe(features, column, weights, scaling, strength) for column in targets.T]
+        return Probe(
+            *scaling,
+            np.vstack([probe.weight for probe in probes]),
+            np.concatenate([probe.bias for probe in probes]),
+            max(probe.n_iter for probe in probes),
+            float(np.mean([probe.loss for probe in probes])),
+        )
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Log-odds of each label, (n, k)."""
+        return outputs / self.temperature
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
+        return expit(outputs / self.temperature)
+
+    @staticmethod
+    def decode(outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> indicators of labels, (n, k) of 0 and 1."""
+        return (outputs > 0).astype(int)
+
+
+class RegressionHead:
+    """One output per target, trained on the standardised targets.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (outputs,)
+        Of the training targets.
+    is_flat : bool
+        Whether there is one target, and predictions are (n,).
+    """
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray, is_flat: bool) -> None:
+        self.mean, self.scale, self.is_flat, self.n_outputs = mean, scale, is_flat, len(mean)
 
     @classmethod
     def fitted(cls, y: np.ndarray, weights: np.ndarray) -> "RegressionHead":
-        """The head whose standardisation is that of these targets."""
-        mean, scale = standardisation(y[:, None].astype(float), weights)
-        return cls(float(mean[0]), float(scale[0]))
+        """The head whose standardisation is that of these targets, (n,) or (n, outputs)."""
+        mean, scale = standardisation(y.reshape(len(y), -1).astype(float), weights)
+        return cls(mean, scale, y.ndim == 1)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Targets -> standardised targets."""
-        return (y - self.mean) / self.scale
+        """Targets -> standardised targets, (n, outputs)."""
+        return (y.reshape(len(y), -1) - self.mean) / self.scale
 
     @staticmethod
     def strata(targets: np.ndarray) -> None:
@@ -183,30 +262,32 @@ class RegressionHead:
         return None
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Squared error per sample, (n,)."""
-        return (outputs[:, 0] - targets.to(outputs.dtype)) ** 2
+        """Squared error per sample, the mean over targets, (n,)."""
+        return ((outputs - targets.to(outputs.dtype)) ** 2).mean(1)
 
     def solve_probe(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
     ) -> Probe:
         """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``."""
         mean, scale = scaling
-        root = np.sqrt(weights)
+        root = np.sqrt(weights)[:, None]
         centre = weights @ ((features - mean) / scale) / weights.sum()
         offset = weights @ targets / weights.sum()
-        z = root[:, None] * ((features - mean) / scale - centre)
+        z = root * ((features - mean) / scale - centre)
         t = root * (targets - offset)
         n, d = z.shape
         if d <= n:
-            w = solve(z.T @ z + strength * np.eye(d), z.T @ t, assume_a="sym")
+            w = solve(z.T @ z + strength * np.eye(d), z.T @ t, assume_a="sym")  # (d, outputs)
         else:
             w = z.T @ solve(z @ z.T + strength * np.eye(n), t, assume_a="sym")
-        loss = float(((z @ w - t) ** 2).sum() / weights.sum())
-        return Probe(mean, scale, w[None], np.array([offset - centre @ w]), 1, loss)
+        loss = float(((z @ w - t) ** 2).sum() / weights.sum() / self.n_outputs)
+        return Probe(mean, scale, w.T, offset - centre @ w, 1, loss)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs -> targets in their own unit, (n,)."""
-        return outputs[:, 0] * self.scale + self.mean
+        """Outputs -> targets in their own unit, (n,) or (n, outputs)."""
+        values = outputs * self.scale + self.mean
+        return values[:, 0] if self.is_flat else values
 
 
-Head = ClassificationHead | RegressionHead
+Head = ClassificationHead | MultilabelHead | RegressionHead
+HEADS = {kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, RegressionHead)}

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import Backbone, Pooling, seeded
+from skltransfer.engine._adapters import original_name, with_adapters
+from skltransfer.exceptions import WeightsError
 
 HIDDEN = 256
 AWAKE = 8
@@ -59,11 +61,20 @@ class TunedNetwork(nn.Module):
 
 
 def new_network(
-    backbone: Backbone, boundary: int, pooling: str, n_outputs: int, *, hidden: bool, seed: int
+    backbone: Backbone,
+    boundary: int,
+    pooling: str,
+    n_outputs: int,
+    *,
+    hidden: bool,
+    seed: int,
+    adapter: str | None = None,
 ) -> TunedNetwork:
     """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
     with seeded(seed):
+        if adapter is not None:
+            suffix = with_adapters(suffix, backbone, boundary)
         return TunedNetwork(
             suffix,
             backbone.pooling_at(backbone.n_stages, pooling),
@@ -86,6 +97,8 @@ class SleepingNetwork:
     hidden : bool
     changed : dict of str to ndarray
         Entries of the state dict that differ from the pretrained ones, and all of the head's.
+    adapter : str or None
+        Kind of the adapters in the suffix.
     """
 
     boundary: int
@@ -93,9 +106,12 @@ class SleepingNetwork:
     n_outputs: int
     hidden: bool
     changed: dict[str, np.ndarray]
+    adapter: str | None = None
 
     @classmethod
-    def put_to_sleep(cls, network: TunedNetwork, backbone: Backbone, boundary: int) -> "SleepingNetwork":
+    def put_to_sleep(
+        cls, network: TunedNetwork, backbone: Backbone, boundary: int, adapter: str | None = None
+    ) -> "SleepingNetwork":
         """Keep what differs from ``backbone``."""
         original = {}
         if network.suffix is not None:
@@ -104,17 +120,48 @@ class SleepingNetwork:
         changed = {
             key: value.detach().cpu().numpy().copy()
             for key, value in network.state_dict().items()
-            if key not in original or not torch.equal(value.cpu(), original[key])
+            if original_name(key) not in original or not torch.equal(value.cpu(), original[original_name(key)])
         }
         n_outputs = network.head[-1].out_features
-        return cls(boundary, network.pooling.how, n_outputs, len(network.head) > 1, changed)
+        return cls(boundary, network.pooling.how, n_outputs, len(network.head) > 1, changed, adapter)
+
+    def _blank(self, backbone: Backbone) -> TunedNetwork:
+        return new_network(
+            backbone,
+            self.boundary,
+            self.pooling,
+            self.n_outputs,
+            hidden=self.hidden,
+            seed=0,
+            adapter=self.adapter,
+        )
 
     def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
         """A trainable network in this state."""
-        network = new_network(backbone, self.boundary, self.pooling, self.n_outputs, hidden=self.hidden, seed=0)
+        network = self._blank(backbone)
         state = {key: torch.tensor(np.array(value)) for key, value in self.changed.items()}
         network.load_state_dict(state, strict=False)
         return network.to(device)
+
+    def refuse_unless_it_fits(self, backbone: Backbone, where: str) -> None:
+        """Raise unless every array has its place in a network on ``backbone``, and the head is whole.
+
+        Raises
+        ------
+        WeightsError
+            With the names of those that do not fit.
+        """
+        if not 0 <= self.boundary <= backbone.n_stages:
+            raise WeightsError(
+                f"{where} freezes {self.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
+            )
+        network = self._blank(backbone)
+        own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        needed = {key for key in own if not key.startswith("suffix.")}
+        wrong = {key for key, value in self.changed.items() if own.get(key) != value.shape}
+        wrong |= needed - self.changed.keys()
+        if wrong:
+            raise WeightsError(f"{where} does not fit {backbone.name!r}: {sorted(wrong)[:5]} are missing or misshapen.")
 
     def awake(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
         """The network in this state, frozen and in eval mode; shared while it is among the last few used."""

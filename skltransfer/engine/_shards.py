@@ -34,6 +34,7 @@ from safetensors.torch import save
 from skltransfer.engine._address import Address
 
 LAYOUT = "v1"
+NOTES = 10**6  # the boundary of what is no activation: so deep that it is evicted last
 SHARD_BYTES, SHARD_ROWS, MAX_HEADER_BYTES = 16 * 2**20, 1024, 2**20
 STALE_SECONDS, LEASE_SECONDS = 3600, 600
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "U8": torch.uint8}
@@ -266,10 +267,11 @@ class ShardFolder:
             self._drawers = {}
 
     def size(self) -> tuple[int, int]:
-        """Rows and bytes that are there."""
+        """Activations and bytes that are there."""
         with self._lock, self._trouble_turns_it_off():
-            files = [(path, n_bytes) for _, _, n_bytes, path in self._files()]
-            return sum(_n_rows(path) for path, _ in files), sum(n_bytes for _, n_bytes in files)
+            files = list(self._files())
+            rows = sum(_n_rows(path) for boundary, _, _, path in files if boundary < NOTES)
+            return rows, sum(n_bytes for _, _, n_bytes, _ in files)
         return 0, 0
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ and that a loss that is not a number stops it. Must not know X, what y means, sc
 
 import contextlib
 import copy
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from skltransfer.backbones import seeded
-from skltransfer.engine._forward import Activations
+from skltransfer.engine._checkpoint import Checkpoint
+from skltransfer.engine._dataset import Activations
 from skltransfer.engine._training_set import TrainingSet
 from skltransfer.exceptions import TrainingDivergedError
 
@@ -75,6 +77,7 @@ def train(
     loss: Loss,
     plan: TrainingPlan,
     validation: TrainingSet | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, list[float]]:
     """Train ``module`` in place.
 
@@ -91,6 +94,8 @@ def train(
     plan : TrainingPlan
     validation : TrainingSet, optional
         Watched by early stopping; the best weights are restored.
+    checkpoint : Checkpoint, optional
+        Written after each epoch; training goes on from what it holds, as if there had been no interruption.
 
     Returns
     -------
@@ -102,30 +107,27 @@ def train(
     TrainingDivergedError
         If the loss is NaN or infinite.
     """
-    run = _Run(module, trainable, activations, data, loss, plan)
-    best_loss, best_state, best_epoch = math.inf, None, 0
+    run = _Run(module, trainable, activations, data, loss, plan, validation)
     with seeded(plan.seed):
-        for epoch in tqdm(range(plan.max_epochs), desc="training", unit="epoch", disable=not plan.verbose):
-            run.epoch(epoch)
-            if validation is None:
-                continue
-            current = evaluate(module, activations, validation, loss, plan)
-            run.history.setdefault("validation_loss", []).append(current)
-            if current < best_loss - plan.tol or best_state is None:
-                best_loss, best_state, best_epoch = current, copy.deepcopy(module.state_dict()), epoch
-            elif epoch - best_epoch >= plan.n_iter_no_change:
+        if checkpoint is not None:
+            run.restore(checkpoint.read())
+        left = range(run.n_epochs, plan.max_epochs)
+        for _ in tqdm(left, desc="training", unit="epoch", disable=not plan.verbose):
+            if run.has_converged:
                 break
-    if best_state is not None:
-        module.load_state_dict(best_state)
-    module.eval()
+            run.epoch()
+            if checkpoint is not None:
+                checkpoint.write(run.state())
+    run.keep_the_best()
     return run.history
 
 
 class _Run:
     """The optimiser, its steps and the history of one call of :func:`train`."""
 
-    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan) -> None:
+    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan, validation) -> None:
         self.module, self.activations, self.data, self.loss, self.plan = module, activations, data, loss, plan
+        self.validation = validation
         self.optimiser = _optimiser(trainable, plan)
         self.targets = torch.as_tensor(data.targets)
         self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
@@ -133,21 +135,72 @@ class _Run:
         self.n_steps = plan.max_epochs * len(batches(np.arange(len(data)), plan.batch_size))
         self.step = 0
         self.history: dict[str, list[float]] = {"loss": [], "learning_rate": []}
+        self.best_loss, self.best_epoch = math.inf, -1
+        self.best_state: dict[str, torch.Tensor] | None = None
 
-    def epoch(self, number: int) -> None:
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that were trained."""
+        return len(self.history["loss"])
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether the validation loss stopped falling."""
+        return self.best_state is not None and self.n_epochs - 1 - self.best_epoch >= self.plan.n_iter_no_change
+
+    def epoch(self) -> None:
+        """One pass over the samples, and a look at the validation part."""
         _train_mode(self.module, self.plan.norm_policy)
-        total = 0.0
+        number, total = self.n_epochs, 0.0
         for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
             total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
         self.history["learning_rate"].append(self.plan.learning_rate * self.plan.rate(self.step / self.n_steps))
+        if self.validation is not None:
+            self._validate(number)
+
+    def _validate(self, number: int) -> None:
+        current = evaluate(self.module, self.activations, self.validation, self.loss, self.plan)
+        self.history.setdefault("validation_loss", []).append(current)
+        if current < self.best_loss - self.plan.tol or self.best_state is None:
+            self.best_loss, self.best_epoch = current, number
+            self.best_state = copy.deepcopy(self.module.state_dict())
+
+    def keep_the_best(self) -> None:
+        """End in eval mode, with the weights of the best epoch where there was a validation part."""
+        if self.best_state is not None:
+            self.module.load_state_dict(self.best_state)
+        self.module.eval()
+
+    def state(self) -> dict:
+        """All that decides how training goes on."""
+        return {
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "order": json.dumps(self.generator.bit_generator.state),
+            "masks": torch.get_rng_state(),
+            "history": self.history,
+            "best": [self.best_loss, self.best_epoch, self.best_state],
+        }
+
+    def restore(self, state: dict | None) -> None:
+        """Go on from there, if anywhere."""
+        if state is None:
+            return
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.bit_generator.state = json.loads(state["order"])
+        torch.set_rng_state(state["masks"])
+        self.history = state["history"]
+        self.best_loss, self.best_epoch, self.best_state = state["best"]
+        self.step = self.n_epochs * self.n_steps // self.plan.max_epochs
 
     def _take_step(self, rows: np.ndarray, epoch: int) -> float:
         self.step += 1
         for group in self.optimiser.param_groups:
             factor = self.plan.rate((self.step - 0.5) / self.n_steps)
             group["lr"] = self.plan.learning_rate * group["lr_factor"] * factor
-        activation = self.activations.take(self.data.rows[rows])
+        activation = self.activations.take_to_train(self.data.rows[rows])
         with autocast(activation.device, self.plan.autocast):
             outputs = self.module(activation)
         device = outputs.device

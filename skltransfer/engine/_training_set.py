@@ -3,6 +3,7 @@
 Must not know what a digest is a digest of.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ class TrainingSet:
     ----------
     rows : ndarray of int, shape (m,)
         Where each is found among the activations.
-    targets : ndarray, shape (m,)
+    targets : ndarray, shape (m,) or (m, outputs)
     weights : ndarray, shape (m,)
         Sums of the sample weights of equal rows.
     loss_weights : ndarray, shape (m,)
@@ -38,6 +39,13 @@ class TrainingSet:
     def encoded(self, targets: np.ndarray, factors: np.ndarray | float = 1.0) -> "TrainingSet":
         """The same samples, with targets in a head's terms, and weights in the loss multiplied by ``factors``."""
         return replace(self, targets=targets, loss_weights=self.weights * factors)
+
+    def content(self) -> str:
+        """A hash of samples, targets and weights."""
+        digest = hashlib.sha256(b"".join(self.digests))
+        for array in (self.targets, self.loss_weights):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def subset(self, mask: np.ndarray) -> "TrainingSet":
         """The samples where ``mask`` holds."""
@@ -62,17 +70,19 @@ def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray
     ----------
     digests : sequence of bytes, length n
         Empty for a sample that is left out.
-    targets, weights : ndarray of shape (n,)
+    targets : ndarray of shape (n,) or (n, outputs)
+    weights : ndarray of shape (n,)
     """
+    values = targets if targets.ndim == 1 else np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
     order = sorted(
-        (i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], targets[i])
+        (i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], values[i])
     )
     order = np.array(order, dtype=int)
     if not len(order):
         return TrainingSet(order, targets[order], weights[order], weights[order], ())
     fresh = np.array(
         [True]
-        + [digests[i] != digests[j] or targets[i] != targets[j] for i, j in zip(order[1:], order[:-1], strict=True)]
+        + [digests[i] != digests[j] or values[i] != values[j] for i, j in zip(order[1:], order[:-1], strict=True)]
     )
     merged = np.add.reduceat(weights[order], np.flatnonzero(fresh))
     rows = order[fresh]

@@ -3,13 +3,20 @@
 The meeting point of the engine's parts. Must not know X, labels or scikit-learn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from skltransfer.engine._forward import Activations, run_padded
+from skltransfer.backbones import fingerprint
+from skltransfer.engine._adapters import adapted
+from skltransfer.engine._address import Address
+from skltransfer.engine._augmented import Augment, AugmentedActivations
+from skltransfer.engine._checkpoint import Checkpoint
+from skltransfer.engine._dataset import Activations
+from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
@@ -44,7 +51,18 @@ class TuningTask:
         Whether the probe initialises a linear head.
     backbone_lr_factor, layer_decay : float
         Rate of the last stage relative to the head's, and of each stage relative to the next.
-    validation_fraction : float or None
+    stops_early, calibrates : bool
+        What a held-out part is for: each needs one.
+    validation_fraction : float
+        Of samples to hold out.
+    unfreezes_gradually : bool
+        Train the last stage first, then one more at a time, down to the boundary.
+    adapter : {"lora"} or None
+        What is trained of the unfrozen stages: adapters, or all of their weights.
+    augment : callable or None
+        Changes training pictures at random.
+    checkpoint : Path or None
+        Folder in which training leaves its state after each epoch.
     single_pass : bool
         Go on without probe: ``partial_fit``.
     start : SleepingNetwork or None
@@ -61,14 +79,21 @@ class TuningTask:
     probe_first: bool = True
     backbone_lr_factor: float = 0.1
     layer_decay: float = 1.0
-    validation_fraction: float | None = None
+    stops_early: bool = False
+    calibrates: bool = False
+    validation_fraction: float = 0.1
+    unfreezes_gradually: bool = False
+    adapter: str | None = None
+    augment: Augment | None = None
+    checkpoint: Path | None = None
     single_pass: bool = False
     start: SleepingNetwork | None = None
 
     @property
     def is_probe(self) -> bool:
-        """Whether all stages are frozen and the head is linear: then the probe is the whole fit."""
-        return self.boundary == self.stages.backbone.n_stages and not self.hidden and not self.single_pass
+        """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
+        all_frozen = self.boundary == self.stages.backbone.n_stages
+        return all_frozen and not self.hidden and not self.single_pass and self.augment is None
 
 
 @dataclass(frozen=True)
@@ -117,24 +142,27 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     head, data = task.to_head(distinct)
-    validation = None
-    if task.validation_fraction is not None and not task.is_probe:
-        data, validation = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))
+    held_out = None
+    if task.calibrates or (task.stops_early and not task.is_probe):
+        data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))
     network = _starting_network(task, head)
     plan = replace(task.plan, autocast=_autocast_dtype(task.stages))
     probe = _initialise(task, network, activations, data, head, plan)
-    groups = _trainable(task, network)
     if task.is_probe:
         history, n_iter = {"loss": [probe.loss]}, probe.n_iter
     else:
-        history = train(network, groups, activations, data, head.loss, plan, validation)
+        watched = held_out if task.stops_early else None
+        history = _train_in_phases(task, network, samples, activations, (data, watched), head, plan)
         n_iter = len(history["loss"])
+    if task.calibrates:
+        outputs = _in_batches(network.eval(), activations, held_out.rows, task.stages)
+        head = head.calibrated(outputs, held_out.targets, held_out.weights)
     return Tuned(
-        network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary),
+        network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary, task.adapter),
         head=head,
         history=history,
         n_iter=n_iter,
-        n_trainable=sum(p.numel() for group in groups for p in group["params"]),
+        n_trainable=sum(p.numel() for group in _trainable(task, network) for p in group["params"]),
         bad=sorted(activations.bad),
         duplicates=repeated(activations.digests),
     )
@@ -144,9 +172,19 @@ def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
     backbone, device = task.stages.backbone, task.stages.device
     if task.start is not None:
         return task.start.private_copy(backbone, device)
+    return _network_after(task, task.boundary, head)
+
+
+def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
     return new_network(
-        backbone, task.boundary, task.pooling, head.n_outputs, hidden=task.hidden, seed=task.plan.seed
-    ).to(device)
+        task.stages.backbone,
+        boundary,
+        task.pooling,
+        head.n_outputs,
+        hidden=task.hidden,
+        seed=task.plan.seed,
+        adapter=task.adapter,
+    ).to(task.stages.device)
 
 
 def run_tuned(
@@ -161,9 +199,13 @@ def run_tuned(
 
 
 def _activations(stages: FrozenStages, boundary: int, pooling: str, samples: Samples, policy) -> Activations:
+    return Activations(stages, samples, _address(stages, boundary, pooling), policy)
+
+
+def _address(stages: FrozenStages, boundary: int, pooling: str) -> Address:
     """At the last boundary pooled, before it as they are."""
     at_the_top = boundary == stages.backbone.n_stages
-    return Activations(stages, samples, stages.address(boundary, pooling if at_the_top else None), policy)
+    return stages.address(boundary, pooling if at_the_top else None)
 
 
 def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
@@ -197,12 +239,70 @@ def _initialise(
     return probe
 
 
+def _train_in_phases(
+    task: TuningTask,
+    network: TunedNetwork,
+    samples: Samples,
+    activations: Activations,
+    parts: tuple[TrainingSet, TrainingSet | None],
+    head: Head,
+    plan: TrainingPlan,
+) -> dict[str, list[float]]:
+    """Train what lies after the boundary: at once, or at later boundaries first, a share of the epochs at each."""
+    backbone, history = task.stages.backbone, {}
+    boundaries = [task.boundary]
+    if task.unfreezes_gradually and task.boundary < backbone.n_stages:
+        boundaries = list(range(backbone.n_stages - 1, task.boundary - 1, -1))
+    for boundary, epochs in zip(boundaries, np.array_split(np.arange(plan.max_epochs), len(boundaries)), strict=True):
+        if not len(epochs):
+            continue
+        part, seen = network, activations
+        if boundary != task.boundary:
+            part = _from(network, boundary, task, head)
+            seen = _activations(task.stages, boundary, task.pooling, samples, task.policy)
+        groups = _trainable(replace(task, boundary=boundary), part)
+        share = replace(plan, max_epochs=len(epochs))
+        place = (
+            None if task.checkpoint is None else Checkpoint(task.checkpoint, _key(task, part, parts, boundary, share))
+        )
+        if task.augment is not None:
+            seen = AugmentedActivations(
+                seen, task.stages, samples, _address(task.stages, boundary, task.pooling), task.augment
+            )
+        phase = train(part, groups, seen, parts[0], head.loss, share, parts[1], place)
+        network.load_state_dict(part.state_dict(), strict=False)
+        history = {key: [*history.get(key, []), *values] for key, values in phase.items()}
+    return history
+
+
+def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet | None], boundary: int, plan) -> str:
+    """Names a training by all that decides its result."""
+    rates = (task.backbone_lr_factor, task.layer_decay)
+    sets = [part.content() for part in parts if part is not None]
+    state = {key: value.cpu() for key, value in start.state_dict().items()}
+    return fingerprint(state, task.stages.space, boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))
+
+
+def _from(network: TunedNetwork, boundary: int, task: TuningTask, head: Head) -> TunedNetwork:
+    """A copy of the part of a network that comes after a later boundary."""
+    part, state = _network_after(task, boundary, head), network.state_dict()
+    part.load_state_dict({key: state[key] for key in part.state_dict()})
+    return part
+
+
 def _trainable(task: TuningTask, network: TunedNetwork) -> list[dict]:
-    """All that the optimiser gets: the head, and each unfrozen stage at its own rate."""
-    backbone, parameters = task.stages.backbone, dict(network.named_parameters())
+    """All that the optimiser gets: the head, and each unfrozen stage, or its adapters, at its own rate."""
+    backbone = task.stages.backbone
+    own = {name.removeprefix("suffix."): p for name, p in network.named_parameters() if name.startswith("suffix.")}
+    if task.adapter is None:
+        of_weight = {name: [p] for name, p in own.items()}
+    else:
+        of_weight = {adapted(name): [] for name in own}
+        for name, p in own.items():
+            of_weight[adapted(name)].append(p)
     groups = [{"params": list(network.head.parameters()), "lr_factor": 1.0}]
     for stage in range(task.boundary, backbone.n_stages):
-        names = [f"suffix.{name}" for name in backbone.stage_parameters(stage)]
+        params = [p for name in backbone.stage_parameters(stage) for p in of_weight.get(name, [])]
         factor = task.backbone_lr_factor * task.layer_decay ** (backbone.n_stages - 1 - stage)
-        groups.append({"params": [parameters[name] for name in names], "lr_factor": factor})
+        groups.append({"params": params, "lr_factor": factor})
     return groups

@@ -46,6 +46,14 @@ def test_features_are_those_of_sentence_transformers(folder):
     assert (backbone.n_stages, backbone.n_features, backbone.preprocessing.max_length) == (7, 384, 256)
 
 
+@pytest.mark.filterwarnings("ignore:X holds empty texts", "ignore:.* texts are longer")
+def test_features_are_those_that_its_own_library_encodes(folder):
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="an extra of the benchmarks")
+    theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(SENTENCES)
+    extractor = PretrainedFeatureExtractor(f"hf:{folder}", dtype="float32", cache=None)
+    np.testing.assert_allclose(extractor.transform(SENTENCES), theirs, atol=1e-5)
+
+
 def test_a_very_long_text_is_cut_as_if_it_had_been_read_whole(folder):
     backbone = load_backbone(f"hf:{folder}")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

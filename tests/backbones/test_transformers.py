@@ -285,6 +285,13 @@ def test_a_network_of_two_towers_asks_which(tmp_path):
         load_backbone(f"hf:{tmp_path}")
 
 
+def test_a_tokenizer_that_knows_more_tokens_than_the_network_is_refused(tmp_path):
+    transformers.BertModel(transformers.BertConfig(**SHARED | {"vocab_size": 20})).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    with pytest.raises(UnsupportedBackboneError, match="makes token ids up to 23, the network knows 20"):
+        load_backbone(f"hf:{tmp_path}")
+
+
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(BackboneNotFoundError, match=f"The folder {str(tmp_path)!r} holds no model"):
         load_backbone(f"hf:{tmp_path}")

@@ -8,7 +8,7 @@ same accuracy. Every contestant takes the same number of optimiser steps on the 
 probe instead where all is frozen. *skorch*: float32, ``Freezer`` on the frozen layers. *Loop*: plain PyTorch, frozen
 part in bfloat16 weights, the rest under bfloat16 autocast, channels-last, no DataLoader, nothing remembered.
 
-The fits of one search are alike, so skorch and the loop run each search once and a fit's median counts for all.
+The fits at one depth are alike, so skorch and the loop fit each fold once, at one rate, and a fit's median counts for all.
 """
 
 import copy
@@ -65,7 +65,12 @@ def tensors(task: Task) -> torch.Tensor:
 def ours(task: Task) -> tuple[list[float], float]:
     """Scores per depth and seconds of a cold search, the decoding and preprocessing included."""
     model = FineTunedClassifier(
-        task.backbone, max_epochs=task.epochs, batch_size=task.batch, random_state=0, cache=ActivationStore()
+        task.backbone,
+        max_epochs=task.epochs,
+        batch_size=task.batch,
+        backbone_lr_factor=1.0,  # one rate for all that is trained, as the others have it
+        random_state=0,
+        cache=ActivationStore(),
     )
     grid = {"freeze_depth": task.depths, "learning_rate": task.rates}
     start = time.perf_counter()
@@ -210,38 +215,38 @@ def bound(task: Task) -> float:
 def contest(task: Task) -> tuple[str, float, float]:
     """A Markdown table, and how many times as long as ours skorch and the loop take."""
     mine = Timing(tuple(ours(task)[1] for _ in range(6))[1:])
-    by_hand, by_skorch = loop(task)[1], with_skorch(task)[1]
+    one_rate = task._replace(rates=task.rates[:1])
+    by_hand, by_skorch = (rival(one_rate)[1] * len(task.rates) for rival in (loop, with_skorch))
+    print(mine, sum(by_hand), sum(by_skorch), flush=True)
     lines = ["| what | search | times ours |", "|---|---|---|", f"| skltransfer, cold | {mine} | 1.00 |"]
     for name, seconds in (("loop, bfloat16", by_hand), ("skorch, float32", by_skorch)):
         lines.append(f"| {name} | {shown(sum(seconds))} | {sum(seconds) / mine.median:.2f} |")
     return "\n".join(lines), sum(by_skorch) / mine.median, sum(by_hand) / mine.median
 
 
-def same_accuracy() -> str:
-    """With the bundled weights: fold scores of each contestant, per depth; none may differ by two standard errors."""
+def accuracies() -> tuple[str, list[str]]:
+    """With the bundled weights: fold scores of each contestant, per depth; and where we are behind by two errors."""
     digits = load_digits()
-    chosen = np.random.default_rng(0).permutation(len(digits.target))[:400]
+    chosen = np.random.default_rng(0).permutation(len(digits.target))[:200]
     X = np.repeat((digits.images[chosen] * 15.9375).astype(np.uint8)[..., None], 3, axis=3)
-    task = Task(
-        load_backbone("bundled:tiny-photo"),
-        X,
-        digits.target[chosen],
-        [1.0, 0.75, 0.5],
-        [1e-3, 3e-3],
-        folds=5,
-        epochs=10,
-    )
+    bundled = load_backbone("bundled:tiny-photo")
+    task = Task(bundled, X, digits.target[chosen], [1.0, 0.75, 0.5], [3e-3], folds=5, epochs=6)
     contestants: dict[str, Callable] = {"skltransfer": ours, "loop": loop, "skorch": with_skorch}
     scores = {name: np.array(contestant(task)[0]) for name, contestant in contestants.items()}  # (depths, folds)
     lines = ["| freeze_depth | " + " | ".join(scores) + " |", "|---" * (len(scores) + 1) + "|"]
     for i, depth in enumerate(task.depths):
         cells = [f"{s[i].mean():.3f} ± {s[i].std(ddof=1) / task.folds**0.5:.3f}" for s in scores.values()]
         lines.append(f"| {depth} | " + " | ".join(cells) + " |")
+    behind = []
     for name in ("loop", "skorch"):
-        behind = scores[name] - scores["skltransfer"]
-        error = behind.std(axis=1, ddof=1) / task.folds**0.5
-        assert (behind.mean(1) <= 2 * error + 1e-9).all(), f"less accurate than {name}: {behind.mean(1)} ± {error}"
-    return "\n".join(lines)
+        difference = scores[name] - scores["skltransfer"]
+        error = difference.std(axis=1, ddof=1) / task.folds**0.5
+        behind += [
+            f"{depth} ({name}: {d.mean():+.3f} ± {e:.3f})"
+            for depth, d, e in zip(task.depths, difference, error, strict=True)
+            if d.mean() > 2 * e + 1e-9
+        ]
+    return "\n".join(lines), behind
 
 
 def main() -> None:
@@ -251,14 +256,15 @@ def main() -> None:
     most = bound(depths)
     first, to_skorch, to_loop = contest(frozen)
     second, over_skorch, over_loop = contest(depths)
+    table, behind = accuracies()
     text = (
         "ResNet-18 with random weights, photos of 224 px.\n\n"
         f"**All frozen**: {len(frozen.X)} photos, 2 learning rates, 5 folds, 10 epochs for those who take epochs.\n\n"
         f"{first}\n\n**Three depths**: {len(depths.X)} photos, freeze_depth 1.0, 0.75 and 0.5, 3 folds, 5 epochs. "
         f"The most that remembering can give over the loop is Σ(1 + 2s) / Σ3s = {most:.2f}, where s is the measured "
         f"share of the forward pass that comes after the boundary.\n\n{second}\n\n"
-        f"**Accuracy** of the three with the bundled weights: 400 digits of scikit-learn, 5 folds, mean ± standard "
-        f"error, the better of two rates.\n\n{same_accuracy()}"
+        f"**Accuracy** of the three with the bundled weights: 200 digits of scikit-learn, 5 folds, 6 epochs, mean "
+        f"± standard error. Less accurate by two standard errors: {', '.join(behind) or 'nowhere'}.\n\n{table}\n"
     )
     record(
         "search",

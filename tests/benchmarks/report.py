@@ -85,17 +85,26 @@ def _verdicts(ratios: list[Ratio]) -> str:
 
 
 def _picture(ratios: list[Ratio]) -> None:
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(ratios) + 1.2), layout="constrained")
+    """Measured over promised: to the right of the line is more than was promised."""
+    figure, axes = plt.subplots(figsize=(9, 0.36 * len(ratios) + 1.1), layout="constrained")
     where = range(len(ratios))[::-1]
-    axes.barh(where, [r.value for r in ratios], color="#4878a8", height=0.6, label="measured")
-    axes.scatter([r.promised for r in ratios], where, marker="|", s=260, color="#c44e52", zorder=3, label="promised")
+    kept = [r.value / r.promised for r in ratios]
+    colours = ["#4878a8" if value >= 1 else "#c44e52" for value in kept]
+    axes.barh(where, [value - 1 for value in kept], left=1, color=colours, height=0.6)
+    axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.set_yticks(where, [r.what for r in ratios])
-    for y, ratio in zip(where, ratios, strict=True):
-        axes.annotate(f"{ratio.value:.1f}", (ratio.value, y), xytext=(4, 0), textcoords="offset points", va="center")
-    axes.set_xlabel("ratio of medians")
-    axes.margins(x=0.15)
-    axes.legend(loc="lower right", frameon=False)
+    for y, ratio, value in zip(where, ratios, kept, strict=True):
+        axes.annotate(
+            f"{ratio.value:.3g} (promised {ratio.promised:g})",
+            (max(value, 1), y),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_xlabel("ratio of medians, over what was promised")
+    axes.margins(x=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, dpi=110)
     plt.close(figure)

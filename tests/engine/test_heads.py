@@ -19,10 +19,11 @@ def test_the_probe_is_standardised_logistic_regression(rng, n_classes, n, d, C):
     y = np.arange(n) % n_classes
     X[:, 0] += y
     weights = np.ones(n)
-    probe = ClassificationHead(np.arange(n_classes)).solve_probe(X, y, weights, standardisation(X, weights), C)
+    head = ClassificationHead(np.arange(n_classes))
+    probe = head.solve_probe(X, y, weights, standardisation(X, weights), C)
     outputs = (X - probe.mean) / probe.scale @ probe.weight.T + probe.bias
     theirs = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=10_000)).fit(X, y)
-    np.testing.assert_allclose(ClassificationHead.probabilities(outputs), theirs.predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(head.probabilities(outputs), theirs.predict_proba(X), atol=1e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(90, 6), (30, 60)])
@@ -50,7 +51,7 @@ def test_binary_and_multiclass_loss_are_cross_entropy(rng):
 
 def test_probabilities_sum_to_one_and_survive_extremes():
     for outputs in (np.array([[1000.0], [-1000.0], [0.0]]), np.array([[1e3, -1e3, 0], [1.0, 1, 1]])):
-        p = ClassificationHead.probabilities(outputs)
+        p = ClassificationHead(np.arange(outputs.shape[1])).probabilities(outputs)
         np.testing.assert_allclose(p.sum(1), 1)
         assert p.dtype == np.float64
         assert np.isfinite(p).all()

@@ -1,0 +1,112 @@
+"""One file that holds arrays and JSON, and no code: what ``save`` writes and ``load`` reads.
+
+A safetensors file whose header carries one JSON text. Values that JSON has no word for (arrays of labels, tuples,
+dicts by label, backbones) are written as a dict with one key that names their kind. Must not know estimators.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from skltransfer.backbones import Backbone
+from skltransfer.exceptions import WeightsError
+
+FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
+
+
+def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a file whole or not at all."""
+    path = Path(path)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    text = json.dumps({"format": FORMAT, **header})
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, draft, metadata={KEY: text})
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of such a file.
+
+    Raises
+    ------
+    WeightsError
+        If it is no such file, is damaged, or comes from a later version.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > MAX_HEADER_BYTES:
+                raise ValueError("its header is too long")
+        with safe_open(path, "np") as file:
+            header = json.loads((file.metadata() or {})[KEY])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        form = header["format"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{str(path)!r} is no file that save() wrote, or is damaged ({type(error).__name__}: {error}). Save the "
+            "estimator again."
+        ) from error
+    if form != FORMAT:
+        raise WeightsError(
+            f"{str(path)!r} has format {form!r}, written by skltransfer {header.get('version')!r}; this version reads "
+            f"format {FORMAT}. Install the version that wrote it."
+        )
+    return header, arrays
+
+
+def encoded(value: Any) -> Any:
+    """A value in JSON's terms.
+
+    Raises
+    ------
+    TypeError
+        If there is no way to write it without code.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [encoded(item) for item in value]
+    for kind, in_words in KINDS.items():
+        if isinstance(value, kind):
+            return in_words(value)
+    if isinstance(value, np.random.RandomState) or callable(value):  # what training alone needs
+        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=4)
+        return None
+    raise TypeError(f"A value of type {type(value).__name__} cannot be saved without code: {value!r}. Use pickle.")
+
+
+KINDS = {
+    np.ndarray: lambda value: {"array": encoded(value.tolist()), "dtype": value.dtype.str},
+    tuple: lambda value: {"tuple": encoded(list(value))},
+    Mapping: lambda value: {"pairs": [[encoded(key), encoded(item)] for key, item in value.items()]},
+    os.PathLike: lambda value: {"path": os.fspath(value)},
+    Backbone: lambda value: {"backbone": value.name},
+}
+
+
+def decoded(value: Any) -> Any:
+    """What :func:`encoded` was given."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return np.array(decoded(value["array"]), dtype=np.dtype(value["dtype"]))
+    if "tuple" in value:
+        return tuple(decoded(value["tuple"]))
+    if "pairs" in value:
+        return {decoded(key): decoded(item) for key, item in value["pairs"]}
+    if "path" in value:
+        return Path(value["path"])
+    return None  # a backbone, which its weights' hash tells better

@@ -1,0 +1,60 @@
+"""Low-rank adapters (LoRA, Hu et al. 2022) beside the linear maps and convolutions of unfrozen stages.
+
+The only importer of peft, which the extra ``lora`` brings. Must not know heads, targets or the store.
+"""
+
+import warnings
+
+from torch import nn
+
+from skltransfer.backbones import Backbone
+from skltransfer.exceptions import MissingDependencyError
+
+RANK, ALPHA = 8, 16
+BASE, ADDED = ".base_layer.", ".lora_"
+
+
+def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int) -> nn.Module:
+    """Put adapters into a private suffix, in place; its own weights no longer require gradients.
+
+    Raises
+    ------
+    MissingDependencyError
+        If peft is not installed.
+    ValueError
+        If there is nothing to put them beside.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingDependencyError("adapter='lora' needs peft: pip install 'skltransfer[lora]'.") from error
+    trained = {name for stage in range(boundary, backbone.n_stages) for name in backbone.stage_parameters(stage)}
+    targets = [
+        path for path, module in suffix.named_modules() if f"{path}.weight" in trained and _takes_an_adapter(module)
+    ]
+    if not targets:
+        raise ValueError(
+            f"adapter='lora' finds no linear map or convolution in {backbone.name!r} after {boundary} frozen stages. "
+            "Freeze less, or set adapter=None."
+        )
+    config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GPT-2's transposed maps are recognised with a remark
+        return peft.inject_adapter_in_model(config, suffix)
+
+
+def original_name(name: str) -> str:
+    """What an entry of the state dict is called without adapters."""
+    return name.replace(BASE, ".")
+
+
+def adapted(name: str) -> str | None:
+    """The weight that an adapter's entry stands beside; None for an entry that is no adapter's."""
+    before, found, _ = name.partition(ADDED)
+    return f"{before}.weight" if found else None
+
+
+def _takes_an_adapter(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # transformers' own, in GPT-2

@@ -1,0 +1,56 @@
+"""Reading back what an estimator's ``save`` wrote: JSON and safetensors, no code."""
+
+import os
+
+from skltransfer import _saved
+from skltransfer._fine_tuner import FineTuner
+from skltransfer.backbones import Backbone, load_backbone
+from skltransfer.exceptions import WeightsError
+from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
+
+ESTIMATORS = {kind.__name__: kind for kind in (FineTunedClassifier, FineTunedRegressor)}
+
+
+def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner:
+    """Read an estimator that ``save`` wrote. No code is run that the file contains: there is none.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    backbone : str or Backbone, default=None
+        Where the backbone is now, if its name or folder has changed since; its weights must be the same. By default it
+        is loaded as it was when the estimator was fitted, or from the file where ``include_backbone`` put it there.
+
+    Returns
+    -------
+    FineTunedClassifier or FineTunedRegressor
+        Fitted; its predictions are those of the one that was saved.
+
+    Raises
+    ------
+    WeightsError
+        If the file is no such file or is damaged, or the backbone is not the one that the estimator was fitted with.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from skltransfer import FineTunedRegressor, load
+    >>> model = FineTunedRegressor("toy:rows", random_state=0).fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [1, 2, 3])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(os.path.join(folder, "model.skl"))
+    ...     copy = load(os.path.join(folder, "model.skl"))
+    >>> bool((copy.predict([[0.5, 0.5]]) == model.predict([[0.5, 0.5]])).all())
+    True
+    """
+    header, arrays = _saved.read(path)
+    if header.get("class") not in ESTIMATORS:
+        raise WeightsError(f"{os.fspath(path)!r} holds a {header.get('class')!r}; expected one of {list(ESTIMATORS)}.")
+    where = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    try:
+        return ESTIMATORS[header["class"]]._restored(header, arrays, path, where)
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise WeightsError(
+            f"{os.fspath(path)!r} was written by skltransfer {header.get('version')!r} and cannot be read by this "
+            f"version, or is damaged ({type(error).__name__}: {error}). Save the estimator again."
+        ) from error

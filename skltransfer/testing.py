@@ -1,0 +1,369 @@
+"""A conformance suite for estimators whose samples are pictures, texts or sounds.
+
+scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
+state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
+row. Must not know how the estimator works.
+"""
+
+import inspect
+import pickle
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import check_is_fitted
+
+N, TOLERANCE = 24, 1e-5
+WORDS = (("bright", "warm", "lovely"), ("dull", "cold", "awful"))
+
+
+def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
+    """Check an estimator whose X is a collection of pictures, texts or sounds.
+
+    Works on any estimator of scikit-learn's kind, of this package or not: classifiers, regressors, transformers.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Not fitted. Give it a small network and few epochs: it is fitted some thirty times on 24 samples.
+    modality : {"image", "text", "audio"}
+        What its samples are: arrays (20, 24, 3) of uint8; str; (waveform of float32, rate) tuples.
+    on_fail : {"raise"} or None, default="raise"
+        Whether the first check that fails raises, or all are run and told of.
+
+    Returns
+    -------
+    list of dict
+        One per check: ``check_name``, ``status`` (``"passed"``, ``"failed"``) and ``exception``.
+
+    Raises
+    ------
+    ValueError
+        If ``modality`` is none of these.
+    AssertionError
+        If a check fails and ``on_fail="raise"``; its text says what was expected and what came.
+
+    Examples
+    --------
+    >>> from skltransfer import FineTunedClassifier
+    >>> from skltransfer.testing import check_transfer_estimator
+    >>> model = FineTunedClassifier("toy:text", freeze_depth=1.0, dtype="float32", random_state=0)
+    >>> {result["status"] for result in check_transfer_estimator(model, "text")}
+    {'passed'}
+    """
+    if modality not in MAKERS:
+        raise ValueError(f"modality must be one of {sorted(MAKERS)}, got {modality!r}.")
+    if on_fail not in ("raise", None):
+        raise ValueError(f"on_fail must be 'raise' or None, got {on_fail!r}.")
+    results = []
+    for check in transfer_checks(estimator):
+        error: Exception | None = None
+        try:
+            check(estimator, modality)
+        except Exception as caught:
+            if on_fail == "raise":
+                raise
+            error = caught
+        results.append({"check_name": check.__name__, "status": "failed" if error else "passed", "exception": error})
+    return results
+
+
+def transfer_checks(estimator: Any) -> Iterator[Callable[[Any, str], None]]:
+    """The checks that suit an estimator: functions of it and the modality.
+
+    Parameters
+    ----------
+    estimator : estimator object
+
+    Yields
+    ------
+    callable
+        ``check(estimator, modality)``, which raises AssertionError.
+
+    Examples
+    --------
+    >>> from skltransfer import PretrainedFeatureExtractor
+    >>> from skltransfer.testing import transfer_checks
+    >>> checks = list(transfer_checks(PretrainedFeatureExtractor()))
+    >>> checks[0].__name__
+    'check_parameters_are_taken_as_they_are'
+    """
+    yield from GENERAL
+    if hasattr(estimator, "predict"):
+        yield from OF_PREDICTORS
+        if "sample_weight" in inspect.signature(estimator.fit).parameters:
+            yield check_repeated_samples_equal_weights
+    if is_classifier(estimator):
+        yield from OF_CLASSIFIERS
+
+
+def _pictures(rng: np.random.Generator, kind: np.ndarray) -> list:
+    return [rng.integers(0, 128, (20, 24, 3), dtype=np.uint8) + np.uint8(127 * k) for k in kind]
+
+
+def _texts(rng: np.random.Generator, kind: np.ndarray) -> list:
+    return [f"a {rng.choice(WORDS[k])} {rng.choice(WORDS[k])} day, number {rng.integers(1000)}" for k in kind]
+
+
+def _sounds(rng: np.random.Generator, kind: np.ndarray) -> list:
+    time = np.arange(3200) / 16_000
+    pitch = (150 + 1500 * kind) * rng.uniform(0.9, 1.1, len(kind))
+    return [(0.5 * np.sin(2 * np.pi * hz * time).astype(np.float32), 16_000) for hz in pitch]
+
+
+MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds}
+
+
+def _data(estimator: Any, modality: str, seed: int = 0) -> tuple[list, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    kind = np.arange(N) % 2
+    y = kind + rng.normal(0, 0.1, N) if is_regressor(estimator) else kind
+    return MAKERS[modality](rng, kind), y
+
+
+def _fresh(estimator: Any) -> Any:
+    """A clone whose randomness is fixed."""
+    copy = clone(estimator)
+    return copy.set_params(random_state=0) if "random_state" in copy.get_params() else copy
+
+
+def _output(estimator: Any, X: Any) -> np.ndarray:
+    """What it says, as numbers where it can."""
+    for method in ("predict_proba", "decision_function", "predict", "transform"):
+        if hasattr(estimator, method):
+            return np.asarray(getattr(estimator, method)(X))
+    raise AssertionError(f"{type(estimator).__name__} has neither predict nor transform.")
+
+
+def _assert_close(got: np.ndarray, expected: np.ndarray, what: str) -> None:
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
+    if got.dtype.kind == "f":
+        scale = max(1e-12, float(np.abs(expected).max()))
+        error = float(np.abs(got - expected).max()) / scale
+        assert error <= TOLERANCE, f"{what}: results differ by {error:.1e} relative, expected at most {TOLERANCE:.0e}"
+    else:
+        assert np.array_equal(got, expected), f"{what}: results differ"
+
+
+def _assert_raises(call: Callable[[], Any], kinds: tuple[type, ...], needed: str, what: str) -> None:
+    """``needed``: what the message must say; an empty one is in all of them."""
+    try:
+        call()
+    except kinds as error:
+        if needed and not re.search(rf"\b{needed}\b", str(error)):
+            raise AssertionError(f"{what}: the message does not say {needed!r}: {error}") from error
+    except Exception as error:
+        raise AssertionError(f"{what}: expected {kinds[0].__name__}, got {type(error).__name__}: {error}") from error
+    else:
+        raise AssertionError(f"{what}: expected {kinds[0].__name__}, but nothing was raised")
+
+
+def _global_generators() -> tuple[bytes, str, bytes]:
+    return np.random.get_state()[1].tobytes(), str(random.getstate()), torch.get_rng_state().numpy().tobytes()
+
+
+def check_parameters_are_taken_as_they_are(estimator: Any, modality: str) -> None:
+    """``clone`` and ``set_params`` reach what is used: nothing is built in ``__init__``."""
+    copy = clone(estimator)
+    before = {key: repr(value) for key, value in copy.get_params().items()}
+    assert before == {key: repr(value) for key, value in estimator.get_params().items()}, "clone changed a parameter"
+    own = set(vars(type(estimator)(**estimator.get_params(deep=False))))
+    extra = sorted(own - set(estimator.get_params(deep=False)) - {"_sklearn_output_config"})
+    assert not extra, f"__init__ sets {extra} besides its parameters, so set_params would not reach what they hold"
+    X, y = _data(estimator, modality)
+    copy.fit(X, y)
+    after = {key: repr(value) for key, value in copy.get_params().items()}
+    changed = sorted(key for key in before if before[key] != after[key])
+    assert not changed, f"fit changed the parameters {changed}"
+
+
+def check_fit_returns_self_and_leaves_x_alone(estimator: Any, modality: str) -> None:
+    """``fit`` returns the estimator, and X is what it was."""
+    X, y = _data(estimator, modality)
+    kept = pickle.dumps(X)
+    copy = _fresh(estimator)
+    assert copy.fit(X, y) is copy, "fit must return self"
+    _output(copy, X)
+    assert pickle.dumps(X) == kept, "X was changed in place"
+
+
+def check_asking_changes_nothing(estimator: Any, modality: str) -> None:
+    """A frozen network in train mode would move its statistics with every call."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    first = _output(fitted, X)
+    _output(fitted, X[:7])
+    _assert_close(_output(fitted, X), first, "asked the same thing twice")
+
+
+def check_a_sample_does_not_depend_on_its_neighbours(estimator: Any, modality: str) -> None:
+    """Padding, batch statistics and per-batch scaling make it do so."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    whole = _output(fitted, X)
+    alone = np.concatenate([_output(fitted, X[i : i + 1]) for i in range(5)])
+    _assert_close(alone, whole[:5], "one sample at a time")
+    _assert_close(_output(fitted, X[::-1]), whole[::-1], "in reverse order")
+
+
+def check_containers_mean_the_same(estimator: Any, modality: str) -> None:
+    """List, object array, and Series where pandas is installed."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    expected = _output(fitted, X)
+    array = np.empty(len(X), dtype=object)
+    array[:] = X
+    _assert_close(_output(fitted, array), expected, "an object array instead of a list")
+    try:
+        import pandas
+    except ImportError:
+        return
+    _assert_close(_output(fitted, pandas.Series(X, index=range(100, 100 + len(X)))), expected, "a Series")
+
+
+def check_the_same_seed_gives_the_same(estimator: Any, modality: str) -> None:
+    """Twice the same fit, whatever the global generators say, which stay as they are."""
+    X, y = _data(estimator, modality)
+    outputs = []
+    for seed in (1, 2):
+        states = np.random.get_state(), random.getstate(), torch.get_rng_state()
+        np.random.seed(seed)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        before = _global_generators()
+        try:
+            outputs.append(_output(_fresh(estimator).fit(X, y), X))
+            assert _global_generators() == before, "fit or predict drew from, or seeded, a global generator"
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+            torch.set_rng_state(states[2])
+    _assert_close(*outputs, "two fits with random_state=0")
+
+
+def check_fitting_again_forgets(estimator: Any, modality: str) -> None:
+    """A second ``fit`` is as if there had been no first."""
+    X, y = _data(estimator, modality)
+    other, other_y = _data(estimator, modality, seed=5)
+    again = _fresh(estimator).fit(other, other_y[::-1]).fit(X, y)
+    _assert_close(_output(again, X), _output(_fresh(estimator).fit(X, y), X), "fitted before on other data")
+
+
+def check_pickles_travel(estimator: Any, modality: str) -> None:
+    """A pickled copy says the same."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    _assert_close(_output(pickle.loads(pickle.dumps(fitted)), X), _output(fitted, X), "a pickled copy")  # noqa: S301
+
+
+def check_bad_samples_are_named_with_their_row(estimator: Any, modality: str) -> None:
+    """A missing or a wrong sample is a ValueError or TypeError that says which row it is."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    for wrong in (None, float("nan"), {"not": "a sample"}):
+        bad = [*X[:3], wrong, *X[4:]]
+        kinds = (ValueError, TypeError)
+        _assert_raises(lambda bad=bad: _output(fitted, bad), kinds, "3", f"{wrong!r} in row 3")
+        if hasattr(estimator, "predict"):
+            _assert_raises(lambda bad=bad: _fresh(estimator).fit(bad, y), kinds, "3", f"fit with {wrong!r} in row 3")
+
+
+def check_no_samples_and_one_bare_sample_are_refused(estimator: Any, modality: str) -> None:
+    """An empty X, and a sample that is not in a list, are ValueErrors."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    _assert_raises(lambda: _output(fitted, []), (ValueError,), "", "an empty X")
+    if modality == "text":
+        _assert_raises(lambda: _output(fitted, X[0]), (ValueError,), "", "a bare text as X")
+
+
+def check_it_works_in_a_pipeline(estimator: Any, modality: str) -> None:
+    """Alone as in a pipeline of one step."""
+    X, y = _data(estimator, modality)
+    _assert_close(
+        _output(make_pipeline(_fresh(estimator)).fit(X, y), X), _output(_fresh(estimator).fit(X, y), X), "in a Pipeline"
+    )
+
+
+def check_predicting_needs_a_fit(estimator: Any, modality: str) -> None:
+    """NotFittedError before ``fit``."""
+    X, _ = _data(estimator, modality)
+    _assert_raises(lambda: _fresh(estimator).predict(X), (NotFittedError,), "", "predict before fit")
+    _assert_raises(lambda: check_is_fitted(_fresh(estimator)), (NotFittedError,), "", "check_is_fitted before fit")
+
+
+def check_lengths_of_x_and_y_are_compared(estimator: Any, modality: str) -> None:
+    """A y that is too short, or holds NaN, is a ValueError."""
+    X, y = _data(estimator, modality)
+    _assert_raises(lambda: _fresh(estimator).fit(X, y[:-1]), (ValueError,), "", "a y that is too short")
+    holey = y.astype(float)
+    holey[2] = np.nan
+    _assert_raises(lambda: _fresh(estimator).fit(X, holey), (ValueError,), "", "NaN in y")
+
+
+def check_cross_validation_scores_each_fold(estimator: Any, modality: str) -> None:
+    """In another process, too."""
+    X, y = _data(estimator, modality)
+    scores = [
+        cross_validate(_fresh(estimator), X, y, cv=2, n_jobs=n, error_score="raise")["test_score"] for n in (None, 2)
+    ]
+    _assert_close(scores[1], scores[0], "cross_validate with n_jobs=2")
+
+
+def check_repeated_samples_equal_weights(estimator: Any, modality: str) -> None:
+    """A sample that comes twice counts as one of weight two; one of weight zero is not there."""
+    X, y = _data(estimator, modality)
+    weights = np.arange(N) // 2 % 3
+    rows = np.repeat(np.arange(N), weights)
+    weighted = _fresh(estimator).fit(X, y, sample_weight=weights)
+    repeated = _fresh(estimator).fit([X[i] for i in rows], y[rows])
+    _assert_close(_output(weighted, X), _output(repeated, X), "weights instead of repeated samples")
+
+
+def check_any_labels_will_do(estimator: Any, modality: str) -> None:
+    """Strings, booleans and distant numbers; ``classes_`` sorted; probabilities that sum to 1."""
+    X, y = _data(estimator, modality)
+    for labels in (["no", "yes"], [False, True], [-7, 1000]):
+        fitted = _fresh(estimator).fit(X, np.array(labels)[y])
+        assert list(fitted.classes_) == labels, f"classes_ is {fitted.classes_!r}, expected {labels}"
+        predicted = fitted.predict(X)
+        assert set(predicted.tolist()) <= set(labels), f"predict gave {set(predicted.tolist())}, expected {labels}"
+        if hasattr(fitted, "predict_proba"):
+            probability = fitted.predict_proba(X)
+            assert np.allclose(probability.sum(1), 1), "rows of predict_proba do not sum to 1"
+            assert (np.array(labels)[probability.argmax(1)] == predicted).all(), "predict and predict_proba disagree"
+
+
+def check_two_kinds_are_told_apart(estimator: Any, modality: str) -> None:
+    """Bright from dark, glad from sad, high from low: on the training samples at least."""
+    X, y = _data(estimator, modality)
+    score = _fresh(estimator).fit(X, y).score(X, y)
+    assert score > 0.7, f"accuracy on the training samples is {score:.2f}, expected more than 0.7"
+
+
+GENERAL = (
+    check_parameters_are_taken_as_they_are,
+    check_fit_returns_self_and_leaves_x_alone,
+    check_asking_changes_nothing,
+    check_a_sample_does_not_depend_on_its_neighbours,
+    check_containers_mean_the_same,
+    check_the_same_seed_gives_the_same,
+    check_fitting_again_forgets,
+    check_pickles_travel,
+    check_bad_samples_are_named_with_their_row,
+    check_no_samples_and_one_bare_sample_are_refused,
+    check_it_works_in_a_pipeline,
+)
+OF_PREDICTORS = (
+    check_predicting_needs_a_fit,
+    check_lengths_of_x_and_y_are_compared,
+    check_cross_validation_scores_each_fold,
+)
+OF_CLASSIFIERS = (check_any_labels_will_do, check_two_kinds_are_told_apart)

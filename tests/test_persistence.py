@@ -1,0 +1,247 @@
+"""Files without code: what save writes, load gives back; what does not belong together is refused by name."""
+
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from torchvision.transforms.v2 import RandomHorizontalFlip
+
+import skltransfer
+from skltransfer import ActivationStore, FineTunedClassifier, FineTunedRegressor, load, load_backbone
+from skltransfer.backbones import _registry
+from skltransfer.exceptions import UnsupportedBackboneError, WeightsError
+
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+
+
+def header_of(path):
+    content = path.read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + n])["__metadata__"]["skltransfer"])
+
+
+def rewritten(path, change):
+    """The same file with another header."""
+    header = header_of(path)
+    change(header)
+    save_file(load_file(path), path, metadata={"skltransfer": json.dumps(header)})
+    return path
+
+
+@pytest.mark.parametrize("labels", [["yes", "no"], [3, 7], [True, False], [0.5, 1.5]])
+@pytest.mark.parametrize("freeze_depth", [1.0, 0.5])
+def test_a_classifier_comes_back_as_it_was(two_kinds, tmp_path, freeze_depth, labels):
+    X, y = two_kinds
+    y = np.array(labels)[np.unique(y, return_inverse=True)[1]]
+    model = FineTunedClassifier("toy:images", freeze_depth=freeze_depth, max_epochs=1, random_state=0).fit(X, y)
+    model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(copy.predict(X), model.predict(X))
+    assert copy.classes_.dtype == model.classes_.dtype
+    assert copy.get_params() == model.get_params()
+    fitted = {k: v for k, v in vars(model).items() if k.endswith("_") and not k.startswith("_")}
+    assert {k: np.asarray(getattr(copy, k), dtype=object).tolist() for k in fitted} == {
+        k: np.asarray(v, dtype=object).tolist() for k, v in fitted.items()
+    }
+    assert clone(copy).fit(X, y).score(X, y) == model.score(X, y)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_regressor_on_a_frame_comes_back_as_it_was(rng, tmp_path, head):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rng.standard_normal((30, 3)), columns=["a", "b", "c"])
+    y = 100 + 5 * X.a.to_numpy()
+    model = FineTunedRegressor("toy:rows", head=head, freeze_depth=0.5, max_epochs=2, random_state=0).fit(X, y)
+    model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    np.testing.assert_array_equal(copy.predict(X), model.predict(X))
+    assert copy.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names"):
+        copy.predict(X.rename(columns={"a": "other"}))
+
+
+def test_targets_of_several_columns_come_back(two_kinds, rng, tmp_path):
+    X = two_kinds[0]
+    for estimator, y in (
+        (FineTunedClassifier("toy:images", freeze_depth=1.0), rng.integers(0, 2, (40, 3))),
+        (FineTunedRegressor("toy:images", freeze_depth=1.0), rng.random((40, 2))),
+    ):
+        estimator.fit(X, y).save(tmp_path / "model.skl")
+        np.testing.assert_array_equal(load(tmp_path / "model.skl").predict(X), estimator.predict(X))
+
+
+def test_odd_parameters_come_back(two_kinds, tmp_path):
+    X, y = two_kinds
+    model = FineTunedClassifier(
+        load_backbone("toy:images", weights="random:3"),
+        freeze_depth="block1",
+        class_weight={label: i + 1.0 for i, label in enumerate(np.unique(y).tolist())},
+        image_shape=(16, 16),
+        cache=ActivationStore(tmp_path / "store", max_bytes=10**6),
+        checkpoint=tmp_path / "checkpoints",
+        max_epochs=1,
+        random_state=np.int64(4),
+    ).fit(X, y)
+    model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    assert copy.backbone is model.backbone
+    assert (copy.class_weight, copy.image_shape, copy.random_state) == (model.class_weight, (16, 16), 4)
+    assert (copy.cache, copy.checkpoint) == ("memory", None)  # folders are this machine's
+
+
+def test_a_file_cannot_ask_for_a_repositorys_code(two_kinds, tmp_path, monkeypatch):
+    FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).save(tmp_path / "model.skl")
+
+    def change(header):
+        options = dict(header["origin"]["tuple"][2]["pairs"]) | {"trust_remote_code": True}
+        header["origin"]["tuple"][2]["pairs"] = [list(pair) for pair in options.items()]
+
+    asked = []
+    true = _registry.load_backbone
+    monkeypatch.setattr(_registry, "load_backbone", lambda *a, **k: asked.append(k) or true(*a, **k))
+    load(rewritten(tmp_path / "model.skl", change))
+    assert asked
+    assert not any(options["trust_remote_code"] for options in asked)
+
+
+def test_what_training_alone_needs_is_not_saved_and_that_is_told(two_kinds, tmp_path):
+    model = FineTunedClassifier(
+        "toy:images", max_epochs=1, augment=RandomHorizontalFlip(), random_state=np.random.RandomState(0)
+    ).fit(*two_kinds)
+    with pytest.warns(UserWarning, match=r"RandomHorizontalFlip\(p=0.5\) takes code to be made again, so it is not"):
+        model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    assert (copy.random_state, copy.augment) == (None, None)
+
+
+def test_a_value_that_only_code_could_make_is_refused(two_kinds, tmp_path):
+    model = FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds)
+    model.verbose = object()
+    with pytest.raises(TypeError, match="type object cannot be saved without code"):
+        model.save(tmp_path / "model.skl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_before_fit_there_is_nothing_to_save(tmp_path):
+    with pytest.raises(NotFittedError):
+        FineTunedClassifier().save(tmp_path / "model.skl")
+
+
+@pytest.mark.parametrize("name", ["toy:images", "bundled:tiny-photo", "torchvision:resnet18", "timm:resnet18"])
+def test_a_file_that_stands_alone_needs_no_other_weights(rng, tmp_path, name, monkeypatch):
+    X, y = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.arange(6) % 2
+    weights = "pretrained" if name.startswith(("toy", "bundled")) else "random:5"
+    model = FineTunedClassifier(name, weights=weights, freeze_depth=1.0, dtype="float32").fit(X, y)
+    model.save(tmp_path / "alone.skl", include_backbone=True)
+    copy = load(tmp_path / "alone.skl")
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+    assert copy._origin_[1] == str(tmp_path / "alone.skl")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(copy)).predict_proba(X), model.predict_proba(X))
+
+
+def test_what_takes_more_than_weights_cannot_stand_alone(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    X, y = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.arange(6) % 2
+    model = FineTunedClassifier(f"hf:{tmp_path / 'vit'}", freeze_depth=1.0).fit(X, y)
+    with pytest.raises(UnsupportedBackboneError, match="leave out include_backbone"):
+        model.save(tmp_path / "alone.skl", include_backbone=True)
+    model.save(tmp_path / "model.skl")
+    (tmp_path / "vit").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="vit"):
+        load(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl", backbone=f"hf:{tmp_path / 'moved'}")
+    assert clone(copy).fit(X, y).predict(X).shape == y.shape
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+def test_another_backbone_is_refused_by_name(two_kinds, tmp_path):
+    FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).save(tmp_path / "model.skl")
+    for other in ("bundled:tiny-photo", load_backbone("toy:images", weights="random:9")):
+        with pytest.raises(WeightsError, match="has fingerprint"):
+            load(tmp_path / "model.skl", backbone=other)
+
+
+def test_it_opens_in_another_process(two_kinds, tmp_path):
+    X, y = two_kinds
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=1, dtype="float32", random_state=0).fit(X, y)
+    model.save(tmp_path / "model.skl")
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import numpy as np, os, sys; from skltransfer import load; os.chdir(sys.argv[1]); "
+        "np.save('p.npy', load('model.skl').predict_proba(np.load('X.npy')))"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    np.testing.assert_allclose(np.load(tmp_path / "p.npy"), model.predict_proba(X), atol=1e-6)
+
+
+BROKEN = {
+    "not the format": lambda header: header.update(format=99),
+    "another class": lambda header: header.update({"class": "Popen"}),
+    "a parameter that is not there": lambda header: header["parameters"].update(shell=True),
+    "no head": lambda header: header.pop("head"),
+    "too deep a boundary": lambda header: header["network"].__setitem__(0, 40),
+    "a wider head": lambda header: header["network"].__setitem__(2, 5),
+    "an attribute that is not fitted": lambda header: header["fitted"].update(__class__="x"),
+    "nonsense": lambda header: header.update(fitted=3),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_that_does_not_fit_is_refused(two_kinds, tmp_path, kind):
+    FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=1).fit(*two_kinds).save(tmp_path / "model.skl")
+    with pytest.raises(WeightsError, match=r"model\.skl"):
+        load(rewritten(tmp_path / "model.skl", BROKEN[kind]))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04.", b"\xff" * 64, b"<html></html>"])
+def test_what_is_no_such_file_is_refused(tmp_path, content):
+    (tmp_path / "model.skl").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"no file that save\(\) wrote"):
+        load(tmp_path / "model.skl")
+    with pytest.raises(WeightsError, match="no file that save"):
+        load(tmp_path / "absent.skl")
+
+
+def test_a_truncated_file_is_refused_and_a_failed_save_leaves_the_old_one(two_kinds, tmp_path, monkeypatch):
+    model, path = FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds), tmp_path / "model.skl"
+    model.save(path)
+    content = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+    path.write_bytes(content[:-10])
+    with pytest.raises(WeightsError, match="no file that save"):
+        load(path)
+
+
+def test_the_version_is_stamped(two_kinds, tmp_path):
+    FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).save(tmp_path / "model.skl")
+    assert header_of(tmp_path / "model.skl")["version"] == skltransfer.__version__
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.skl")), ids=lambda path: path.name)
+def test_files_of_earlier_versions_are_read(path):
+    """Predictions that were written beside each file, by the version that wrote it."""
+    expected = np.load(path.with_suffix(".npz"))
+    np.testing.assert_allclose(load(path).predict(expected["X"]), expected["predicted"], atol=1e-4)

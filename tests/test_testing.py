@@ -1,0 +1,126 @@
+"""The conformance suite passes on our estimators, and catches what it is there to catch."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, testing
+from skltransfer.testing import check_transfer_estimator, transfer_checks
+
+TOYS = {"image": "toy:images", "text": "toy:text", "audio": "toy:audio"}
+OPTIONS = {"max_epochs": 2, "dtype": "float32", "random_state": 0}
+OURS = [
+    (kind(TOYS[modality], freeze_depth=depth, **OPTIONS | more), modality)
+    for modality in TOYS
+    for kind, more in ((FineTunedClassifier, {"C": 1.0}), (FineTunedRegressor, {}))
+    for depth in (1.0, 0.5)
+]
+OURS += [(PretrainedFeatureExtractor(TOYS[modality], dtype="float32"), modality) for modality in TOYS]
+CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator)]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "modality", "check"),
+    CASES,
+    ids=[f"{type(e).__name__}-{m}-{getattr(e, 'freeze_depth', '')}-{c.__name__}" for e, m, c in CASES],
+)
+def test_ours_pass(estimator, modality, check):
+    check(estimator, modality)
+
+
+def test_as_many_checks_as_there_are():
+    written = {name for name in vars(testing) if name.startswith("check_")} - {
+        "check_transfer_estimator",
+        "check_is_fitted",
+    }
+    assert {check.__name__ for check in transfer_checks(FineTunedClassifier())} == written
+    assert len(list(transfer_checks(FineTunedClassifier()))) == 17
+    assert len(list(transfer_checks(FineTunedRegressor()))) == 15
+    assert len(list(transfer_checks(PretrainedFeatureExtractor()))) == 11
+
+
+class BuildsEarly(TransformerMixin, BaseEstimator):
+    """In the style of embetter: the network is made in __init__, never put into eval mode, and runs row by row."""
+
+    def __init__(self, width=8):
+        self.width = width
+        torch.manual_seed(0)
+        self.network = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        batch = [torch.as_tensor(x, dtype=torch.float32).permute(2, 0, 1)[None] / 255 for x in X]
+        return np.array([self.network(x).flatten().detach().numpy() for x in batch])
+
+
+class TrainsInBatches(ClassifierMixin, BaseEstimator):
+    """In the style of a wrapper around a training loop: the global seed, batch statistics, labels as they come."""
+
+    def __init__(self, random_state=0):
+        self.random_state = random_state
+
+    def fit(self, X, y, sample_weight=None):
+        torch.manual_seed(self.random_state)
+        self.network_ = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        pixels, labels = self._tensor(X), torch.as_tensor(np.asarray(y, dtype=np.int64))
+        optimiser = None
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(self.network_(pixels), labels)
+            optimiser = optimiser or torch.optim.SGD(self.network_.parameters(), 0.1)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def _tensor(self, X):
+        return torch.as_tensor(np.stack([np.asarray(x, dtype=np.float32) for x in X])) / 255
+
+    def predict_proba(self, X):
+        return self.network_(self._tensor(X)).softmax(1).detach().numpy()
+
+    def predict(self, X):
+        return self.predict_proba(X).argmax(1)
+
+
+CAUGHT = {
+    BuildsEarly: {
+        "check_parameters_are_taken_as_they_are",
+        "check_asking_changes_nothing",
+        "check_a_sample_does_not_depend_on_its_neighbours",
+        "check_bad_samples_are_named_with_their_row",
+        "check_no_samples_and_one_bare_sample_are_refused",
+    },
+    TrainsInBatches: {
+        "check_a_sample_does_not_depend_on_its_neighbours",
+        "check_the_same_seed_gives_the_same",
+        "check_bad_samples_are_named_with_their_row",
+        "check_predicting_needs_a_fit",
+        "check_any_labels_will_do",
+        "check_repeated_samples_equal_weights",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CAUGHT)
+def test_what_goes_wrong_elsewhere_is_caught(kind):
+    results = check_transfer_estimator(kind(), "image", on_fail=None)
+    failed = {result["check_name"] for result in results if result["status"] == "failed"}
+    assert failed >= CAUGHT[kind], CAUGHT[kind] - failed
+    assert all((result["exception"] is None) == (result["status"] == "passed") for result in results)
+    with pytest.raises(AssertionError):
+        check_transfer_estimator(kind(), "image")
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="modality must be one of"):
+        check_transfer_estimator(LogisticRegression(), "video")
+    with pytest.raises(ValueError, match="on_fail must be"):
+        check_transfer_estimator(LogisticRegression(), "image", on_fail="skip")
