@@ -110,6 +110,19 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         start = getattr(self, "_network_", None) if self.warm_start else None
         return self._become(self._draft(start)._learn(X, y, sample_weight, start=start))
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters; none of them is an estimator, so ``deep`` makes no difference.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to object
+        """
+        return super().get_params(deep=False)
+
     def transform(self, X: Any) -> np.ndarray:
         """The pooled features of the tuned network: what its head sees, before standardisation.
 
@@ -206,6 +219,11 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         if self.augment is not None and (backbone.modality != "image" or single_pass):
             what = "partial_fit" if single_pass else f"{backbone.modality} backbones"
             raise ValueError(f"augment is for pictures in fit; {what} cannot use it. Set augment=None.")
+        if hasattr(self.augment, "get_params"):
+            raise ValueError(
+                f"{self.augment!r} has a get_params of its own, which scikit-learn's clone would misread. "
+                "Wrap it: torchvision.transforms.v2.Compose([...])."
+            )
         return self.augment
 
     def _checkpoint_folder(self) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from skltransfer.backbones import Backbone
 from skltransfer.exceptions import WeightsError
@@ -27,7 +27,8 @@ def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[st
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     text = json.dumps({"format": FORMAT, **header})
     try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, draft, metadata={KEY: text})
+        whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        draft.write_bytes(save(whole, metadata={KEY: text}))  # with the rights that any new file has here
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

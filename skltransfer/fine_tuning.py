@@ -84,7 +84,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     augment : callable, default=None
         Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
         a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved.
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
+        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
@@ -468,7 +469,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     augment : callable, default=None
         Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
         a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved.
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
+        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1

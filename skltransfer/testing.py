@@ -69,7 +69,7 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
             check(estimator, modality)
         except Exception as caught:
             if on_fail == "raise":
-                raise
+                raise AssertionError(f"{check.__name__}: {type(caught).__name__}: {caught}") from caught
             error = caught
         results.append({"check_name": check.__name__, "status": "failed" if error else "passed", "exception": error})
     return results

@@ -43,7 +43,7 @@ def test_as_many_checks_as_there_are():
 
 
 class BuildsEarly(TransformerMixin, BaseEstimator):
-    """In the style of embetter: the network is made in __init__, never put into eval mode, and runs row by row."""
+    """In the style of embetter: the network is made in __init__, and never put into eval mode."""
 
     def __init__(self, width=8):
         self.width = width
@@ -56,8 +56,8 @@ class BuildsEarly(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        batch = [torch.as_tensor(x, dtype=torch.float32).permute(2, 0, 1)[None] / 255 for x in X]
-        return np.array([self.network(x).flatten().detach().numpy() for x in batch])
+        batch = torch.stack([torch.as_tensor(x, dtype=torch.float32).permute(2, 0, 1) / 255 for x in X])
+        return self.network(batch).flatten(1).detach().numpy()
 
 
 class TrainsInBatches(ClassifierMixin, BaseEstimator):
@@ -68,7 +68,7 @@ class TrainsInBatches(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y, sample_weight=None):
         torch.manual_seed(self.random_state)
-        self.network_ = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        self.network_ = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 2))
         pixels, labels = self._tensor(X), torch.as_tensor(np.asarray(y, dtype=np.int64))
         optimiser = None
         for _ in range(3):
@@ -93,12 +93,12 @@ class TrainsInBatches(ClassifierMixin, BaseEstimator):
 CAUGHT = {
     BuildsEarly: {
         "check_parameters_are_taken_as_they_are",
-        "check_asking_changes_nothing",
         "check_a_sample_does_not_depend_on_its_neighbours",
         "check_bad_samples_are_named_with_their_row",
         "check_no_samples_and_one_bare_sample_are_refused",
     },
     TrainsInBatches: {
+        "check_asking_changes_nothing",
         "check_a_sample_does_not_depend_on_its_neighbours",
         "check_the_same_seed_gives_the_same",
         "check_bad_samples_are_named_with_their_row",
@@ -115,7 +115,7 @@ def test_what_goes_wrong_elsewhere_is_caught(kind):
     failed = {result["check_name"] for result in results if result["status"] == "failed"}
     assert failed >= CAUGHT[kind], CAUGHT[kind] - failed
     assert all((result["exception"] is None) == (result["status"] == "passed") for result in results)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="^check_"):
         check_transfer_estimator(kind(), "image")
 
 

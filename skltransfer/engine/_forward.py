@@ -25,7 +25,7 @@ from skltransfer.engine._reading import BadSamplePolicy, Complaints, in_threads
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Peeked, Samples, learn_digests
 
-READ_AHEAD = 64  # samples
+READ_AHEAD, PEEKED_AT_ONCE = 64, 16  # samples
 _guard: list[bool] = []
 
 
@@ -144,12 +144,29 @@ class _Recall:
         if self.store is not None:
             self.store.refresh()
             learn_digests(self.store.names())
-        for position in range(len(self.samples)):
-            try:
-                self.peeked[position] = self.samples.peek(position)
-            except BadSampleError as error:
-                self.complaints.add(position, error)
+        n = len(self.samples)
+        chunks = [range(start, min(start + PEEKED_AT_ONCE, n)) for start in range(0, n, PEEKED_AT_ONCE)]
+        n_threads = self._n_threads if self.samples.slow_to_peek else 1
+        for chunk, found in zip(chunks, in_threads(self._peek, chunks, n_threads, ahead=READ_AHEAD), strict=True):
+            for position, peeked in zip(chunk, found, strict=True):
+                if isinstance(peeked, BadSampleError):
+                    self.complaints.add(position, peeked)
+                else:
+                    self.peeked[position] = peeked
         self.complaints.raise_if_any()
+
+    @property
+    def _n_threads(self) -> int:
+        return torch.get_num_threads() if self.samples.slow_to_read else 1
+
+    def _peek(self, chunk: range) -> list[Peeked | BadSampleError]:
+        found: list[Peeked | BadSampleError] = []
+        for position in chunk:
+            try:
+                found.append(self.samples.peek(position))
+            except BadSampleError as error:
+                found.append(error)
+        return found
 
     def _readable(self) -> list[int]:
         return [position for position in range(len(self.samples)) if position not in self.complaints.bad]
@@ -209,9 +226,8 @@ class _Recall:
         if self.store is not None and self.store.is_shared:
             self.store.refresh()
             positions = self._copy_remembered(positions)
-        n_threads = torch.get_num_threads() if self.samples.slow_to_read else 1
         on_cpu = self.stages.device.type == "cpu"
-        for prepared in in_threads(self._prepare, positions, n_threads, ahead=READ_AHEAD, overlap=not on_cpu):
+        for prepared in in_threads(self._prepare, positions, self._n_threads, ahead=READ_AHEAD, overlap=not on_cpu):
             self._visit(prepared)
             self.progress.update()
         if self.store is not None and self.store.is_shared:  # whoever gets the lease next finds all of this part

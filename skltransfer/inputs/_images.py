@@ -26,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
 REMEMBERED_DIGESTS = 1_000_000
+SLOW_TO_HASH = 50_000  # bytes
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
 _digests_lock = threading.Lock()
 
@@ -50,6 +51,12 @@ class ImageSamples(Samples):
     ) -> None:
         super().__init__(items)
         self.max_pixels, self.channels, self.draft = max_pixels, channels, draft
+
+    @property
+    def slow_to_peek(self) -> bool:
+        """Arrays are hashed whole; from this size on, that takes longer than to hand it to a thread."""
+        first = self.items[0] if len(self.items) else None
+        return isinstance(first, np.ndarray) and first.nbytes > SLOW_TO_HASH
 
     def _key(self, encoded: bytes) -> bytes:
         """What decodes to the same pixels: content and draft size."""

@@ -48,6 +48,7 @@ class Samples(ABC):
     """
 
     slow_to_read = True  # so that reading ahead, in threads, pays
+    slow_to_peek = False  # so that looking in threads pays
 
     def __init__(self, items: Sequence[Any], rows: np.ndarray | None = None) -> None:
         self.items = items

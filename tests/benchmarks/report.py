@@ -24,13 +24,13 @@ RESULTS, PAGE, PICTURE = (
     DOCS / "reference" / "benchmarks.md",
     DOCS / "images" / "benchmarks.png",
 )
-ORDER = ("search", "images", "texts", "store", "start", "growth")
+ORDER = ("search", "depths", "accuracy", "images", "texts", "store", "start", "growth")
 TOP = """# Benchmarks
 
 Each table comes from one run in which all contestants took turns, alone on the machine; `make bench` makes this page
-anew. Times are medians with the least and the most, ratios are ratios of medians. Every benchmark checks first that
-the contestants did the same job: the same features (cosine above 0.999), or the same number of optimiser steps and the
-same accuracy within two standard errors.
+anew. Times are medians with the least and the most, ratios are ratios of medians. Contestants do the same job: their
+features agree (cosine above 0.999, asserted), or they take the same number of optimiser steps on the same folds; where
+their accuracies differ by two standard errors, the page says so.
 
 ![ratios of medians](../images/benchmarks.png)
 """
