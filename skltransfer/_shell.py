@@ -121,12 +121,12 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
 _cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text
 
 
-def n_truncated(samples: Samples, backbone: Backbone) -> int:
-    """How many texts are longer than the backbone reads; told in a warning."""
+def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> int:
+    """How many texts are longer than the backbone reads; told in a warning, if asked."""
     if backbone.modality != "text":
         return 0
     n = sum(_is_cut(samples, position, backbone) for position in range(len(samples)))
-    if n:
+    if n and tell:
         warnings.warn(
             f"{n} of {len(samples)} texts are longer than max_length={backbone.preprocessing.max_length} tokens; what "
             "comes after was not read. Raise max_length where the network allows, or split the texts.",

@@ -63,7 +63,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
     bad_samples_ : list of int
         Rows of the last ``transform`` that were filled, where ``missing`` or ``on_bad_sample`` allow it.
     n_truncated_ : int
-        Texts of the last ``transform`` whose end was left out, being longer than ``max_length``; a warning tells too.
+        Texts of the last ``fit`` or ``transform`` whose end was left out, being longer than ``max_length``; a warning
+        tells too.
 
     See Also
     --------
@@ -145,7 +146,9 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         backbone = _shell.loaded_backbone(self)
         self._boundaries(backbone)
-        _shell.samples_of(self, X, backbone, reset=True)
+        samples = _shell.samples_of(self, X, backbone, reset=True)
+        if backbone.modality == "text":
+            self.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -223,13 +223,14 @@ def portable_state(name: str, weights: str, options: dict, expected: str) -> dic
     """
     backbone = reload_backbone(name, weights, options, expected)
     refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
-    if name.startswith("hf:"):
-        raise UnsupportedBackboneError(f"{refusal} Keep its folder, and leave out include_backbone.")
+    if name.startswith("hf:") or name.count(":") > 1:  # a folder, or weights that the name itself holds
+        raise UnsupportedBackboneError(f"{refusal} Keep its folder or cache, and leave out include_backbone.")
     arrays = {f"{INSIDE}{key}": value.numpy() for key, value in backbone.library_state().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.safetensors")
         save_file(arrays, file)
-        if load_backbone(name, weights=file, **options).fingerprint != expected:
+        adapter, model, path = _parse(name, str(file))
+        if adapter(model, path, options).fingerprint != expected:
             raise UnsupportedBackboneError(
                 f"{refusal} Its preprocessing goes with the name of its weights, {weights!r}: leave out "
                 "include_backbone."
