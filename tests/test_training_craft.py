@@ -290,11 +290,13 @@ def test_a_killed_fit_goes_on_and_ends_bitwise_as_if_nothing_had_been(tmp_path, 
 def test_another_fit_has_a_checkpoint_of_its_own(two_kinds, tmp_path):
     X, y = two_kinds
     model = FineTunedClassifier("toy:images", max_epochs=1, checkpoint=tmp_path, random_state=0)
-    for n, change in enumerate(({}, {"learning_rate": 0.1}, {"random_state": 1}, {"freeze_depth": 0.5}), 1):
+    for n, change in enumerate(
+        ({}, {"learning_rate": 0.1}, {"random_state": 1}, {"freeze_depth": 0.5}, {"label_smoothing": 0.2}), 1
+    ):
         model.set_params(**change).fit(X, y)
         assert len(list(tmp_path.iterdir())) == n
     model.fit(X[:-4], y[:-4])
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_damaged_checkpoint_or_a_full_disk_costs_time_alone(two_kinds, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ class Complaints:
 def in_threads(
     function: Callable[[A], B], items: Sequence[A], n_threads: int, *, ahead: int, overlap: bool = True
 ) -> Iterator[B]:
-    """``map`` that works up to ahead items ahead, in threads; results come in the order of the items.
+    """``map`` that works up to ``ahead`` items ahead, in threads; results come in the order of the items.
 
     Without ``overlap``, nothing is worked on while the results of a block of ``ahead`` items are used: where both need
     the same cores, each is faster alone.

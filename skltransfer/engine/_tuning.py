@@ -263,7 +263,9 @@ def _train_in_phases(
         groups = _trainable(replace(task, boundary=boundary), part)
         share = replace(plan, max_epochs=len(epochs))
         place = (
-            None if task.checkpoint is None else Checkpoint(task.checkpoint, _key(task, part, parts, boundary, share))
+            None
+            if task.checkpoint is None
+            else Checkpoint(task.checkpoint, _key(task, part, parts, boundary, share, head))
         )
         if task.augment is not None:
             seen = AugmentedActivations(
@@ -275,9 +277,9 @@ def _train_in_phases(
     return history
 
 
-def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet | None], boundary: int, plan) -> str:
+def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet | None], boundary: int, plan, head) -> str:
     """Names a training by all that decides its result."""
-    rates = (task.backbone_lr_factor, task.layer_decay)
+    rates = (task.backbone_lr_factor, task.layer_decay, getattr(head, "smoothing", 0.0), task.pooling)
     sets = [part.content() for part in parts if part is not None]
     state = {key: value.cpu() for key, value in start.state_dict().items()}
     return fingerprint(state, task.stages.space, boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))
