@@ -12,10 +12,12 @@ _ROOMS = {
     "FineTunedRegressor": "fine_tuning",
     "PretrainedFeatureExtractor": "feature_extraction",
     "describe_backbone": "backbones",
+    "freeze_depth_grid": "model_selection",
     "list_backbones": "backbones",
     "load": "persistence",
     "load_backbone": "backbones",
     "load_image_folder": "inputs",
+    "score_transferability": "model_selection",
     "show_versions": "_versions",
 }
 
@@ -26,10 +28,12 @@ __all__ = [
     "FineTunedRegressor",
     "PretrainedFeatureExtractor",
     "describe_backbone",
+    "freeze_depth_grid",
     "list_backbones",
     "load",
     "load_backbone",
     "load_image_folder",
+    "score_transferability",
     "show_versions",
 ]
 

@@ -20,6 +20,7 @@ FLOORS = {
     "feature_extraction": 5,
     "fine_tuning": 5,
     "_versions": 6,
+    "model_selection": 6,
     "persistence": 6,
     "testing": 6,
     "__init__": 7,

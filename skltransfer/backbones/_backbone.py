@@ -43,6 +43,9 @@ class Backbone:
         Entries of the state dict that belong to the source head, not to a stage.
     classes : sequence of str, optional
         What the source head was trained to tell apart.
+    source_accuracy : tuple of (str, float), optional
+        The data set on which the weights, with their source head, were evaluated, and their top-1 accuracy there, in
+        [0, 1].
     options : mapping, optional
         Further arguments of :func:`load_backbone`.
     maps_end_in_channels : collection of int, optional
@@ -83,6 +86,7 @@ class Backbone:
         pooling: str,
         head_names: Collection[str],
         classes: Collection[str] | None = None,
+        source_accuracy: tuple[str, float] | None = None,
         options: Mapping[str, object] | None = None,
         maps_end_in_channels: Collection[int] = (),
         unit_length: bool = False,
@@ -93,6 +97,7 @@ class Backbone:
         self._is_verified = False
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
+        self.source_accuracy = source_accuracy
         self.options = dict(options or {})
         self._maps_end_in_channels, self._unit_length = frozenset(maps_end_in_channels), unit_length
         self.stage_names: tuple[str, ...] = cut.stage_names

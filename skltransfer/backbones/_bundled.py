@@ -23,12 +23,12 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
     seed = random_seed(weights)
     with seeded(seed or 0):
         network = TinyPhotoNetwork()
-    classes = None
+    card: dict = {}
     if seed is None:
         path = _shipped_weights() if weights == "pretrained" else Path(weights)
         state = read_state(path)
         fit_state(network, {k: v.float() for k, v in state.items()}, optional=HEAD, where=str(path))
-        classes = read_metadata(path).get("classes") if path.suffix == ".safetensors" else None
+        card = read_metadata(path) if path.suffix == ".safetensors" else {}
     return Backbone(
         GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
         name=f"bundled:{name}",
@@ -38,7 +38,8 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         ),
         pooling="mean",
         head_names=HEAD,
-        classes=classes,
+        classes=card.get("classes"),
+        source_accuracy=("Tiny-ImageNet", card["top1"]) if "top1" in card else None,
         options=options,
     )
 

@@ -124,6 +124,7 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> 
         pooling=family.pooling,
         head_names=head_names,
         classes=entry.meta["categories"] if is_named and family.trunk is None else None,
+        source_accuracy=_accuracy_of(entry) if is_named and family.trunk is None else None,
         options=options,
         maps_end_in_channels=range(1, len(ends)) if family.maps_end_in_channels else (),
     )
@@ -153,6 +154,12 @@ def _built(name: str, family: Family, entry) -> tuple[nn.Module, ImagePreprocess
         return trunk, _preprocessing(preset, preset.resize_size[0], preset.resize_size[0])
     side = whole.transform.min_size[0]
     return trunk, ImagePreprocessing(side, side, tuple(whole.transform.image_mean), tuple(whole.transform.image_std))
+
+
+def _accuracy_of(entry) -> tuple[str, float] | None:
+    """As torchvision's own metadata tell it, of the first data set that has a top-1 accuracy."""
+    known = [(name, m["acc@1"] / 100) for name, m in entry.meta["_metrics"].items() if "acc@1" in m]
+    return known[0] if known else None
 
 
 def _stage_ends(network: nn.Module, family: Family) -> list[tuple[str, str]]:

@@ -1,0 +1,489 @@
+"""Transferability scores on arrays, in the style of ``sklearn.metrics``: how much features say about targets.
+
+Higher is better. A score ranks candidates on one data set; its values are not to be compared across data sets. Promises
+finite values where features are wide, dead, repeated or fewer than samples, and where a class has one sample. Must not
+know where features come from.
+"""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import svd, svdvals
+from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator
+from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import mutual_info_score
+from sklearn.model_selection import check_cv, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.multiclass import type_of_target
+
+PROBE_C = 0.01  # as FineTunedClassifier's
+PROBE_ALPHAS = np.logspace(-2, 4, 13)
+DECADES = np.linspace(-32, 12, 177)  # where the ratio of precisions is looked for, relative to the largest variance
+EPSILON = np.finfo(float).eps
+
+ARRAYS: dict[str, list] = {"features": ["array-like"], "y": ["array-like"]}
+TASK: dict[str, list] = {"task": [StrOptions({"auto", "classification", "regression"})]}
+Splits = list[tuple[np.ndarray, np.ndarray]]
+
+
+@validate_params({**ARRAYS, **TASK}, prefer_skip_nested_validation=True)
+def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> float:
+    """LogME: the log evidence per sample of a Bayesian linear model on the features.
+
+    The evidence is maximised exactly. With features and targets centred, so that ``m = n - 1`` degrees of freedom are
+    left, it depends on the ratio of the two precisions alone, and an optimum in one dimension is found by a grid over
+    44 decades and a bounded search. (The fixed-point iteration published with the paper leaves out a term, and is off
+    by up to 45 where there are more features than samples.) It needs no folds, and a candidate gains nothing by being
+    wide: on features that say nothing the score is the same for 16 as for 4,096.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    y : array-like of shape (n,) or (n, outputs)
+        Labels of any kind, a 0/1 matrix with a column per label, or numbers. The score is the mean over classes (each
+        against the rest) or columns; columns that are constant say nothing and are left out.
+    task : {"auto", "classification", "regression"}, default="auto"
+        ``"auto"`` takes numbers that are not whole as targets of regression, and all else as labels.
+
+    Returns
+    -------
+    float
+        In nats per sample. Invariant to rotation and to a common scale of the features, to the order of rows and to
+        names of labels. For regression it depends on the unit of ``y``.
+
+    Raises
+    ------
+    ValueError
+        If an array is not finite or not of this shape, or if ``y`` is constant.
+
+    References
+    ----------
+    K. You, Y. Liu, J. Wang, M. Long (2021), "LogME: practical assessment of pre-trained models for transfer learning",
+    ICML.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skltransfer.model_selection import log_me_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(log_me_score(X, y), 3), round(log_me_score(X[:, :2], y), 3)
+    (-0.121, -0.317)
+    """
+    features, y, kind = checked(features, y, task)
+    targets = _columns(y, kind)
+    return float(np.mean(_log_evidences(features, targets[:, np.ptp(targets, axis=0) > 0])))
+
+
+@validate_params(
+    {**ARRAYS, **TASK, "n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]},
+    prefer_skip_nested_validation=True,
+)
+def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: Any = 5, task: str = "auto") -> float:
+    """Cross-validated accuracy (or R²) of the nearest neighbours in cosine distance, weighted by its inverse.
+
+    Nothing is fitted, so that it is a second opinion that shares no assumption with a linear head.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    y : array-like of shape (n,) or (n, outputs)
+        As in :func:`log_me_score`.
+    n_neighbors : int, default=5
+    cv : int, splitter or iterable, default=5
+        As in :func:`sklearn.model_selection.cross_val_score`.
+    task : {"auto", "classification", "regression"}, default="auto"
+        As in :func:`log_me_score`.
+
+    Returns
+    -------
+    float
+        Mean over folds; at most 1. Invariant to rotation and to a common scale of the features.
+
+    Raises
+    ------
+    ValueError
+        If an array is not what it should be, or if there are fewer samples than folds or neighbours.
+
+    References
+    ----------
+    C. Renggli et al. (2022), "Which model to transfer? Finding the needle in the growing haystack", CVPR.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skltransfer.model_selection import knn_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(knn_score(X, y), 3)
+    0.98
+    """
+    features, y, kind = checked(features, y, task)
+    return float(fold_scores(knn_model(kind, n_neighbors), features, y, splits_of(y, kind, cv)).mean())
+
+
+@validate_params(
+    {**ARRAYS, **TASK, "cv": ["cv_object"], "scoring": [str, callable, None]}, prefer_skip_nested_validation=True
+)
+def probe_score(
+    features: ArrayLike, y: ArrayLike, *, cv: Any = 5, scoring: str | Callable | None = None, task: str = "auto"
+) -> float:
+    """Cross-validated score of a linear head on standardised features: the probe.
+
+    What it measures is what a frozen network with a linear head will give, up to the spread of its folds: the score to
+    trust first. Labels: logistic regression with ``C=0.01``, as in :class:`FineTunedClassifier`. Numbers: ridge
+    regression, its strength chosen by leave-one-out inside of each training part.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    y : array-like of shape (n,) or (n, outputs)
+        As in :func:`log_me_score`.
+    cv : int, splitter or iterable, default=5
+        As in :func:`sklearn.model_selection.cross_val_score`.
+    scoring : str or callable, default=None
+        A scorer of scikit-learn's; None is accuracy or R².
+    task : {"auto", "classification", "regression"}, default="auto"
+        As in :func:`log_me_score`.
+
+    Returns
+    -------
+    float
+        Mean over folds. Invariant to the scale of each feature.
+
+    Raises
+    ------
+    ValueError
+        If an array is not what it should be, or if there are fewer samples than folds.
+
+    References
+    ----------
+    G. Alain, Y. Bengio (2016), "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skltransfer.model_selection import probe_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(probe_score(X, y), 3)
+    0.86
+    """
+    features, y, kind = checked(features, y, task)
+    return float(fold_scores(probe_model(y, kind), features, y, splits_of(y, kind, cv), scoring).mean())
+
+
+@validate_params(ARRAYS, prefer_skip_nested_validation=True)
+def h_score(features: ArrayLike, y: ArrayLike) -> float:
+    """H-score with shrinkage: the variance between classes, in units of the features' shrunk covariance.
+
+    For comparison with published tables. Without shrinkage it is the number of classes less one, whatever the labels,
+    as soon as there are more features than samples.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    y : array-like of shape (n,)
+        Labels.
+
+    Returns
+    -------
+    float
+        Between 0 and the number of classes less one. Invariant to rotation and to a common scale of the features.
+
+    Raises
+    ------
+    ValueError
+        If an array is not what it should be, or if ``y`` has one class.
+
+    References
+    ----------
+    Y. Bao et al. (2019), "An information-theoretic approach to transferability in task transfer learning", ICIP.
+
+    S. Ibrahim, N. Ponomareva, R. Mazumder (2022), "Newer is not always better: rethinking transferability metrics,
+    their peculiarities, stability and performance", ECML PKDD. Ledoit-Wolf shrinkage.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skltransfer.model_selection import h_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(h_score(X, y), 3)
+    1.17
+    """
+    features, y, _ = checked(features, y, "classification", most_columns=1)
+    u, s = _centred_svd(features)
+    shrinkage = ledoit_wolf_shrinkage(features) if len(s) else 1.0
+    variances = s**2 / len(y)  # (k,)
+    shrunk = (1 - shrinkage) * variances + shrinkage * variances.sum() / features.shape[1]
+    classes, members, counts = np.unique(y, return_inverse=True, return_counts=True)
+    means = np.eye(len(classes))[members].T @ (u * s) / counts[:, None]  # (classes, k)
+    between = counts / len(y) @ means**2  # (k,)
+    return float((1 - shrinkage) * (between / shrunk).sum())
+
+
+@validate_params({**ARRAYS, "epsilon": [Interval(Real, 0, None, closed="neither")]}, prefer_skip_nested_validation=True)
+def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4) -> float:
+    """TransRate: how many nats shorter the features' code is when labels are known.
+
+    For comparison with published tables, among candidates of one width and scale: it grows with both.
+
+    Parameters
+    ----------
+    features : array-like of shape (n, d)
+    y : array-like of shape (n,)
+        Labels.
+    epsilon : float, default=1e-4
+        Squared distortion of the code, in squared units of the features.
+
+    Returns
+    -------
+    float
+        Not negative. Invariant to rotation, not to scale.
+
+    Raises
+    ------
+    ValueError
+        If an array is not what it should be, or if ``y`` has one class.
+
+    References
+    ----------
+    L.-K. Huang et al. (2022), "Frustratingly easy transferability estimation", ICML.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skltransfer.model_selection import trans_rate_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(trans_rate_score(X, y), 3)
+    0.589
+    """
+    features, y, _ = checked(features, y, "classification", most_columns=1)
+    u, s = _centred_svd(features)
+    rotated = u * s  # (n, k)
+
+    def rate(rows: np.ndarray) -> float:
+        return 0.5 * np.log1p(svdvals(rows) ** 2 / (len(rows) * epsilon)).sum() if rows.size else 0.0
+
+    classes, counts = np.unique(y, return_counts=True)
+    within = sum(count * rate(rotated[y == label]) for label, count in zip(classes, counts, strict=True))
+    return float(rate(rotated) - within / len(y))
+
+
+@validate_params({"source_proba": ["array-like"], "y": ["array-like"]}, prefer_skip_nested_validation=True)
+def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
+    """LEEP: the mean log likelihood of labels, given what the source head says, by their empirical joint distribution.
+
+    Needs no features, only predictions of a network on the target samples, as a service behind an interface gives
+    them. It is optimistic where source classes are many and samples few: for 200 samples, 10 labels and predictions
+    over 1,000 source classes that are confident but random it says about -1, and chance is -2.3.
+
+    Parameters
+    ----------
+    source_proba : array-like of shape (n, source classes)
+        Probabilities of source classes; rows sum to 1.
+    y : array-like of shape (n,)
+        Labels.
+
+    Returns
+    -------
+    float
+        Not positive; in nats per sample.
+
+    Raises
+    ------
+    ValueError
+        If rows are not probabilities, or if ``y`` has one class.
+
+    References
+    ----------
+    C. V. Nguyen et al. (2020), "LEEP: a new measure to evaluate transferability of learned representations", ICML.
+
+    Examples
+    --------
+    >>> from skltransfer.model_selection import leep_score
+    >>> round(leep_score([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7]], ["cat", "cat", "dog", "dog"]), 3)
+    -0.343
+    """
+    proba, y, _ = checked(source_proba, y, "classification", most_columns=1, input_name="source_proba")
+    if (proba < 0).any() or np.abs(proba.sum(axis=1) - 1).max() > 1e-4:
+        sums = proba.sum(axis=1)
+        raise ValueError(
+            f"source_proba must hold probabilities, rows of numbers >= 0 that sum to 1; got a least value of "
+            f"{proba.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}. Apply a softmax to logits."
+        )
+    classes, members = np.unique(y, return_inverse=True)
+    joint = np.eye(len(classes))[members].T @ proba / len(y)  # (classes, source classes)
+    mass = joint.sum(axis=0)
+    given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+    return float(np.log((given[members] * proba).sum(axis=1)).mean())
+
+
+@validate_params({"source_labels": ["array-like"], "y": ["array-like"]}, prefer_skip_nested_validation=True)
+def nce_score(source_labels: ArrayLike, y: ArrayLike) -> float:
+    """Negative conditional entropy of labels, given the source labels of the same samples.
+
+    What is left of :func:`leep_score` where the source says only which class it is; as optimistic.
+
+    Parameters
+    ----------
+    source_labels : array-like of shape (n,)
+        What a network, or a person, says in terms of the source.
+    y : array-like of shape (n,)
+        Labels.
+
+    Returns
+    -------
+    float
+        Not positive; in nats per sample.
+
+    Raises
+    ------
+    ValueError
+        If an array is not one-dimensional or they differ in length, or if ``y`` has one class.
+
+    References
+    ----------
+    A. T. Tran, C. V. Nguyen, T. Hassner (2019), "Transferability and hardness of supervised classification tasks",
+    ICCV.
+
+    Examples
+    --------
+    >>> from skltransfer.model_selection import nce_score
+    >>> round(nce_score(["tabby", "tabby", "beagle", "tabby"], ["cat", "cat", "dog", "dog"]), 3)
+    -0.477
+    """
+    y, _ = checked_target(y, "classification", most_columns=1)
+    source_labels = check_array(source_labels, ensure_2d=False, dtype=None, input_name="source_labels")
+    check_consistent_length(source_labels, y)
+    joint = mutual_info_score(source_labels, y)
+    return float(min(joint - mutual_info_score(y, y), 0.0))
+
+
+def checked(
+    features: ArrayLike, y: ArrayLike, task: str, *, most_columns: int | None = None, input_name: str = "features"
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Features (n, d) of float64, targets, and their kind: classification, multilabel or regression."""
+    features = check_array(features, dtype=np.float64, ensure_min_samples=2, input_name=input_name)
+    y, kind = checked_target(y, task, most_columns)
+    check_consistent_length(features, y)
+    return features, y, kind
+
+
+def checked_target(y: ArrayLike, task: str, most_columns: int | None = None) -> tuple[np.ndarray, str]:
+    """Targets, and their kind."""
+    y = check_array(y, ensure_2d=False, dtype=None, ensure_min_samples=2, input_name="y")
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    kind = _kind(y, task)
+    if y.ndim > 1 and (most_columns == 1 or kind == "classification"):
+        raise ValueError(
+            f"y must be one column of labels here, got shape {y.shape}. Score each column by itself, or use "
+            "log_me_score, knn_score or probe_score, which take a 0/1 matrix and columns of numbers."
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"y must hold at least two values, got {_shown(y)} alone: nothing to tell apart.")
+    return y, kind
+
+
+def _shown(y: np.ndarray) -> str:
+    return repr(y.ravel()[:1].tolist()[0])
+
+
+def _kind(y: np.ndarray, task: str) -> str:
+    target = type_of_target(y, input_name="y")
+    if task == "regression":
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"task='regression' needs numbers in y, got {y.dtype} such as {_shown(y)}.")
+        return "regression"
+    if target.startswith("continuous"):
+        if task == "classification":
+            raise ValueError(
+                f"y must hold labels, got numbers such as {_shown(y)}. Cut them into classes, or use log_me_score, "
+                "knn_score or probe_score with task='regression'."
+            )
+        return "regression"
+    return "multilabel" if target == "multilabel-indicator" else "classification"
+
+
+def _columns(y: np.ndarray, kind: str) -> np.ndarray:
+    """Targets as numbers (n, c): one column per class, label or output."""
+    if kind == "classification":
+        classes, members = np.unique(y, return_inverse=True)
+        return np.eye(len(classes))[members]
+    return y.reshape(len(y), -1).astype(np.float64)
+
+
+def _centred_svd(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Left singular vectors (n, k) and singular values (k,) of centred features, cut to their rank, k < n."""
+    centred = features - features.mean(axis=0)
+    u, s, _ = svd(centred, full_matrices=False, check_finite=False)
+    least = max(EPSILON * max(features.shape) * np.abs(features).max(), np.finfo(float).tiny)
+    rank = min(int((s > least).sum()), len(features) - 1)
+    return u[:, :rank], s[:rank]
+
+
+def _log_evidences(features: np.ndarray, targets: np.ndarray) -> list[float]:
+    """The greatest log evidence per degree of freedom, for each column of ``targets`` (n, c).
+
+    With ``t`` the ratio of the weights' precision to the noise's, the noise's own optimum is in closed form, so that
+    one dimension is left.
+    """
+    u, s = _centred_svd(features)
+    m = len(targets) - 1
+    targets = targets - targets.mean(axis=0)
+    total, explained = (targets**2).sum(axis=0), (u.T @ targets) ** 2  # (c,), (k, c)
+    rest = np.maximum(total - explained.sum(axis=0), EPSILON * total) if len(s) < m else np.zeros_like(total)
+    variances = (s / s.max(initial=0.0)) ** 2 if len(s) else s
+
+    def loss(log_t: np.ndarray, column: slice) -> np.ndarray:  # (t,), c columns -> (t, c)
+        t = np.exp(log_t)[:, None]
+        noise = rest[column] + (t / (t + variances)) @ explained[:, column]
+        return 0.5 * m * np.log(noise / m) + 0.5 * np.log1p(variances / t).sum(axis=1, keepdims=True)
+
+    grid = DECADES * np.log(10)
+    starts = grid[loss(grid, slice(None)).argmin(axis=0)]
+    step = grid[1] - grid[0]
+    best = [
+        minimize_scalar(
+            lambda log_t, c=c: loss(np.array([log_t]), slice(c, c + 1))[0, 0],
+            bounds=(start - step, start + step),
+            method="bounded",
+            options={"xatol": 1e-9},
+        ).fun
+        for c, start in enumerate(starts)
+    ]
+    return [-value / m - 0.5 * (1 + np.log(2 * np.pi)) for value in best]
+
+
+def splits_of(y: np.ndarray, kind: str, cv: Any) -> Splits:
+    """The folds as positions, so that all candidates meet the same ones."""
+    return list(check_cv(cv, y, classifier=kind == "classification").split(np.zeros(len(y)), y))
+
+
+def fold_scores(
+    model: BaseEstimator, features: np.ndarray, y: np.ndarray, splits: Splits, scoring: str | Callable | None = None
+) -> np.ndarray:
+    """The model's score on each fold, (k,)."""
+    return cross_val_score(model, features, y, cv=splits, scoring=scoring, error_score="raise")
+
+
+def probe_model(y: np.ndarray, kind: str) -> BaseEstimator:
+    """A linear head on standardised features; where a training part lacks a class, what is left of it."""
+    if kind == "regression":
+        return make_pipeline(StandardScaler(), RidgeCV(PROBE_ALPHAS))
+    head = LogisticRegression(C=PROBE_C, max_iter=1000)
+    is_many = kind == "classification" and len(np.unique(y)) > 2
+    return make_pipeline(StandardScaler(), head if is_many else OneVsRestClassifier(head))
+
+
+def knn_model(kind: str, n_neighbors: int = 5) -> BaseEstimator:
+    """Nearest neighbours in cosine distance; nearer ones count more, so that no tie is settled by a label's name."""
+    model = KNeighborsRegressor if kind == "regression" else KNeighborsClassifier
+    return model(n_neighbors, metric="cosine", weights="distance")

@@ -1,0 +1,399 @@
+"""Candidates, each a backbone read at a stage, ranked by what their features say about targets.
+
+Promises that each sample passes each backbone once, whatever the number of layers and metrics; that all candidates meet
+the same folds; and that no winner is named whom the folds do not tell from another. Must not know how features are
+computed.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.stats import t as student
+from sklearn.base import clone
+from sklearn.utils import check_consistent_length
+from sklearn.utils._param_validation import StrOptions, validate_params
+from tqdm.auto import tqdm
+
+from skltransfer import _shell
+from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.feature_extraction import PretrainedFeatureExtractor
+from skltransfer.model_selection import _scores
+from skltransfer.model_selection._grid import freeze_depth_grid
+
+OF_FOLDS = ("probe", "knn")
+OF_FEATURES = {"log_me": _scores.log_me_score, "h": _scores.h_score, "trans_rate": _scores.trans_rate_score}
+OF_SOURCE_HEAD = ("leep", "nce")
+METRICS = (*OF_FOLDS, *OF_FEATURES, *OF_SOURCE_HEAD)
+CONFIDENCE = 0.95
+AUTO_LAYERS = 4
+
+
+@dataclass(frozen=True)
+class TransferabilityCandidate:
+    """One backbone, read at one stage.
+
+    Attributes
+    ----------
+    name : str
+        The backbone's name, with what sets it apart: weights that are not the pretrained ones, and the input size.
+    backbone : str or Backbone
+        As it was passed: goes into an estimator's ``backbone``.
+    layer : str
+        The stage: goes into an extractor's ``layer``, or a fine-tuner's ``freeze_depth``.
+    n_features : int
+    score : float
+        By the first metric; higher is better.
+    standard_error : float or None
+        Of ``score``, where the metric has folds, after Nadeau and Bengio: training parts overlap.
+    fold_scores : tuple of float or None
+        What ``score`` is the mean of.
+    scores : dict of str to float
+        By each metric.
+    source_domain : str or None
+        The data set that the pretrained weights' own accuracy was measured on.
+    source_accuracy : float or None
+        That accuracy (top-1), in [0, 1], where it is known.
+    seconds : float
+        Of the pass through the backbone, which its layers share (next to none where activations are remembered), and
+        of the scores.
+    """
+
+    name: str
+    backbone: str | Backbone
+    layer: str
+    n_features: int
+    score: float
+    standard_error: float | None
+    fold_scores: tuple[float, ...] | None
+    scores: dict[str, float]
+    source_domain: str | None
+    source_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TransferabilityRanking:
+    """What :func:`score_transferability` returns; its text is a table with a verdict.
+
+    Attributes
+    ----------
+    candidates : tuple of TransferabilityCandidate
+        Best first.
+    metrics : tuple of str
+        The first one ranks.
+    n_samples : int
+    test_share : float or None
+        Test samples per training sample in a fold, on average; None where the first metric has no folds.
+    """
+
+    candidates: tuple[TransferabilityCandidate, ...]
+    metrics: tuple[str, ...]
+    n_samples: int
+    test_share: float | None
+
+    @property
+    def contenders(self) -> tuple[TransferabilityCandidate, ...]:
+        """The first candidate, and those that its folds do not tell from it; all of them where there are no folds.
+
+        Two candidates are told apart where the 95 % interval of their mean difference over the same folds, corrected
+        for overlapping training parts [1]_, leaves out zero.
+
+        References
+        ----------
+        .. [1] C. Nadeau, Y. Bengio (2003), "Inference for the generalization error", Machine Learning 52.
+        """
+        first = self.candidates[0]
+        return (first, *(other for other in self.candidates[1:] if not self._is_behind(first, other)))
+
+    @property
+    def winner(self) -> TransferabilityCandidate | None:
+        """The first candidate, if it is told from all others; else None."""
+        return self.candidates[0] if len(self.contenders) == 1 else None
+
+    def _is_behind(self, first: TransferabilityCandidate, other: TransferabilityCandidate) -> bool:
+        if self.test_share is None:
+            return False
+        differences = np.subtract(first.fold_scores, other.fold_scores)
+        reach = student.ppf(0.5 + CONFIDENCE / 2, len(differences) - 1) * corrected_error(differences, self.test_share)
+        return bool(differences.mean() > reach)
+
+    def to_frame(self):
+        """One row per candidate, best first, as a pandas DataFrame (needs pandas)."""
+        import pandas as pd
+
+        names = [
+            field.name for field in fields(TransferabilityCandidate) if field.name not in ("scores", "fold_scores")
+        ]
+        rows = [{name: getattr(c, name) for name in names} | c.scores for c in self.candidates]
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        ranked_by = self.metrics[0] if self.test_share is None else f"{self.metrics[0]} ± standard error"
+        head = f"{len(self.candidates)} candidates on {self.n_samples} samples, best first by {ranked_by}"
+        return "\n".join([head, *_table(self), self._verdict()])
+
+    __repr__ = __str__
+
+    def _verdict(self) -> str:
+        first, others = self.candidates[0], self.contenders[1:]
+        if len(self.candidates) == 1:
+            return "One candidate: nothing to compare."
+        if self.test_share is None:
+            return f"No winner is named: {self.metrics[0]} gives no interval. The probe does."
+        by = f"by 95 % intervals over {len(first.fold_scores)} folds"
+        if not others:
+            return f"Winner, {by}: {first.name} at {first.layer!r}."
+        return (
+            f"No winner: {by}, {len(others)} of the others may be as good as {first.name} at {first.layer!r} "
+            "(see contenders). Take the cheapest of them, or label more."
+        )
+
+
+def corrected_error(values: np.ndarray, test_share: float) -> float:
+    """Standard error of a mean over folds whose training parts overlap (Nadeau and Bengio 2003)."""
+    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + test_share))
+
+
+def _table(ranking: TransferabilityRanking) -> Iterator[str]:
+    rows = [["backbone", "layer", "features", *ranking.metrics, "source accuracy", "s"]]
+    for c in ranking.candidates:
+        scores = [f"{c.scores[metric]:.3f}" for metric in ranking.metrics]
+        if c.standard_error is not None:
+            scores[0] += f" ± {c.standard_error:.3f}"
+        source = "unknown" if c.source_accuracy is None else f"{c.source_accuracy:.1%} {c.source_domain}"
+        rows.append([c.name, c.layer, str(c.n_features), *scores, source, f"{c.seconds:.1f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, layer, *numbers in rows:
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[2:], strict=True)]
+        yield "  ".join([name.ljust(widths[0]), layer.ljust(widths[1]), *cells])
+
+
+@validate_params(
+    {
+        "backbones": ["array-like", str, Backbone],
+        "y": ["array-like"],
+        "metric": ["array-like", StrOptions(set(METRICS))],
+        "layers": ["array-like", StrOptions({"auto", "all"})],
+        "cv": ["cv_object"],
+        "scoring": [str, callable, None],
+        "task": [StrOptions({"auto", "classification", "regression"})],
+        "extractor": [PretrainedFeatureExtractor, None],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def score_transferability(
+    backbones: str | Backbone | Sequence[str | Backbone],
+    X: Any,
+    y: ArrayLike,
+    metric: str | Sequence[str] = ("probe", "log_me"),
+    *,
+    layers: str | Sequence[str | float] = "auto",
+    cv: Any = 5,
+    scoring: str | Callable | None = None,
+    task: str = "auto",
+    extractor: PretrainedFeatureExtractor | None = None,
+    verbose: int = 0,
+) -> TransferabilityRanking:
+    """Rank backbones, and the stages at which to read or to freeze them, on labelled samples, without fine-tuning.
+
+    Each sample passes each backbone once, and is remembered: a later fit or search that shares the cache starts from
+    there.
+
+    Parameters
+    ----------
+    backbones : str, Backbone, or sequence of these
+        Names or values, as estimators take them; ``load_backbone`` sets what a name cannot say. One alone asks which
+        of its stages is best.
+    X : collection of n samples, or array-like of shape (n, f)
+    y : array-like of shape (n,) or (n, outputs)
+        Labels, a 0/1 matrix with a column per label, or numbers.
+    metric : str or sequence of str, default=("probe", "log_me")
+        The first one ranks. ``"probe"`` and ``"knn"`` have folds, and so intervals; ``"log_me"``, ``"h"``,
+        ``"trans_rate"`` look at features once; ``"leep"`` and ``"nce"`` read the pretrained weights' own head, whatever
+        the layer. Each is a function of :mod:`skltransfer.model_selection`: ``probe_score``, ``knn_score`` and so on.
+    layers : {"auto", "all"} or sequence of str or float, default="auto"
+        Where to read each backbone: four stages, evenly spaced and with the last; all of them; or names and fractions
+        as in :class:`PretrainedFeatureExtractor`. Metrics of the pretrained head alone need the last one only.
+    cv : int, splitter or iterable, default=5
+        As in :func:`sklearn.model_selection.cross_val_score`; all candidates meet the same folds.
+    scoring : str or callable, default=None
+        For ``"probe"``: a scorer of scikit-learn's; None is accuracy or R².
+    task : {"auto", "classification", "regression"}, default="auto"
+        ``"auto"`` takes numbers that are not whole as targets of regression, and all else as labels.
+    extractor : PretrainedFeatureExtractor, default=None
+        What else to set, e.g. ``image_shape``, ``pooling``, ``cache``: a copy of it reads each candidate, its own
+        ``backbone`` and ``layer`` replaced.
+    verbose : int, default=0
+        1 shows progress over backbones.
+
+    Returns
+    -------
+    TransferabilityRanking
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what it should be, or a metric cannot be had of a candidate.
+    BadSampleError
+        With the row, if a sample cannot be read.
+    BackboneNotFoundError, WeightsError
+        As :func:`load_backbone`.
+
+    See Also
+    --------
+    freeze_depth_grid : What to search over once a backbone is chosen.
+
+    Notes
+    -----
+    A score ranks candidates on one data set, and says nothing across data sets. Over a menu of networks trained on
+    ImageNet, their accuracy there is a strong prior, which is why it is printed beside.
+
+    References
+    ----------
+    K. You et al. (2021), "LogME: practical assessment of pre-trained models for transfer learning", ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import load_backbone, score_transferability
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.random((60, 16, 16)) * 0.5, np.repeat(["above", "below"], 30)
+    >>> X[:30, :8] += 0.4
+    >>> X[30:, 8:] += 0.4
+    >>> backbones = ["toy:images", load_backbone("toy:images", weights="random:1")]
+    >>> ranking = score_transferability(backbones, X, y, layers=["stem", "block3"])
+    >>> [(candidate.name, candidate.layer) for candidate in ranking.candidates][0]
+    ('toy:images', 'block3')
+    >>> ranking.winner is None  # another may be as good
+    True
+    """
+    backbones = [backbones] if isinstance(backbones, str | Backbone) else list(backbones)
+    metrics = _checked_metrics(metric)
+    if not backbones:
+        raise ValueError("backbones must name at least one candidate, got none. list_backbones() names them.")
+    y, kind = _scores.checked_target(y, task)
+    check_consistent_length(X, y)
+    splits = _scores.splits_of(y, kind, cv) if set(metrics) & set(OF_FOLDS) else []
+    plan = _Plan(metrics, ["penultimate"] if set(metrics) <= set(OF_SOURCE_HEAD) else layers, y, kind, splits, scoring)
+    template = PretrainedFeatureExtractor() if extractor is None else extractor
+    candidates = [
+        candidate
+        for backbone in tqdm(backbones, desc="backbones", unit="backbone", disable=not verbose)
+        for candidate in _candidates(plan, clone(template).set_params(backbone=backbone), X)
+    ]
+    candidates.sort(key=lambda candidate: -candidate.score)
+    return TransferabilityRanking(tuple(candidates), metrics, len(y), plan.test_share)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked of every candidate."""
+
+    metrics: tuple[str, ...]
+    layers: Any
+    y: np.ndarray
+    kind: str
+    splits: _scores.Splits
+    scoring: Any
+
+    @property
+    def test_share(self) -> float | None:
+        if self.metrics[0] not in OF_FOLDS:
+            return None
+        return float(np.mean([len(test) / len(train) for train, test in self.splits]))
+
+    def folds(self, metric: str, features: np.ndarray) -> np.ndarray:
+        if metric == "knn":
+            return _scores.fold_scores(_scores.knn_model(self.kind), features, self.y, self.splits)
+        model = _scores.probe_model(self.y, self.kind)
+        return _scores.fold_scores(model, features, self.y, self.splits, self.scoring)
+
+
+def _checked_metrics(metric: Any) -> tuple[str, ...]:
+    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+    if not metrics or not set(metrics) <= set(METRICS):
+        raise ValueError(f"metric must be one or several of {list(METRICS)}, got {metric!r}.")
+    return tuple(dict.fromkeys(metrics))
+
+
+def _candidates(plan: _Plan, extractor: PretrainedFeatureExtractor, X: Any) -> Iterator[TransferabilityCandidate]:
+    """One backbone's candidates, of one pass."""
+    start = time.perf_counter()
+    backbone = _shell.loaded_backbone(extractor)
+    boundaries = _boundaries(backbone, plan.layers)
+    names = [backbone.stage_names[boundary - 1] for boundary in boundaries]
+    features = extractor.set_params(layer=names).transform(X).astype(np.float64)
+    pooling = _shell.resolved_pooling(extractor, backbone)
+    widths = [backbone.pooled_width(boundary, pooling) for boundary in boundaries]
+    of_head = _source_head_scores(plan, extractor, backbone, X)
+    passed = time.perf_counter() - start
+    for layer, part in zip(names, np.split(features, np.cumsum(widths)[:-1], axis=1), strict=True):
+        start = time.perf_counter()
+        folds = {metric: plan.folds(metric, part) for metric in plan.metrics if metric in OF_FOLDS}
+        scores = of_head | {metric: float(values.mean()) for metric, values in folds.items()}
+        scores |= {m: _of_features(m, part, plan) for m in plan.metrics if m in OF_FEATURES}
+        ranked = folds.get(plan.metrics[0])
+        domain, accuracy = backbone.source_accuracy or (None, None)
+        yield TransferabilityCandidate(
+            name=_name(backbone),
+            backbone=extractor.backbone,
+            layer=layer,
+            n_features=part.shape[1],
+            score=scores[plan.metrics[0]],
+            standard_error=None if ranked is None else corrected_error(ranked, plan.test_share),
+            fold_scores=None if ranked is None else tuple(map(float, ranked)),
+            scores={metric: scores[metric] for metric in plan.metrics},
+            source_domain=domain,
+            source_accuracy=accuracy,
+            seconds=passed + time.perf_counter() - start,
+        )
+
+
+def _of_features(metric: str, features: np.ndarray, plan: _Plan) -> float:
+    task = {"task": "regression" if plan.kind == "regression" else "auto"} if metric == "log_me" else {}
+    return OF_FEATURES[metric](features, plan.y, **task)
+
+
+def _boundaries(backbone: Backbone, layers: Any) -> list[int]:
+    """Where to read, without repetition; ascending where the choice is ours."""
+    if isinstance(layers, str):
+        depths = backbone.stage_names if layers == "all" else freeze_depth_grid(backbone, AUTO_LAYERS + 1)[1:]
+    else:
+        depths = [1.0 if layer == "penultimate" else layer for layer in layers]
+    return list(dict.fromkeys(max(1, freeze_boundary(depth, backbone.stage_names)) for depth in depths))
+
+
+def _name(backbone: Backbone) -> str:
+    notes = [] if backbone.weights == "pretrained" else [backbone.weights]
+    notes += [f"{backbone.options['input_size']} px"] if backbone.options.get("input_size") else []
+    return f"{backbone.name} ({', '.join(notes)})" if notes else backbone.name
+
+
+def _source_head_scores(
+    plan: _Plan, extractor: PretrainedFeatureExtractor, backbone: Backbone, X: Any
+) -> dict[str, float]:
+    """What the pretrained weights' own head says, scored; it takes a pass of its own, which is not remembered."""
+    asked = set(plan.metrics) & set(OF_SOURCE_HEAD)
+    if not asked:
+        return {}
+    if backbone.classes is None:
+        raise ValueError(
+            f"metric={sorted(asked)[0]!r} reads the head that the weights were trained with, but {_name(backbone)!r} "
+            f"has none with known classes. Choose another metric, one of {[*OF_FOLDS, *OF_FEATURES]}."
+        )
+    samples = _shell.samples_of(extractor, X, backbone, reset=False)
+    size, proba = backbone.inference_batch(), []
+    for start in range(0, len(samples), size):
+        rows = range(start, min(start + size, len(samples)))
+        inputs = torch.stack([backbone.preprocessing(samples.read(row)) for row in rows])
+        proba.append(backbone.source_outputs(inputs).double().softmax(dim=1).numpy())
+    proba = np.vstack(proba)  # (n, source classes)
+    scores = {"leep": lambda: _scores.leep_score(proba, plan.y)}
+    scores["nce"] = lambda: _scores.nce_score(proba.argmax(axis=1), plan.y)
+    return {metric: scores[metric]() for metric in asked}
