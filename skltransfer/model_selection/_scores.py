@@ -116,7 +116,7 @@ def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: An
 
     References
     ----------
-    C. Renggli et al. (2022), "Which model to transfer? Finding the needle in the growing haystack", CVPR.
+    M. Sorkhei et al. (2025), "k-NN as a simple and effective estimator of transferability", arXiv:2503.18528.
 
     Examples
     --------

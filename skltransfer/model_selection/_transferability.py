@@ -22,12 +22,25 @@ from tqdm.auto import tqdm
 from skltransfer import _shell
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
-from skltransfer.model_selection import _scores
 from skltransfer.model_selection._grid import freeze_depth_grid
+from skltransfer.model_selection._scores import (
+    Splits,
+    checked_target,
+    fold_scores,
+    h_score,
+    knn_model,
+    leep_score,
+    log_me_score,
+    nce_score,
+    probe_model,
+    splits_of,
+    trans_rate_score,
+)
 
 OF_FOLDS = ("probe", "knn")
-OF_FEATURES = {"log_me": _scores.log_me_score, "h": _scores.h_score, "trans_rate": _scores.trans_rate_score}
+OF_FEATURES = {"log_me": log_me_score, "h": h_score, "trans_rate": trans_rate_score}
 OF_SOURCE_HEAD = ("leep", "nce")
+OF_NUMBERS = ("probe", "knn", "log_me")  # the others need labels
 METRICS = (*OF_FOLDS, *OF_FEATURES, *OF_SOURCE_HEAD)
 CONFIDENCE = 0.95
 AUTO_LAYERS = 4
@@ -61,6 +74,15 @@ class TransferabilityCandidate:
     seconds : float
         Of the pass through the backbone, which its layers share (next to none where activations are remembered), and
         of the scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import score_transferability
+    >>> X, y = np.random.default_rng(0).random((20, 16, 16)), np.arange(20) % 2
+    >>> candidate = score_transferability("toy:images", X, y, "knn", layers=["block2"]).candidates[0]
+    >>> candidate.layer, candidate.n_features, list(candidate.scores)
+    ('block2', 32, ['knn'])
     """
 
     name: str
@@ -89,6 +111,15 @@ class TransferabilityRanking:
     n_samples : int
     test_share : float or None
         Test samples per training sample in a fold, on average; None where the first metric has no folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import score_transferability
+    >>> X, y = np.random.default_rng(0).random((20, 16, 16)), np.arange(20) % 2
+    >>> ranking = score_transferability("toy:images", X, y, layers=["stem", "block3"])
+    >>> ranking.metrics, len(ranking.candidates), len(ranking.contenders)  # labels are noise: none is better
+    (('probe', 'log_me'), 2, 2)
     """
 
     candidates: tuple[TransferabilityCandidate, ...]
@@ -274,13 +305,9 @@ def score_transferability(
     True
     """
     backbones = [backbones] if isinstance(backbones, str | Backbone) else list(backbones)
-    metrics = _checked_metrics(metric)
     if not backbones:
         raise ValueError("backbones must name at least one candidate, got none. list_backbones() names them.")
-    y, kind = _scores.checked_target(y, task)
-    check_consistent_length(X, y)
-    splits = _scores.splits_of(y, kind, cv) if set(metrics) & set(OF_FOLDS) else []
-    plan = _Plan(metrics, ["penultimate"] if set(metrics) <= set(OF_SOURCE_HEAD) else layers, y, kind, splits, scoring)
+    plan = _planned(metric, layers, X, y, task, cv, scoring)
     template = PretrainedFeatureExtractor() if extractor is None else extractor
     candidates = [
         candidate
@@ -288,7 +315,7 @@ def score_transferability(
         for candidate in _candidates(plan, clone(template).set_params(backbone=backbone), X)
     ]
     candidates.sort(key=lambda candidate: -candidate.score)
-    return TransferabilityRanking(tuple(candidates), metrics, len(y), plan.test_share)
+    return TransferabilityRanking(tuple(candidates), plan.metrics, len(plan.y), plan.test_share)
 
 
 @dataclass(frozen=True)
@@ -299,7 +326,7 @@ class _Plan:
     layers: Any
     y: np.ndarray
     kind: str
-    splits: _scores.Splits
+    splits: Splits
     scoring: Any
 
     @property
@@ -308,43 +335,57 @@ class _Plan:
             return None
         return float(np.mean([len(test) / len(train) for train, test in self.splits]))
 
-    def folds(self, metric: str, features: np.ndarray) -> np.ndarray:
-        if metric == "knn":
-            return _scores.fold_scores(_scores.knn_model(self.kind), features, self.y, self.splits)
-        model = _scores.probe_model(self.y, self.kind)
-        return _scores.fold_scores(model, features, self.y, self.splits, self.scoring)
+    def on_folds(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores per fold, (k,), of those metrics that have folds."""
+        models = {"probe": probe_model(self.y, self.kind), "knn": knn_model(self.kind)}
+        scorings = {"probe": self.scoring, "knn": None}
+        return {
+            metric: fold_scores(models[metric], features, self.y, self.splits, scorings[metric])
+            for metric in self.metrics
+            if metric in OF_FOLDS
+        }
+
+    def on_features(self, features: np.ndarray) -> dict[str, float]:
+        """Scores of those metrics that look at features once."""
+        options = {"log_me": {"task": "regression" if self.kind == "regression" else "auto"}}
+        return {
+            metric: OF_FEATURES[metric](features, self.y, **options.get(metric, {}))
+            for metric in self.metrics
+            if metric in OF_FEATURES
+        }
 
 
-def _checked_metrics(metric: Any) -> tuple[str, ...]:
-    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+def _planned(metric: Any, layers: Any, X: Any, y: ArrayLike, task: str, cv: Any, scoring: Any) -> _Plan:
+    metrics = (metric,) if isinstance(metric, str) else tuple(dict.fromkeys(metric))
     if not metrics or not set(metrics) <= set(METRICS):
         raise ValueError(f"metric must be one or several of {list(METRICS)}, got {metric!r}.")
-    return tuple(dict.fromkeys(metrics))
+    y, kind = checked_target(y, task)
+    check_consistent_length(X, y)
+    if kind == "regression" and not set(metrics) <= set(OF_NUMBERS):
+        raise ValueError(f"metric={metric!r} needs labels, but y holds numbers. Choose from {list(OF_NUMBERS)}.")
+    splits = splits_of(y, kind, cv) if set(metrics) & set(OF_FOLDS) else []
+    layers = ["penultimate"] if set(metrics) <= set(OF_SOURCE_HEAD) else layers
+    return _Plan(metrics, layers, y, kind, splits, scoring)
 
 
 def _candidates(plan: _Plan, extractor: PretrainedFeatureExtractor, X: Any) -> Iterator[TransferabilityCandidate]:
     """One backbone's candidates, of one pass."""
     start = time.perf_counter()
     backbone = _shell.loaded_backbone(extractor)
-    boundaries = _boundaries(backbone, plan.layers)
-    names = [backbone.stage_names[boundary - 1] for boundary in boundaries]
-    features = extractor.set_params(layer=names).transform(X).astype(np.float64)
-    pooling = _shell.resolved_pooling(extractor, backbone)
-    widths = [backbone.pooled_width(boundary, pooling) for boundary in boundaries]
+    of_layers = _features_of_layers(extractor, backbone, plan.layers, X)
     of_head = _source_head_scores(plan, extractor, backbone, X)
     passed = time.perf_counter() - start
-    for layer, part in zip(names, np.split(features, np.cumsum(widths)[:-1], axis=1), strict=True):
+    domain, accuracy = backbone.source_accuracy or (None, None)
+    for layer, features in of_layers.items():
         start = time.perf_counter()
-        folds = {metric: plan.folds(metric, part) for metric in plan.metrics if metric in OF_FOLDS}
-        scores = of_head | {metric: float(values.mean()) for metric, values in folds.items()}
-        scores |= {m: _of_features(m, part, plan) for m in plan.metrics if m in OF_FEATURES}
+        folds = plan.on_folds(features)
+        scores = of_head | plan.on_features(features) | {metric: float(f.mean()) for metric, f in folds.items()}
         ranked = folds.get(plan.metrics[0])
-        domain, accuracy = backbone.source_accuracy or (None, None)
         yield TransferabilityCandidate(
             name=_name(backbone),
             backbone=extractor.backbone,
             layer=layer,
-            n_features=part.shape[1],
+            n_features=features.shape[1],
             score=scores[plan.metrics[0]],
             standard_error=None if ranked is None else corrected_error(ranked, plan.test_share),
             fold_scores=None if ranked is None else tuple(map(float, ranked)),
@@ -355,9 +396,16 @@ def _candidates(plan: _Plan, extractor: PretrainedFeatureExtractor, X: Any) -> I
         )
 
 
-def _of_features(metric: str, features: np.ndarray, plan: _Plan) -> float:
-    task = {"task": "regression" if plan.kind == "regression" else "auto"} if metric == "log_me" else {}
-    return OF_FEATURES[metric](features, plan.y, **task)
+def _features_of_layers(
+    extractor: PretrainedFeatureExtractor, backbone: Backbone, layers: Any, X: Any
+) -> dict[str, np.ndarray]:
+    """Features (n, d) by stage, of one call of the extractor."""
+    boundaries = _boundaries(backbone, layers)
+    names = [backbone.stage_names[boundary - 1] for boundary in boundaries]
+    pooling = _shell.resolved_pooling(extractor, backbone)
+    ends = np.cumsum([backbone.pooled_width(boundary, pooling) for boundary in boundaries])
+    features = extractor.set_params(layer=names).transform(X).astype(np.float64)
+    return dict(zip(names, np.split(features, ends[:-1], axis=1), strict=True))
 
 
 def _boundaries(backbone: Backbone, layers: Any) -> list[int]:
@@ -394,6 +442,6 @@ def _source_head_scores(
         inputs = torch.stack([backbone.preprocessing(samples.read(row)) for row in rows])
         proba.append(backbone.source_outputs(inputs).double().softmax(dim=1).numpy())
     proba = np.vstack(proba)  # (n, source classes)
-    scores = {"leep": lambda: _scores.leep_score(proba, plan.y)}
-    scores["nce"] = lambda: _scores.nce_score(proba.argmax(axis=1), plan.y)
+    scores = {"leep": lambda: leep_score(proba, plan.y)}
+    scores["nce"] = lambda: nce_score(proba.argmax(axis=1), plan.y)
     return {metric: scores[metric]() for metric in asked}

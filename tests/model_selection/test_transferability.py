@@ -254,6 +254,8 @@ def test_wrong_requests_are_refused(two_kinds):
         score_transferability("toy:images", X, y, ["probe", "h_score"])
     with pytest.raises(ValueError, match="The 'metric' parameter of score_transferability must be .* Got 'logme'"):
         score_transferability("toy:images", X, y, "logme")
+    with pytest.raises(ValueError, match="metric='h' needs labels, but y holds numbers. Choose from .*'log_me'"):
+        score_transferability("toy:images", X, np.arange(40), "h", task="regression")
     with pytest.raises(ValueError, match="backbones must name at least one candidate"):
         score_transferability([], X, y)
     with pytest.raises(ValueError, match="one of .*'block3'.* got 'block9'"):
