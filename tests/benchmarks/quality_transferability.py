@@ -72,9 +72,9 @@ POOLS = {
 }
 
 
-def linear_head() -> GridSearchCV:
+def linear_head(width: int) -> GridSearchCV:
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    return GridSearchCV(head, {"logisticregression__C": [1e-3, 1e-2, 1e-1]}, cv=3)
+    return GridSearchCV(head, {"logisticregression__C": [1 / width, 10 / width, 100 / width]}, cv=3)
 
 
 class Task:
@@ -97,7 +97,7 @@ class Task:
                 start = time.perf_counter()
                 scores[metric] = function(features, self.y[train])
                 seconds[metric] = time.perf_counter() - start
-            head = linear_head().fit(features, self.y[train])
+            head = linear_head(features.shape[1]).fit(features, self.y[train])
             found["scores"].append(scores)
             found["seconds"].append(seconds)
             found["linear"].append(head.score(extractor.transform(self.X[test]), self.y[test]))

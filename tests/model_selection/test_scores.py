@@ -147,6 +147,14 @@ def test_numbers_are_scored_by_r2(score):
     assert score(X, np.random.default_rng(1).random(100)) < 0.2
 
 
+@pytest.mark.parametrize("times", [3, 20])
+def test_the_probe_gains_nothing_by_width_alone(times):
+    X, y = informative(90, 6, 3)
+    X += 2 * np.random.default_rng(1).standard_normal(X.shape)
+    assert 0.4 < probe_score(X, y) < 0.9
+    assert probe_score(np.tile(X, times), y) == pytest.approx(probe_score(X, y))
+
+
 def test_probe_score_takes_any_scorer_of_scikit_learn():
     X, y = informative(100, 5, 2)
     y[:90] = "ant"
@@ -238,6 +246,12 @@ def test_log_me_does_not_see_a_common_shift_or_repeated_samples_of_features():
     assert log_me_score(X + 5, y) == pytest.approx(log_me_score(X, y))
     repeated = np.hstack([X, X]) / np.sqrt(2)  # a rotation of X beside zeros
     assert log_me_score(repeated, y) == pytest.approx(log_me_score(X, y))
+
+
+def test_a_large_constant_column_hides_nothing():
+    X, y = informative(60, 12, 4)
+    beside = np.hstack([1e-6 * X, np.full((60, 1), 1e9 / 7)])
+    assert log_me_score(beside, y) == pytest.approx(log_me_score(X, y))
 
 
 def awkward(kind: str) -> tuple[np.ndarray, np.ndarray]:
