@@ -180,8 +180,8 @@ class TransferabilityRanking:
         if not others:
             return f"Winner, {by}: {first.name} at {first.layer!r}."
         return (
-            f"No winner: {by}, {len(others)} of the others may be as good as {first.name} at {first.layer!r} "
-            "(see contenders). Take the cheapest of them, or label more."
+            f"No winner: {by}, {len(others)} of the others may be as good as {first.name} at {first.layer!r}.\n"
+            "Take the cheapest of these contenders, or label more."
         )
 
 

@@ -231,14 +231,12 @@ def test_a_ranking_needs_no_pandas(two_kinds, monkeypatch):
 
 def test_the_text_is_a_table_with_the_number_of_samples_and_errors(two_kinds):
     X, y = two_kinds
-    head, columns, *rows, verdict = str(score_transferability("toy:images", X, y, layers=["stem", "block3"])).split(
-        "\n"
-    )
+    found = score_transferability("toy:images", X, y, layers=["stem", "block3"])
+    head, columns, *rows = str(found).split("\n")[:4]
     assert head == "2 candidates on 40 samples, best first by probe ± standard error"
     assert columns.split()[:4] == ["backbone", "layer", "features", "probe"]
     assert len({len(row) for row in [columns, *rows]}) == 1
     assert all(" ± " in row for row in rows)
-    assert verdict.startswith(("Winner", "No winner"))
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
