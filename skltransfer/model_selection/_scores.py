@@ -186,8 +186,8 @@ def probe_score(
 def h_score(features: ArrayLike, y: ArrayLike) -> float:
     """H-score with shrinkage: the variance between classes, in units of the features' shrunk covariance.
 
-    For comparison with published tables. Without shrinkage it is the number of classes less one, whatever the labels,
-    as soon as there are more features than samples.
+    For comparison with published tables; do not choose by it. Without shrinkage it is the number of classes less one,
+    whatever the labels, as soon as there are more features than samples; with it, it still grows with their number.
 
     Parameters
     ----------

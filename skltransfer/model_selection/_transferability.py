@@ -57,7 +57,7 @@ class TransferabilityCandidate:
     backbone : str or Backbone
         As it was passed: goes into an estimator's ``backbone``.
     layer : str
-        The stage: goes into an extractor's ``layer``, or a fine-tuner's ``freeze_depth``.
+        The stage: goes into an extractor's ``layer``.
     n_features : int
     score : float
         By the first metric; higher is better.
@@ -231,7 +231,7 @@ def score_transferability(
     extractor: PretrainedFeatureExtractor | None = None,
     verbose: int = 0,
 ) -> TransferabilityRanking:
-    """Rank backbones, and the stages at which to read or to freeze them, on labelled samples, without fine-tuning.
+    """Rank backbones, and the stages at which to read them, on labelled samples, without fine-tuning.
 
     Each sample passes each backbone once, and is remembered: a later fit or search that shares the cache starts from
     there.
@@ -282,8 +282,12 @@ def score_transferability(
 
     Notes
     -----
-    A score ranks candidates on one data set, and says nothing across data sets. Over a menu of networks trained on
-    ImageNet, their accuracy there is a strong prior, which is why it is printed beside.
+    A score ranks candidates on one data set, and says nothing across data sets. It ranks frozen features, and so
+    backbones; how deep to freeze one for fine-tuning is another question, which it does not answer: the best stage to
+    read is often not the best to freeze. Search over :func:`freeze_depth_grid`.
+
+    Over a menu of networks trained on ImageNet, their accuracy there is a strong prior, which is why it is printed
+    beside.
 
     References
     ----------
@@ -426,22 +430,26 @@ def _name(backbone: Backbone) -> str:
 def _source_head_scores(
     plan: _Plan, extractor: PretrainedFeatureExtractor, backbone: Backbone, X: Any
 ) -> dict[str, float]:
-    """What the pretrained weights' own head says, scored; it takes a pass of its own, which is not remembered."""
-    asked = set(plan.metrics) & set(OF_SOURCE_HEAD)
+    """What the pretrained weights' own head says, scored."""
+    asked = [metric for metric in plan.metrics if metric in OF_SOURCE_HEAD]
     if not asked:
         return {}
     if backbone.classes is None:
         raise ValueError(
-            f"metric={sorted(asked)[0]!r} reads the head that the weights were trained with, but {_name(backbone)!r} "
+            f"metric={asked[0]!r} reads the head that the weights were trained with, but {_name(backbone)!r} "
             f"has none with known classes. Choose another metric, one of {[*OF_FOLDS, *OF_FEATURES]}."
         )
+    proba = _source_proba(extractor, backbone, X)
+    scores = {"leep": leep_score(proba, plan.y), "nce": nce_score(proba.argmax(axis=1), plan.y)}
+    return {metric: scores[metric] for metric in asked}
+
+
+def _source_proba(extractor: PretrainedFeatureExtractor, backbone: Backbone, X: Any) -> np.ndarray:
+    """Probabilities of source classes, (n, source classes), in a pass of its own, which is not remembered."""
     samples = _shell.samples_of(extractor, X, backbone, reset=False)
     size, proba = backbone.inference_batch(), []
     for start in range(0, len(samples), size):
         rows = range(start, min(start + size, len(samples)))
         inputs = torch.stack([backbone.preprocessing(samples.read(row)) for row in rows])
         proba.append(backbone.source_outputs(inputs).double().softmax(dim=1).numpy())
-    proba = np.vstack(proba)  # (n, source classes)
-    scores = {"leep": lambda: leep_score(proba, plan.y)}
-    scores["nce"] = lambda: nce_score(proba.argmax(axis=1), plan.y)
-    return {metric: scores[metric]() for metric in asked}
+    return np.vstack(proba)

@@ -12,6 +12,7 @@ highest score. Results are kept in the file as they come, and activations in a f
 on. Alone, one thread: about a quarter of an hour.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -158,6 +159,28 @@ def table(results: dict, truth: str, only: str = "") -> list[str]:
     return lines
 
 
+def backbones_in_order(results: dict) -> list[str]:
+    """Markdown: of backbones, each with its highest score over stages, those pairs that fine-tuning ranks alike.
+
+    What fine-tuning gives a backbone is its best over freeze depths.
+    """
+    tasks = list(dict.fromkeys(key.split(" | ")[0] for key in results))
+    lines = ["| pairs in order | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for metric in SCORES:
+        cells = []
+        for task in tasks:
+            best: dict[str, list[float]] = {}
+            for key, row in results.items():
+                if key.startswith(f"{task} | ") and "tuned" in row:
+                    score, tuned = best.get(name := key.split(" | ")[1], [-np.inf, -np.inf])
+                    best[name] = [max(score, row["scores"][0][metric]), max(tuned, row["tuned"])]
+            pairs = [(a, b) for a, b in itertools.combinations(best.values(), 2) if a[1] != b[1]]
+            right = sum((a[0] - b[0]) * (a[1] - b[1]) > 0 for a, b in pairs)
+            cells.append(f"{right} of {len(pairs)}")
+        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def truths(results: dict) -> list[str]:
     """Markdown: what each candidate gives, linear head / fine-tuned."""
     tasks = list(dict.fromkeys(key.split(" | ")[0] for key in results))
@@ -176,6 +199,7 @@ def main() -> None:
     for truth in ("linear", "tuned"):
         print("\n".join(["", *table(results, truth)]))
         print("\n".join(["", "Pretrained candidates alone:", *table(results, truth, only=f"{BUNDLED} pretrained")]))
+    print("\n".join(["", *backbones_in_order(results)]))
     seconds = {m: np.mean([draw[m] for row in results.values() for draw in row["seconds"]]) for m in SCORES}
     print("\nseconds per candidate:", {metric: round(float(value), 3) for metric, value in seconds.items()})
 

@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
 from torchvision import models
 
 from skltransfer import (
@@ -67,6 +69,8 @@ def test_what_is_ranked_goes_into_the_estimators(two_kinds):
     backbones = ["toy:images", load_backbone("toy:images", weights="random:1")]
     first = score_transferability(backbones, X, y).candidates[0]
     assert first.backbone in backbones
+    model = make_pipeline(PretrainedFeatureExtractor(first.backbone, layer=first.layer), LogisticRegression())
+    assert model.fit(X, y).score(X, y) > 0.9
     assert FineTunedClassifier(first.backbone, freeze_depth=first.layer, max_epochs=1).fit(X, y).score(X, y) > 0.5
 
 
