@@ -39,7 +39,7 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         pooling="mean",
         head_names=HEAD,
         classes=card.get("classes"),
-        source_accuracy=("Tiny-ImageNet", card["top1"]) if "top1" in card else None,
+        source_accuracy=("Tiny-ImageNet", card["top1"]) if weights == "pretrained" and "top1" in card else None,
         options=options,
     )
 

@@ -9,7 +9,7 @@ chosen by cross-validation, fitted on the draw's features, mean of the draws; (b
 draw, frozen up to that stage: for those candidates alone that train fast. Agreement is the weighted Kendall tau over
 candidates, with a 95 % bootstrap interval; regret is the best candidate's accuracy less that of the candidate with the
 highest score. Results are kept in the file as they come, and activations in a folder beside it, so a killed run goes
-on. Alone, one thread: about a quarter of an hour.
+on. One thread on a busy machine: about half an hour.
 """
 
 import itertools
