@@ -66,6 +66,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
@@ -204,6 +206,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        max_grad_norm: float | None = None,
         unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
         label_smoothing: float = 0.0,
@@ -242,6 +245,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
         self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
         self.label_smoothing = label_smoothing
@@ -458,6 +462,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
@@ -578,6 +584,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        max_grad_norm: float | None = None,
         unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
         adapter: str | None = None,
@@ -613,6 +620,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
         self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
         self.adapter = adapter

@@ -14,6 +14,7 @@ FLOORS = {
     "backbones": 1,
     "inputs": 1,
     "engine": 2,
+    "_callbacks": 3,
     "_saved": 3,
     "_shell": 3,
     "_fine_tuner": 4,
@@ -25,6 +26,7 @@ FLOORS = {
     "__init__": 7,
 }
 TENANTS = {
+    "accelerate": "_processes.py",
     "huggingface_hub": "_hub.py",
     "peft": "_adapters.py",
     "timm": "_timm.py",
