@@ -8,6 +8,7 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "ActivationStore": "engine",
     "Backbone": "backbones",
+    "FewShotClassifier": "few_shot",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedRegressor": "fine_tuning",
     "PretrainedFeatureExtractor": "feature_extraction",
@@ -22,6 +23,7 @@ _ROOMS = {
 __all__ = [
     "ActivationStore",
     "Backbone",
+    "FewShotClassifier",
     "FineTunedClassifier",
     "FineTunedRegressor",
     "PretrainedFeatureExtractor",

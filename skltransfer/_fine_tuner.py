@@ -355,6 +355,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             "fitted": {k: _saved.encoded(v) for k, v in fitted.items()},
             "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
             "adapter": network.adapter,
+            "sphere": network.sphere,
             "head": [type(self._head_).__name__, _saved.encoded(vars(self._head_))],
             "origin": _saved.encoded(self._origin_),
             "include_backbone": bool(include_backbone),
@@ -366,8 +367,9 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
 
     def _portable_params(self) -> dict[str, Any]:
         """Without folders of this machine."""
+        parameters = self.get_params(deep=False)
         here = {"cache": self.cache if self.cache is None else "memory", "checkpoint": None}
-        return self.get_params(deep=False) | here
+        return parameters | {name: value for name, value in here.items() if name in parameters}
 
     @classmethod
     def _restored(
@@ -390,7 +392,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
                 raise KeyError(key)
             setattr(model, key, _saved.decoded(value))
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
-        model._network_ = SleepingNetwork(*header["network"], changed, header["adapter"])
+        model._network_ = SleepingNetwork(*header["network"], changed, header["adapter"], header.get("sphere", False))
         model._network_.refuse_unless_it_fits(found, str(path))
         kind, values = header["head"]
         model._head_ = object.__new__(HEADS[kind])

@@ -6,9 +6,10 @@ from skltransfer import _saved
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.exceptions import WeightsError
+from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 
-ESTIMATORS = {kind.__name__: kind for kind in (FineTunedClassifier, FineTunedRegressor)}
+ESTIMATORS = {kind.__name__: kind for kind in (FewShotClassifier, FineTunedClassifier, FineTunedRegressor)}
 
 
 def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner:
@@ -24,7 +25,7 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
 
     Returns
     -------
-    FineTunedClassifier or FineTunedRegressor
+    FineTunedClassifier, FineTunedRegressor or FewShotClassifier
         Fitted; its predictions are those of the one that was saved.
 
     Raises

@@ -9,12 +9,15 @@ from skltransfer.engine._dataset import Activations
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import HEADS, ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
+
+HEADS = {kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, PrototypeHead, RegressionHead)}
 
 __all__ = [
     "HEADS",
@@ -27,6 +30,7 @@ __all__ = [
     "Head",
     "MultilabelHead",
     "Probe",
+    "PrototypeHead",
     "RegressionHead",
     "SleepingNetwork",
     "TrainingPlan",

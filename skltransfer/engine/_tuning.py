@@ -80,6 +80,10 @@ class TuningTask:
         Go on without probe: ``partial_fit``.
     start : SleepingNetwork or None
     watch : FitWatch or None
+    sphere : bool
+        Whether the head sees features scaled to length 1, not standardised ones.
+    contrasts : bool
+        Train the stages without a head, and solve the probe afterwards.
     """
 
     stages: FrozenStages
@@ -103,6 +107,8 @@ class TuningTask:
     single_pass: bool = False
     start: SleepingNetwork | None = None
     watch: FitWatch | None = None
+    sphere: bool = False
+    contrasts: bool = False
 
     @property
     def is_probe(self) -> bool:
@@ -191,6 +197,7 @@ def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
         hidden=task.hidden,
         seed=task.plan.seed,
         adapter=task.adapter,
+        sphere=task.sphere,
     ).to(task.stages.device)
 
 
@@ -257,7 +264,11 @@ class _Work:
         if task.start is not None and not task.is_probe:
             return None
         features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
-        scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
+        if task.sphere:
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+            scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
+        else:
+            scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
         state = dict(zip(("mean", "scale"), scaling, strict=True))
         probe = None
         if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
@@ -269,6 +280,8 @@ class _Work:
     def result(self, network: TunedNetwork, history: History, n_iter: int) -> Tuned:
         """What the fit returns if it ends with this network; its head is calibrated here."""
         task, head, held_out = self.task, self.head, self.held_out
+        if task.contrasts and not task.is_probe:
+            self.initialise(network)
         if task.calibrates:
             outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages)
             head = head.calibrated(outputs, held_out.targets, held_out.weights)
@@ -340,7 +353,9 @@ def _train_from(
     if task.augment is not None:
         seen = AugmentedActivations(seen, task.stages, work.samples, address, task.augment)
     groups = _trainable(replace(task, boundary=boundary), part)
+    part.is_headless = task.contrasts
     history = train(part, groups, seen, work.data, work.head.loss, plan, watched, place, watch)
+    part.is_headless = False
     network.load_state_dict(part.state_dict(), strict=False)
     return history
 
