@@ -19,6 +19,7 @@ FLOORS = {
     "_fine_tuner": 4,
     "feature_extraction": 5,
     "fine_tuning": 5,
+    "elm": 5,
     "_versions": 6,
     "persistence": 6,
     "testing": 6,
