@@ -28,6 +28,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 ALPHAS = np.logspace(-5, 3, 17)
 BLOCK = 2**22  # hidden values that are held at once: 32 MiB
 WELL_CONDITIONED = 1e-8  # ridge over largest eigenvalue, above which a Cholesky factor is exact enough
+RESOLVED = 1e-12  # ridge over largest eigenvalue, below which leave-one-out drowns in rounding
 SHARPNESS = (-5.0, 7.0)  # of probabilities, as a logarithm
 
 
@@ -135,7 +136,8 @@ class _LeaveOneOut:
     """Outputs of ridges for each row that was not among the rows they were solved on.
 
     A row of weight 3 counts as three rows, of which one is left out. A ridge without row i errs there by its error with
-    it over ``1 - unit_i * leverage_i``, which is at least the bound below (and rounds to zero where alpha is tiny).
+    it over ``1 - unit_i * leverage_i``. Where alpha is tiny, both may be rounding alone: so alpha counts as no less than
+    ``RESOLVED`` times the largest eigenvalue, and the divisor as no less than it then can be.
     """
 
     layer: _HiddenLayer
@@ -145,9 +147,10 @@ class _LeaveOneOut:
 
     def blocks(self, alphas: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Slices of rows, and outputs (rows, alphas, k)."""
+        total, largest = self.moments.weight, self.spectrum.values.max(initial=0)
+        alphas = np.maximum(alphas, RESOLVED * largest)
         shrunk = 1 / (self.spectrum.values[:, None] + alphas)  # (r, alphas)
         coefficients = (shrunk[:, :, None] * self.spectrum.cross[:, None, :]).reshape(len(shrunk), -1)
-        total, largest = self.moments.weight, self.spectrum.values.max(initial=0)
         for part, hidden in self._projected():
             _, targets, weights, units = (values[part] for values in self.rows)
             outputs = self.moments.target + (hidden @ coefficients).reshape(len(hidden), len(alphas), -1)
@@ -206,8 +209,6 @@ class _ExtremeLearningMachine(BaseEstimator, metaclass=ABCMeta):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], **options)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
-        if not kept.any():
-            raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
         return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
 
     def _alphas(self) -> np.ndarray:
@@ -240,7 +241,7 @@ class _ExtremeLearningMachine(BaseEstimator, metaclass=ABCMeta):
         """Learn from further rows."""
         if rows.targets.shape[1] != len(self._moments.target):
             raise ValueError(
-                f"y has {rows.targets.shape[1]} outputs, but had {len(self._moments.target)} in the first call. Pass "
+                f"y has {rows.targets.shape[1]} target(s), but had {len(self._moments.target)} in the first call. Pass "
                 "as many as before, or fit a clone."
             )
         moments = self._moments + _Moments.of(self._layer, rows)
@@ -307,7 +308,8 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
     Notes
     -----
-    A row of weight 3 counts as three rows, in leave-one-out too: one of them is left out.
+    What is left out is left out of the ridge; means and scales of features are those of all rows. A row of weight 3
+    counts as three rows, of which one is left out. Memory holds X, and blocks of 32 MiB of hidden values.
 
     References
     ----------
@@ -536,7 +538,8 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
 
     Notes
     -----
-    A row of weight 3 counts as three rows, in leave-one-out too: one of them is left out.
+    What is left out is left out of the ridge; means and scales of features are those of all rows. A row of weight 3
+    counts as three rows, of which one is left out. Memory holds X, and blocks of 32 MiB of hidden values.
 
     References
     ----------
