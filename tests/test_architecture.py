@@ -16,6 +16,7 @@ FLOORS = {
     "engine": 2,
     "_saved": 3,
     "_shell": 3,
+    "_ridge": 3,
     "_fine_tuner": 4,
     "feature_extraction": 5,
     "fine_tuning": 5,

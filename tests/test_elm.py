@@ -19,6 +19,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 
+import skltransfer._ridge
 import skltransfer.elm
 from skltransfer import ELMClassifier, ELMRegressor, PretrainedFeatureExtractor
 
@@ -132,6 +133,15 @@ def test_the_ridge_is_scikit_learns(numbers):
     np.testing.assert_allclose(model.intercept_, ridge.intercept_, rtol=1e-8)
 
 
+def test_direct_links_put_features_beside_hidden_values(numbers):
+    X, y = numbers
+    model = ELMRegressor(20, alpha=0.1, direct_links=True, random_state=0).fit(X, y)
+    without = ELMRegressor(20, alpha=0.1, random_state=0).fit(X, y)
+    beside = np.hstack([without._layer(X), StandardScaler().fit_transform(X) / np.sqrt(6)])
+    np.testing.assert_allclose(model.predict(X), Ridge(alpha=0.1).fit(beside, y).predict(beside), rtol=1e-8)
+    assert model.coef_.shape == (2, 26)
+
+
 def in_calls(model, X, y, borders, **first):
     for i, (begin, end) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
         model.partial_fit(X[begin:end], y[begin:end], **(first if i == 0 else {}))
@@ -146,11 +156,11 @@ def same_layer(model, X, y, first, monkeypatch):
 
 
 @pytest.mark.parametrize("borders", CALLS, ids=str)
-@pytest.mark.parametrize("n_hidden", [20, 200])
-def test_a_regressor_learns_the_same_in_any_number_of_calls(numbers, borders, n_hidden, monkeypatch):
+@pytest.mark.parametrize("params", [{"n_hidden": 20}, {"n_hidden": 200, "direct_links": True}], ids=str)
+def test_a_regressor_learns_the_same_in_any_number_of_calls(numbers, borders, params, monkeypatch):
     X, y = numbers
-    called = in_calls(ELMRegressor(n_hidden, alpha=0.1, random_state=0), X, y, borders)
-    at_once = same_layer(ELMRegressor(n_hidden, alpha=0.1, random_state=0), X, y, borders[1], monkeypatch)
+    called = in_calls(ELMRegressor(alpha=0.1, random_state=0, **params), X, y, borders)
+    at_once = same_layer(ELMRegressor(alpha=0.1, random_state=0, **params), X, y, borders[1], monkeypatch)
     np.testing.assert_allclose(called.coef_, at_once.coef_, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(called.predict(X), at_once.predict(X), rtol=1e-8, atol=1e-8)
 
@@ -184,9 +194,8 @@ def test_calls_go_on_from_fit_and_keep_what_it_settled(labels):
 def test_memory_in_blocks_changes_nothing(estimator, monkeypatch):
     X, y = load_wine(return_X_y=True)
     at_once = sklearn.clone(estimator).set_params(random_state=0).fit(X, y)
-    monkeypatch.setattr(skltransfer.elm, "BLOCK", 50 * 500)
+    monkeypatch.setattr(skltransfer._ridge, "BLOCK", 50)
     in_blocks = sklearn.clone(estimator).set_params(random_state=0).fit(X, y)
-    assert len(list(in_blocks._layer.blocks(len(X)))) == 4
     assert in_blocks.alpha_ == at_once.alpha_
     assert in_blocks.best_score_ == pytest.approx(at_once.best_score_, rel=1e-9)
     np.testing.assert_allclose(in_blocks._outputs(X), at_once._outputs(X), rtol=1e-8, atol=1e-8)
