@@ -82,6 +82,8 @@ class _ExtremeLearningMachine(BaseEstimator, metaclass=ABCMeta):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], **options)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
+        if not kept.any():
+            raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
         return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
 
     def _alphas(self) -> np.ndarray:
