@@ -101,7 +101,7 @@ class Spectrum:
 
     def coefficients(self, alpha: float) -> np.ndarray:
         """Of a ridge, (h, k)."""
-        return self.vectors @ (self.cross / (self.values + alpha)[:, None])  # (h, k)
+        return self.vectors @ (self.cross / (self.values + alpha)[:, None])
 
 
 def coefficients(moments: Moments, alpha: float) -> np.ndarray:
@@ -118,7 +118,7 @@ class LeaveOneOut:
 
     A row of weight 3 counts as three rows, of which one is left out. A ridge without row i errs there by its error with
     it over ``1 - unit_i * leverage_i``. Where alpha is tiny, both may be rounding alone: so alpha counts as at least
-    ``RESOLVED`` times the largest eigenvalue, and the divisor as what it then is at least.
+    ``RESOLVED`` times the largest eigenvalue.
     """
 
     features: Features
@@ -128,16 +128,14 @@ class LeaveOneOut:
 
     def blocks(self, alphas: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Slices of rows, and outputs (rows, alphas, k)."""
-        total, largest = self.moments.weight, self.spectrum.values.max(initial=0)
-        alphas = np.maximum(alphas, RESOLVED * largest)
+        alphas = np.maximum(alphas, RESOLVED * self.spectrum.values.max(initial=0))
         shrunk = 1 / (self.spectrum.values[:, None] + alphas)  # (r, alphas)
         coefficients = (shrunk[:, :, None] * self.spectrum.cross[:, None, :]).reshape(len(shrunk), -1)
         for part, features in self._projected():
-            _, targets, weights, units = (values[part] for values in self.rows)
+            targets, units = self.rows.targets[part], self.rows.units[part]
             outputs = self.moments.target + (features @ coefficients).reshape(len(features), len(alphas), -1)
-            leverages = 1 / total + features**2 @ shrunk  # (rows, alphas)
-            bound = alphas / (largest + alphas) * (1 - weights / total)[:, None]
-            left = np.maximum(1 - units[:, None] * leverages, bound)
+            leverages = 1 / self.moments.weight + features**2 @ shrunk  # (rows, alphas)
+            left = np.maximum(1 - units[:, None] * leverages, np.finfo(float).eps)
             yield part, targets[:, None] - (targets[:, None] - outputs) / left[:, :, None]
 
     def _projected(self) -> Iterable[tuple[slice, np.ndarray]]:

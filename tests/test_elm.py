@@ -212,6 +212,22 @@ def test_weights_are_repeated_rows(labels, rng, params):
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-7)
 
 
+def test_weights_are_repeated_rows_for_numbers(numbers, rng):
+    X, y = numbers
+    weights = rng.integers(0, 4, len(X))
+    weighted = ELMRegressor(80, random_state=0).fit(X, y, weights)
+    repeated = ELMRegressor(80, random_state=0).fit(X.repeat(weights, axis=0), y.repeat(weights, axis=0))
+    assert weighted.best_score_ == pytest.approx(repeated.best_score_, rel=1e-9)
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-7)
+
+
+def test_a_row_that_outweighs_all_others_leaves_numbers_finite(numbers):
+    X, y = numbers
+    model = ELMRegressor(random_state=0).fit(X, y, np.r_[1, np.full(len(X) - 1, 1e-20)])
+    np.testing.assert_allclose(model.predict(X[:1]), y[:1])
+    assert np.isfinite(model.best_score_)
+
+
 def test_class_weights_count_like_sample_weights(labels):
     X, y = labels
     factors = {"a": 5.0, "b": 0.5, "c": 1.0}
