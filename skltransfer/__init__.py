@@ -8,6 +8,8 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "ActivationStore": "engine",
     "Backbone": "backbones",
+    "ELMClassifier": "elm",
+    "ELMRegressor": "elm",
     "FewShotClassifier": "few_shot",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedRegressor": "fine_tuning",
@@ -23,6 +25,8 @@ _ROOMS = {
 __all__ = [
     "ActivationStore",
     "Backbone",
+    "ELMClassifier",
+    "ELMRegressor",
     "FewShotClassifier",
     "FineTunedClassifier",
     "FineTunedRegressor",
