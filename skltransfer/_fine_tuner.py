@@ -356,6 +356,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
             "adapter": network.adapter,
             "sphere": network.sphere,
+            "n_constants": network.n_constants,
             "head": [type(self._head_).__name__, _saved.encoded(vars(self._head_))],
             "origin": _saved.encoded(self._origin_),
             "include_backbone": bool(include_backbone),
@@ -392,7 +393,9 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
                 raise KeyError(key)
             setattr(model, key, _saved.decoded(value))
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
-        model._network_ = SleepingNetwork(*header["network"], changed, header["adapter"], header.get("sphere", False))
+        model._network_ = SleepingNetwork(
+            *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
+        )
         model._network_.refuse_unless_it_fits(found, str(path))
         kind, values = header["head"]
         model._head_ = object.__new__(HEADS[kind])

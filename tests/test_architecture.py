@@ -23,6 +23,7 @@ FLOORS = {
     "feature_extraction": 5,
     "few_shot": 5,
     "fine_tuning": 5,
+    "multi_task": 5,
     "elm": 5,
     "_versions": 6,
     "persistence": 6,

@@ -10,6 +10,7 @@ from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
@@ -17,7 +18,9 @@ from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
 
-HEADS = {kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, PrototypeHead, RegressionHead)}
+HEADS = {
+    kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, MultiTaskHead, PrototypeHead, RegressionHead)
+}
 
 __all__ = [
     "HEADS",
@@ -28,6 +31,7 @@ __all__ = [
     "ClassificationHead",
     "FrozenStages",
     "Head",
+    "MultiTaskHead",
     "MultilabelHead",
     "Probe",
     "PrototypeHead",

@@ -21,6 +21,17 @@ HIDDEN = 256
 AWAKE = 8
 
 
+class Constants(nn.Module):
+    """Puts trained numbers after each row."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(n))
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([outputs, self.values.expand(len(outputs), -1)], dim=1)
+
+
 class TunedNetwork(nn.Module):
     """Suffix, pooling, standardisation and head.
 
@@ -34,6 +45,8 @@ class TunedNetwork(nn.Module):
         Whether the head has a hidden layer of 256 rectified units.
     sphere : bool
         Whether the head sees features scaled to length 1.
+    n_constants : int
+        Outputs after the head's own that are trained, and the same for all rows.
 
     Attributes
     ----------
@@ -50,6 +63,7 @@ class TunedNetwork(nn.Module):
         *,
         hidden: bool,
         sphere: bool = False,
+        n_constants: int = 0,
     ) -> None:
         super().__init__()
         self.suffix, self.pooling, self.sphere, self.is_headless = suffix, pooling, sphere, False
@@ -57,6 +71,8 @@ class TunedNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(n_features))
         layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
         self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
+        if n_constants:
+            self.head.append(Constants(n_constants))
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
         """Pooled features, (n, d), in float32."""
@@ -86,6 +102,7 @@ def new_network(
     seed: int,
     adapter: str | None = None,
     sphere: bool = False,
+    n_constants: int = 0,
 ) -> TunedNetwork:
     """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
@@ -99,6 +116,7 @@ def new_network(
             n_outputs,
             hidden=hidden,
             sphere=sphere,
+            n_constants=n_constants,
         )
 
 
@@ -118,6 +136,7 @@ class SleepingNetwork:
     adapter : str or None
         Kind of the adapters in the suffix.
     sphere : bool
+    n_constants : int
     """
 
     boundary: int
@@ -127,6 +146,7 @@ class SleepingNetwork:
     changed: dict[str, np.ndarray]
     adapter: str | None = None
     sphere: bool = False
+    n_constants: int = 0
 
     @classmethod
     def put_to_sleep(
@@ -142,8 +162,10 @@ class SleepingNetwork:
             for key, value in network.state_dict().items()
             if original_name(key) not in original or not torch.equal(value.cpu(), original[original_name(key)])
         }
-        n_outputs, hidden = network.head[-1].out_features, len(network.head) > 1
-        return cls(boundary, network.pooling.how, n_outputs, hidden, changed, adapter, network.sphere)
+        linear = [layer for layer in network.head if isinstance(layer, nn.Linear)]
+        n_constants = sum(len(layer.values) for layer in network.head if isinstance(layer, Constants))
+        kind = (network.pooling.how, linear[-1].out_features, len(linear) > 1)
+        return cls(boundary, *kind, changed, adapter, network.sphere, n_constants)
 
     def _blank(self, backbone: Backbone) -> TunedNetwork:
         return new_network(
@@ -155,6 +177,7 @@ class SleepingNetwork:
             seed=0,
             adapter=self.adapter,
             sphere=self.sphere,
+            n_constants=self.n_constants,
         )
 
     def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:

@@ -198,6 +198,7 @@ def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
         seed=task.plan.seed,
         adapter=task.adapter,
         sphere=task.sphere,
+        n_constants=getattr(head, "n_constants", 0),
     ).to(task.stages.device)
 
 
