@@ -11,6 +11,7 @@ import re
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
 from skltransfer import __version__, _saved, _shell
+from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer.backbones import Backbone, freeze_boundary, portable_state, reload_backbone
 from skltransfer.engine import (
     HEADS,
@@ -37,7 +39,7 @@ from skltransfer.engine import (
 from skltransfer.exceptions import BadSampleError
 
 
-class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
 
     _parameter_constraints: dict = {
@@ -59,6 +61,7 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": _shell.positive(numbers.Integral),
         "tol": _shell.at_least_zero(),
+        "max_grad_norm": [*_shell.positive(), None],
         "adapter": [StrOptions({"lora"}), None],
         "augment": [callable, None],
         "warm_start": ["boolean"],
@@ -108,7 +111,11 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             If the loss is no longer a number.
         """
         start = getattr(self, "_network_", None) if self.warm_start else None
-        return self._become(self._draft(start)._learn(X, y, sample_weight, start=start))
+        callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
+        self._become(self._draft(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
+        if callbacks is not None:
+            callbacks.fit_ends()
+        return self
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters; none of them is an estimator, so ``deep`` makes no difference.
@@ -167,7 +174,16 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self.__dict__ = draft.__dict__  # one step: an interrupt leaves the old model or the new one
         return self
 
-    def _learn(self, X: Any, y: Any, sample_weight: Any, *, start: Any, single_pass: bool = False) -> Self:
+    def _learn(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        start: Any,
+        single_pass: bool = False,
+        callbacks: FitCallbacks | None = None,
+    ) -> Self:
         backbone = _shell.loaded_backbone(self)
         samples = _shell.samples_of(self, X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, len(samples))
@@ -181,6 +197,8 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
                 "none. Freeze less, or set adapter=None."
             )
         kept = np.flatnonzero(weights > 0)
+        if callbacks is not None:
+            task = replace(task, watch=_Epochs(callbacks, self, task))
         result = tune(task, samples.take(kept), targets[kept], weights[kept])
         if result.bad:
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
@@ -258,6 +276,7 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             norm_policy=self.norm_policy,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
+            max_grad_norm=self.max_grad_norm,
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             verbose=int(self.verbose),
         )
@@ -336,6 +355,8 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             "fitted": {k: _saved.encoded(v) for k, v in fitted.items()},
             "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
             "adapter": network.adapter,
+            "sphere": network.sphere,
+            "n_constants": network.n_constants,
             "head": [type(self._head_).__name__, _saved.encoded(vars(self._head_))],
             "origin": _saved.encoded(self._origin_),
             "include_backbone": bool(include_backbone),
@@ -347,8 +368,9 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _portable_params(self) -> dict[str, Any]:
         """Without folders of this machine."""
+        parameters = self.get_params(deep=False)
         here = {"cache": self.cache if self.cache is None else "memory", "checkpoint": None}
-        return self.get_params(deep=False) | here
+        return parameters | {name: value for name, value in here.items() if name in parameters}
 
     @classmethod
     def _restored(
@@ -371,7 +393,9 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
                 raise KeyError(key)
             setattr(model, key, _saved.decoded(value))
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
-        model._network_ = SleepingNetwork(*header["network"], changed, header["adapter"])
+        model._network_ = SleepingNetwork(
+            *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
+        )
         model._network_.refuse_unless_it_fits(found, str(path))
         kind, values = header["head"]
         model._head_ = object.__new__(HEADS[kind])
@@ -383,6 +407,24 @@ class FineTuner(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+class _Epochs:
+    """Passes epochs on to callbacks, with the attributes that the estimator would have if it were fitted."""
+
+    def __init__(self, callbacks: FitCallbacks, draft: FineTuner, task: TuningTask) -> None:
+        self._callbacks, self._draft, self._task = callbacks, draft, task
+
+    def epoch_begins(self, now: Callable[[], Tuned]) -> None:
+        self._callbacks.epoch_begins(lambda: self._attributes(now))
+
+    def epoch_ends(self, now: Callable[[], Tuned]) -> bool:
+        return self._callbacks.epoch_ends(lambda: self._attributes(now))
+
+    def _attributes(self, now: Callable[[], Tuned]) -> dict[str, Any]:
+        fitted = copy.copy(self._draft)
+        fitted._settle(self._task, now())
+        return {key: value for key, value in vars(fitted).items() if key.endswith("_")}
 
 
 def _joined(old: dict[str, list], new: dict[str, list]) -> dict[str, list]:

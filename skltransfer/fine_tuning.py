@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from skltransfer import _shell
+from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone
 from skltransfer.engine import (
@@ -25,7 +26,7 @@ from skltransfer.engine import (
 )
 
 
-class FineTunedClassifier(ClassifierMixin, FineTuner):
+class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     """Classify photos (or rows) with a pretrained network, of which ``freeze_depth`` says how much stays frozen.
 
     At ``freeze_depth=1.0`` it is a logistic regression on the frozen network's features; below, the stages after the
@@ -66,6 +67,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
@@ -204,6 +207,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        max_grad_norm: float | None = None,
         unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
         label_smoothing: float = 0.0,
@@ -242,6 +246,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
         self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
         self.label_smoothing = label_smoothing
@@ -299,70 +304,6 @@ class FineTunedClassifier(ClassifierMixin, FineTuner):
                 f"classes={classes!r} is not what the first call of partial_fit was given: {self.classes_}."
             )
         return self._become(draft._learn(X, y, sample_weight, start=start, single_pass=True))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each sample; of a multilabel target, the labels that are more likely than not.
-
-        Parameters
-        ----------
-        X : collection of n samples, or array-like of shape (n, f)
-
-        Returns
-        -------
-        ndarray of shape (n,), or of 0 and 1, shape (n, n_classes)
-
-        Raises
-        ------
-        BadSampleError
-            If a sample cannot be read: there is no label that would say so.
-        """
-        outputs, bad = self._run(X)
-        if bad:
-            raise bad[min(bad)]
-        return self._head_.decode(outputs)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, in the order of ``classes_``.
-
-        Parameters
-        ----------
-        X : collection of n samples, or array-like of shape (n, f)
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_classes)
-            Rows sum to 1, but for multilabel targets, whose labels do not exclude each other; a row that could not be
-            read is NaN, where ``on_bad_sample="nan"``.
-        """
-        outputs = self._run(X)[0]
-        return self._head_.probabilities(outputs)
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of :meth:`predict_proba`.
-
-        Parameters
-        ----------
-        X : collection of n samples, or array-like of shape (n, f)
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_classes)
-        """
-        return np.log(self.predict_proba(X))
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Outputs of the head: log-odds of the second class, or one logit per class.
-
-        Parameters
-        ----------
-        X : collection of n samples, or array-like of shape (n, f)
-
-        Returns
-        -------
-        ndarray of float64, shape (n,) for two classes, else (n, n_classes): of a multilabel target, log-odds of each
-        """
-        outputs = self._run(X)[0]
-        return self._head_.decision(outputs)
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
@@ -458,6 +399,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     lr_schedule : {"cosine", "constant"}, default="cosine"
     warmup : float in [0, 1), default=0.1
         Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
@@ -578,6 +521,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         weight_decay: float = 0.01,
         lr_schedule: str = "cosine",
         warmup: float = 0.1,
+        max_grad_norm: float | None = None,
         unfreeze_schedule: str | None = None,
         norm_policy: str = "frozen",
         adapter: str | None = None,
@@ -613,6 +557,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
         self.unfreeze_schedule = unfreeze_schedule
         self.norm_policy = norm_policy
         self.adapter = adapter

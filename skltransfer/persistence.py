@@ -6,9 +6,12 @@ from skltransfer import _saved
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.exceptions import WeightsError
+from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
+from skltransfer.multi_task import MultiTaskFineTuner
 
-ESTIMATORS = {kind.__name__: kind for kind in (FineTunedClassifier, FineTunedRegressor)}
+KINDS = (FewShotClassifier, FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner)
+ESTIMATORS = {kind.__name__: kind for kind in KINDS}
 
 
 def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner:
@@ -24,7 +27,7 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
 
     Returns
     -------
-    FineTunedClassifier or FineTunedRegressor
+    FineTunedClassifier, FineTunedRegressor, FewShotClassifier or MultiTaskFineTuner
         Fitted; its predictions are those of the one that was saved.
 
     Raises

@@ -12,9 +12,21 @@ import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    LearningCurveDisplay,
+    RandomizedSearchCV,
+    TunedThresholdClassifierCV,
+    ValidationCurveDisplay,
+    cross_validate,
+    learning_curve,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -118,6 +130,75 @@ def test_stacking_and_calibration(two_kinds, classifier):
     assert stacked.score(flat, y) > 0.9
     calibrated = CalibratedClassifierCV(clone(classifier), cv=2).fit(X, y)
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(1), 1)
+
+
+@pytest.mark.parametrize("search", [HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV])
+def test_other_searches_find_a_depth(two_kinds, classifier, search):
+    """The resource may be the epochs, as for any iterative estimator."""
+    options = {"cv": 2, "random_state": 0, "error_score": "raise"}
+    if search is not RandomizedSearchCV:
+        options |= {"resource": "max_epochs", "min_resources": 1, "max_resources": 3, "factor": 3}
+    if search is not HalvingGridSearchCV:
+        options |= {"n_candidates" if search is HalvingRandomSearchCV else "n_iter": 3}
+    depths = {"freeze_depth": [1.0, "block1", -1], "C": [0.01, 1.0]}
+    found = search(classifier, depths, **options).fit(*two_kinds)
+    assert found.best_params_["freeze_depth"] in depths["freeze_depth"]
+    assert found.score(*two_kinds) > 0.9
+    if search is not RandomizedSearchCV:
+        assert found.best_estimator_.max_epochs == 3
+
+
+def test_samples_as_the_resource_of_a_halving_search(two_kinds, classifier):
+    found = HalvingGridSearchCV(classifier, {"freeze_depth": [1.0, 0.5]}, cv=2, factor=2, random_state=0)
+    assert found.fit(*two_kinds).n_resources_[-1] > found.n_resources_[0]
+
+
+def test_a_threshold_is_tuned_for_a_metric(two_kinds, rng):
+    X, y = two_kinds
+    labels = np.where((y == "above") & (rng.random(40) < 0.7), "sunny", "dull")
+    model = FineTunedClassifier("toy:images", freeze_depth=1.0)
+    tuned = TunedThresholdClassifierCV(model, scoring="balanced_accuracy", cv=2, store_cv_results=True).fit(X, labels)
+    assert set(tuned.predict(X)) == {"dull", "sunny"}
+    above = tuned.estimator_.predict_proba(X)[:, 1] >= tuned.best_threshold_
+    np.testing.assert_array_equal(tuned.predict(X), tuned.classes_[above.astype(int)])
+
+
+@pytest.mark.parametrize("voting", ["hard", "soft"])
+def test_networks_vote(two_kinds, classifier, voting):
+    members = [(f"depth {depth}", clone(classifier).set_params(freeze_depth=depth)) for depth in (1.0, 0.5)]
+    model = VotingClassifier([*members, ("other seed", clone(classifier).set_params(random_state=1))], voting=voting)
+    assert model.fit(*two_kinds).score(*two_kinds) > 0.9
+
+
+def test_importance_of_the_columns_of_a_mixed_table(two_kinds, rng):
+    X, y = two_kinds
+    words = [f"a thing {label}" for label in rng.permutation(y)]
+    frame = pd.DataFrame({"photo": list(X), "title": words, "noise": rng.random(40)})
+    columns = ColumnTransformer(
+        [
+            ("photo", PretrainedFeatureExtractor("toy:images"), "photo"),
+            ("title", PretrainedFeatureExtractor("toy:text"), "title"),
+            ("noise", StandardScaler(), ["noise"]),
+        ]
+    )
+    model = make_pipeline(columns, StandardScaler(), LogisticRegression(C=0.1)).fit(frame, y)
+    found = permutation_importance(model, frame, y, n_repeats=5, random_state=0)["importances_mean"]
+    assert found[0] > 0.2
+    assert found[0] > 3 * np.abs(found[1:]).max()
+
+
+def test_curves_and_their_pictures(two_kinds, classifier):
+    pytest.importorskip("matplotlib").use("Agg")
+    sizes, train, test = learning_curve(classifier, *two_kinds, cv=2, train_sizes=[0.5, 1.0], error_score="raise")
+    assert sizes.tolist() == [10, 20]
+    assert test.shape == train.shape == (2, 2)
+    options = {"cv": 2, "n_jobs": 2}
+    drawn = LearningCurveDisplay.from_estimator(classifier, *two_kinds, train_sizes=[0.5, 1.0], **options)
+    assert np.isfinite(drawn.test_scores).all()
+    depths = {"param_name": "freeze_depth", "param_range": [0.0, 0.5, 1.0]}
+    drawn = ValidationCurveDisplay.from_estimator(classifier, *two_kinds, **depths, **options)
+    assert drawn.test_scores.shape == (3, 2)
+    assert np.isfinite(drawn.test_scores).all()
 
 
 def test_stacking_a_regressor_on_rows(rng):

@@ -8,6 +8,7 @@ from sklearn.utils.fixes import parse_version
 from views import (
     PngClassifier,
     PngExtractor,
+    PngFewShotClassifier,
     PngRegressor,
     TextClassifier,
     TextExtractor,
@@ -18,7 +19,14 @@ from views import (
     samples_of,
 )
 
-from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell
+from skltransfer import (
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+    PretrainedFeatureExtractor,
+    _shell,
+)
 
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
 EXTRACTORS += [TextExtractor(), WavExtractor()]
@@ -26,9 +34,13 @@ CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"
 CLASSIFIERS += [TextClassifier(), WavClassifier()]
 REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor()]
 REGRESSORS += [TextRegressor(), WavRegressor()]
-ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *REGRESSORS]
+FEW_SHOT = [FewShotClassifier("toy:rows"), FewShotClassifier("toy:images", pooling="flatten")]
+FEW_SHOT += [FewShotClassifier("toy:rows", method="contrastive"), PngFewShotClassifier()]
+TOGETHER = [MultiTaskFineTuner("toy:rows"), MultiTaskFineTuner("toy:images")]
+ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *FEW_SHOT, *REGRESSORS, *TOGETHER]
 # Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
 COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 74) for e in CLASSIFIERS] + [(e, 66) for e in REGRESSORS]
+COUNTED += [(e, 69) for e in FEW_SHOT] + [(e, 55) for e in TOGETHER]
 IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
 
 
@@ -70,7 +82,9 @@ BESIDES = [
 
 
 @pytest.mark.parametrize("check", BESIDES)
-@pytest.mark.parametrize("estimator", [EXTRACTORS[0], CLASSIFIERS[0], REGRESSORS[0]], ids=in_words)
+@pytest.mark.parametrize(
+    "estimator", [EXTRACTORS[0], CLASSIFIERS[0], FEW_SHOT[0], REGRESSORS[0], TOGETHER[0]], ids=in_words
+)
 def test_checks_that_scikit_learn_leaves_to_its_own_estimators(estimator, check):
     if check == "check_get_feature_names_out_error" and not estimator.__sklearn_tags__().requires_fit:
         estimator.get_feature_names_out()  # a stateless transformer knows its names before fit

@@ -10,7 +10,14 @@ import numpy as np
 import soundfile
 from conftest import png
 
-from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, _shell, load_backbone
+from skltransfer import (
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+    _shell,
+    load_backbone,
+)
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._rows import RowSamples
 
@@ -41,6 +48,11 @@ class PngClassifier(ThroughPng, FineTunedClassifier):
             n_iter_no_change=n_iter_no_change,
             random_state=random_state,
         )
+
+
+class PngFewShotClassifier(ThroughPng, FewShotClassifier):
+    def __init__(self, backbone="toy:images", *, shrinkage=0.95):
+        super().__init__(backbone, pooling="flatten", shrinkage=shrinkage)
 
 
 class PngRegressor(ThroughPng, FineTunedRegressor):

@@ -9,12 +9,18 @@ from skltransfer.engine._dataset import Activations
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import HEADS, ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
+
+HEADS = {
+    kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, MultiTaskHead, PrototypeHead, RegressionHead)
+}
 
 __all__ = [
     "HEADS",
@@ -25,8 +31,10 @@ __all__ = [
     "ClassificationHead",
     "FrozenStages",
     "Head",
+    "MultiTaskHead",
     "MultilabelHead",
     "Probe",
+    "PrototypeHead",
     "RegressionHead",
     "SleepingNetwork",
     "TrainingPlan",

@@ -7,6 +7,7 @@ import torch
 
 from skltransfer.backbones import Backbone
 from skltransfer.engine._activations import ActivationStore
+from skltransfer.engine._processes import processes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LEAST_COSINE = 0.999
@@ -15,7 +16,8 @@ _lock = threading.Lock()
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, else the CPU; another name is taken at its word.
+    """``"auto"`` is CUDA where there is one, else the CPU; in each of several processes its own; another name is taken
+    at its word.
 
     Raises
     ------
@@ -23,7 +25,7 @@ def resolve_device(device: str) -> torch.device:
         If the device is not there.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return processes().device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).cpu()  # the meta device is one that nothing comes back from

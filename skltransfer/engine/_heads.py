@@ -79,7 +79,7 @@ class ClassificationHead:
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationHead":
         """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
         value = _binary_value if self.n_outputs == 1 else _multinomial_value
-        temperature = _best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
+        temperature = best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
         return ClassificationHead(self.classes, self.smoothing, temperature)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class ClassificationHead:
         return self.classes[best]
 
 
-def _best_temperature(loss: Callable[[float], float]) -> float:
+def best_temperature(loss: Callable[[float], float]) -> float:
     """Where a loss is least, between 1/50 and 50."""
     found = minimize_scalar(lambda log_t: loss(math.exp(log_t)), bounds=(-math.log(50), math.log(50)), method="bounded")
     return math.exp(found.x)
@@ -192,7 +192,7 @@ class MultilabelHead:
             logits = outputs / temperature
             return float(share @ (np.logaddexp(0, logits) - targets * logits).mean(1))
 
-        return MultilabelHead(self.classes, self.smoothing, _best_temperature(loss))
+        return MultilabelHead(self.classes, self.smoothing, best_temperature(loss))
 
     @staticmethod
     def strata(targets: np.ndarray) -> None:
@@ -290,4 +290,3 @@ class RegressionHead:
 
 
 Head = ClassificationHead | MultilabelHead | RegressionHead
-HEADS = {kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, RegressionHead)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from skltransfer.backbones import Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
@@ -18,6 +19,17 @@ from skltransfer.exceptions import WeightsError
 
 HIDDEN = 256
 AWAKE = 8
+
+
+class Constants(nn.Module):
+    """Puts trained numbers after each row."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(n))
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([outputs, self.values.expand(len(outputs), -1)], dim=1)
 
 
 class TunedNetwork(nn.Module):
@@ -31,17 +43,36 @@ class TunedNetwork(nn.Module):
     n_features, n_outputs : int
     hidden : bool
         Whether the head has a hidden layer of 256 rectified units.
+    sphere : bool
+        Whether the head sees features scaled to length 1.
+    n_constants : int
+        Outputs after the head's own that are trained, and the same for all rows.
+
+    Attributes
+    ----------
+    is_headless : bool
+        Whether outputs are what the head would see.
     """
 
     def __init__(
-        self, suffix: nn.Module | None, pooling: Pooling, n_features: int, n_outputs: int, *, hidden: bool
+        self,
+        suffix: nn.Module | None,
+        pooling: Pooling,
+        n_features: int,
+        n_outputs: int,
+        *,
+        hidden: bool,
+        sphere: bool = False,
+        n_constants: int = 0,
     ) -> None:
         super().__init__()
-        self.suffix, self.pooling = suffix, pooling
+        self.suffix, self.pooling, self.sphere, self.is_headless = suffix, pooling, sphere, False
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
         self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
+        if n_constants:
+            self.head.append(Constants(n_constants))
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
         """Pooled features, (n, d), in float32."""
@@ -54,7 +85,8 @@ class TunedNetwork(nn.Module):
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.head((features - self.mean) / self.scale)
+            seen = F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+            return seen if self.is_headless else self.head(seen)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         return self.outputs(self.features(activation))
@@ -69,6 +101,8 @@ def new_network(
     hidden: bool,
     seed: int,
     adapter: str | None = None,
+    sphere: bool = False,
+    n_constants: int = 0,
 ) -> TunedNetwork:
     """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
@@ -81,6 +115,8 @@ def new_network(
             backbone.pooled_width(backbone.n_stages, pooling),
             n_outputs,
             hidden=hidden,
+            sphere=sphere,
+            n_constants=n_constants,
         )
 
 
@@ -99,6 +135,8 @@ class SleepingNetwork:
         Entries of the state dict that differ from the pretrained ones, and all of the head's.
     adapter : str or None
         Kind of the adapters in the suffix.
+    sphere : bool
+    n_constants : int
     """
 
     boundary: int
@@ -107,6 +145,8 @@ class SleepingNetwork:
     hidden: bool
     changed: dict[str, np.ndarray]
     adapter: str | None = None
+    sphere: bool = False
+    n_constants: int = 0
 
     @classmethod
     def put_to_sleep(
@@ -122,8 +162,10 @@ class SleepingNetwork:
             for key, value in network.state_dict().items()
             if original_name(key) not in original or not torch.equal(value.cpu(), original[original_name(key)])
         }
-        n_outputs = network.head[-1].out_features
-        return cls(boundary, network.pooling.how, n_outputs, len(network.head) > 1, changed, adapter)
+        linear = [layer for layer in network.head if isinstance(layer, nn.Linear)]
+        n_constants = sum(len(layer.values) for layer in network.head if isinstance(layer, Constants))
+        kind = (network.pooling.how, linear[-1].out_features, len(linear) > 1)
+        return cls(boundary, *kind, changed, adapter, network.sphere, n_constants)
 
     def _blank(self, backbone: Backbone) -> TunedNetwork:
         return new_network(
@@ -134,6 +176,8 @@ class SleepingNetwork:
             hidden=self.hidden,
             seed=0,
             adapter=self.adapter,
+            sphere=self.sphere,
+            n_constants=self.n_constants,
         )
 
     def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ from tqdm.auto import tqdm
 from skltransfer.backbones import seeded
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
+from skltransfer.engine._processes import processes, share
 from skltransfer.engine._training_set import TrainingSet
 from skltransfer.exceptions import TrainingDivergedError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+History = dict[str, list[float]]
+SoFar = Callable[[], tuple[dict[str, torch.Tensor], History]]
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -42,6 +46,8 @@ class TrainingPlan:
     n_iter_no_change : int
         Epochs without progress of the validation loss after which to stop, where there is a validation part.
     tol : float
+    max_grad_norm : float or None
+        Longer gradients are cut to this length.
     seed : int
     autocast : torch.dtype or None
     verbose : int
@@ -56,6 +62,7 @@ class TrainingPlan:
     norm_policy: str = "frozen"
     n_iter_no_change: int = 3
     tol: float = 1e-4
+    max_grad_norm: float | None = None
     seed: int = 0
     autocast: torch.dtype | None = None
     verbose: int = 0
@@ -69,6 +76,16 @@ class TrainingPlan:
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / max(1e-9, 1 - self.warmup)))
 
 
+class Watch(Protocol):
+    """Looks on while :func:`train` trains; ``so_far`` gives weights and history as if training ended here."""
+
+    def epoch_begins(self, so_far: SoFar) -> None:
+        """Called before an epoch."""
+
+    def epoch_ends(self, so_far: SoFar) -> bool:
+        """Called after an epoch; whether training is to end."""
+
+
 def train(
     module: nn.Module,
     trainable: Sequence[Mapping],
@@ -78,8 +95,9 @@ def train(
     plan: TrainingPlan,
     validation: TrainingSet | None = None,
     checkpoint: Checkpoint | None = None,
-) -> dict[str, list[float]]:
-    """Train ``module`` in place.
+    watch: Watch | None = None,
+) -> History:
+    """Train ``module`` in place; together with the other processes, where accelerate's launcher started several.
 
     Parameters
     ----------
@@ -96,6 +114,8 @@ def train(
         Watched by early stopping; the best weights are restored.
     checkpoint : Checkpoint, optional
         Written after each epoch; training goes on from what it holds, as if there had been no interruption.
+    watch : Watch, optional
+        Told of each epoch; may end training.
 
     Returns
     -------
@@ -106,18 +126,24 @@ def train(
     ------
     TrainingDivergedError
         If the loss is NaN or infinite.
+    ValueError
+        If statistics of BatchNorm are to be trained by several processes, each of which sees a share of a batch.
     """
     run = _Run(module, trainable, activations, data, loss, plan, validation)
     with seeded(plan.seed):
         if checkpoint is not None:
             run.restore(checkpoint.read())
         left = range(run.n_epochs, plan.max_epochs)
-        for _ in tqdm(left, desc="training", unit="epoch", disable=not plan.verbose):
+        for _ in tqdm(left, desc="training", unit="epoch", disable=not plan.verbose or run.processes.rank > 0):
             if run.has_converged:
                 break
+            if watch is not None:
+                watch.epoch_begins(run.so_far)
             run.epoch()
-            if checkpoint is not None:
+            if checkpoint is not None and run.processes.rank == 0:
                 checkpoint.write(run.state())
+            if watch is not None and run.processes.same(watch.epoch_ends(run.so_far)):
+                break
     run.keep_the_best()
     return run.history
 
@@ -127,16 +153,32 @@ class _Run:
 
     def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan, validation) -> None:
         self.module, self.activations, self.data, self.loss, self.plan = module, activations, data, loss, plan
-        self.validation = validation
+        self.validation, self.processes = validation, processes()
+        if self.processes.count > 1:
+            self._agree()
         self.optimiser = _optimiser(trainable, plan)
         self.targets = torch.as_tensor(data.targets)
         self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
         self.generator = np.random.default_rng(plan.seed)
         self.n_steps = plan.max_epochs * len(batches(np.arange(len(data)), plan.batch_size))
         self.step = 0
-        self.history: dict[str, list[float]] = {"loss": [], "learning_rate": []}
+        self.history: History = {"loss": [], "learning_rate": []}
         self.best_loss, self.best_epoch = math.inf, -1
         self.best_state: dict[str, torch.Tensor] | None = None
+
+    def _agree(self) -> None:
+        """All processes begin with the same weights, and with the same samples or not at all."""
+        if self.plan.norm_policy == "train":
+            raise ValueError(
+                f"norm_policy='train' needs whole batches, and {self.processes.count} processes see a share of each. "
+                "Use norm_policy='frozen'."
+            )
+        if self.processes.same(self.data.content()) != self.data.content():
+            raise ValueError(
+                f"Process {self.processes.rank} of {self.processes.count} was given other samples, targets or weights "
+                "than the first. Each process must call fit with the same data: it takes its share of every batch."
+            )
+        self.processes.make_same(self.module.state_dict().values())
 
     @property
     def n_epochs(self) -> int:
@@ -152,6 +194,7 @@ class _Run:
         """One pass over the samples, and a look at the validation part."""
         _train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
+        torch.manual_seed(_mask_seed(self.plan.seed, number, self.processes.rank))
         for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
             total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
@@ -161,6 +204,7 @@ class _Run:
 
     def _validate(self, number: int) -> None:
         current = evaluate(self.module, self.activations, self.validation, self.loss, self.plan)
+        current = self.processes.same(current)  # so that all stop at once, also where devices round differently
         self.history.setdefault("validation_loss", []).append(current)
         if current < self.best_loss - self.plan.tol or self.best_state is None:
             self.best_loss, self.best_epoch = current, number
@@ -172,13 +216,17 @@ class _Run:
             self.module.load_state_dict(self.best_state)
         self.module.eval()
 
+    def so_far(self) -> tuple[dict[str, torch.Tensor], History]:
+        """Copies of weights and history, as if training ended here."""
+        state = self.module.state_dict() if self.best_state is None else self.best_state
+        return copy.deepcopy(state), copy.deepcopy(self.history)
+
     def state(self) -> dict:
         """All that decides how training goes on."""
         return {
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "order": json.dumps(self.generator.bit_generator.state),
-            "masks": torch.get_rng_state(),
             "history": self.history,
             "best": [self.best_loss, self.best_epoch, self.best_state],
         }
@@ -190,7 +238,6 @@ class _Run:
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.bit_generator.state = json.loads(state["order"])
-        torch.set_rng_state(state["masks"])
         self.history = state["history"]
         self.best_loss, self.best_epoch, self.best_state = state["best"]
         self.step = self.n_epochs * self.n_steps // self.plan.max_epochs
@@ -200,21 +247,48 @@ class _Run:
         for group in self.optimiser.param_groups:
             factor = self.plan.rate((self.step - 0.5) / self.n_steps)
             group["lr"] = self.plan.learning_rate * group["lr_factor"] * factor
-        activation = self.activations.take_to_train(self.data.rows[rows])
-        with autocast(activation.device, self.plan.autocast):
-            outputs = self.module(activation)
-        device = outputs.device
-        losses = self.loss(outputs.float(), self.targets[rows].to(device)) * self.weights[rows].to(device)
-        value = losses.mean()
-        if not torch.isfinite(value):
+        self.optimiser.zero_grad()
+        total = self._gradients(rows)
+        if not torch.isfinite(total):
             raise TrainingDivergedError(
-                f"The loss is {value.item()} in epoch {epoch + 1}. Lower learning_rate (now "
+                f"The loss is {total.item() / len(rows)} in epoch {epoch + 1}. Lower learning_rate (now "
                 f"{self.plan.learning_rate:g}), or look for extreme values in X or y."
             )
-        self.optimiser.zero_grad()
-        value.backward()
+        if self.plan.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._params(), self.plan.max_grad_norm)
         self.optimiser.step()
-        return losses.detach().sum().item()
+        return total.item()
+
+    def _gradients(self, rows: np.ndarray) -> torch.Tensor:
+        """Leave the mean loss's gradients of this batch in place; return its summed loss."""
+        own = share(rows, self.processes)
+        total = torch.zeros(())
+        if len(own):
+            activation = self.activations.take_to_train(self.data.rows[own])
+            with autocast(activation.device, self.plan.autocast):
+                outputs = self.module(activation)
+            device = outputs.device
+            losses = self.loss(outputs.float(), self.targets[own].to(device)) * self.weights[own].to(device)
+            total = losses.sum()
+            (total / len(rows)).backward()
+        total = total.detach().to(self._params()[0].device)
+        if self.processes.count > 1:
+            self._add_up(total)
+        return total
+
+    def _add_up(self, total: torch.Tensor) -> None:
+        """Sum gradients and loss over the processes; what no process has a gradient for keeps none."""
+        params = self._params()
+        missing = torch.tensor([p.grad is None for p in params], dtype=torch.float32, device=total.device)
+        for p in params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        self.processes.add_up([*(p.grad for p in params), total, missing])
+        for p, absent in zip(params, missing.tolist(), strict=True):
+            if absent == self.processes.count:
+                p.grad = None
+
+    def _params(self) -> list[torch.Tensor]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
@@ -242,6 +316,11 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """torch's autocast to ``dtype``, or nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def _mask_seed(seed: int, epoch: int, rank: int) -> int:
+    """Of dropout and augmentation: the same after an interruption, another in each process."""
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
 
 
 def _train_mode(module: nn.Module, norm_policy: str) -> None:

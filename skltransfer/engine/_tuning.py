@@ -3,9 +3,11 @@
 The meeting point of the engine's parts. Must not know X, labels or scikit-learn.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,13 +22,24 @@ from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import TrainingPlan, autocast, train
+from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 LEAST_SCALE = 0.1
+
+
+class FitWatch(Protocol):
+    """Told of each epoch of a fit; ``now`` makes what the fit would return if it ended here."""
+
+    def epoch_begins(self, now: "Callable[[], Tuned]") -> None:
+        """Called before an epoch."""
+
+    def epoch_ends(self, now: "Callable[[], Tuned]") -> bool:
+        """Called after an epoch; whether the fit is to end."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,11 @@ class TuningTask:
     single_pass : bool
         Go on without probe: ``partial_fit``.
     start : SleepingNetwork or None
+    watch : FitWatch or None
+    sphere : bool
+        Whether the head sees features scaled to length 1, not standardised ones.
+    contrasts : bool
+        Train the stages without a head, and solve the probe afterwards.
     """
 
     stages: FrozenStages
@@ -88,6 +106,9 @@ class TuningTask:
     checkpoint: Path | None = None
     single_pass: bool = False
     start: SleepingNetwork | None = None
+    watch: FitWatch | None = None
+    sphere: bool = False
+    contrasts: bool = False
 
     @property
     def is_probe(self) -> bool:
@@ -137,6 +158,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     ValueError
         If no sample could be read, or early stopping finds none to hold out.
     """
+    task = replace(task, plan=_settled(task))
     activations = _activations(task.stages, task.boundary, task.pooling, samples, task.policy)
     distinct = canonical(activations.digests, targets, weights)
     if not len(distinct):
@@ -145,27 +167,18 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     held_out = None
     if task.calibrates or (task.stops_early and not task.is_probe):
         data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))
+    work = _Work(task, samples, activations, head, data, held_out)
     network = _starting_network(task, head)
-    plan = replace(task.plan, autocast=_autocast_dtype(task.stages))
-    probe = _initialise(task, network, activations, data, head, plan)
+    probe = work.initialise(network)
     if task.is_probe:
-        history, n_iter = {"loss": [probe.loss]}, probe.n_iter
-    else:
-        watched = held_out if task.stops_early else None
-        history = _train_in_phases(task, network, samples, activations, (data, watched), head, plan)
-        n_iter = len(history["loss"])
-    if task.calibrates:
-        outputs = _in_batches(network.eval(), activations, held_out.rows, task.stages)
-        head = head.calibrated(outputs, held_out.targets, held_out.weights)
-    return Tuned(
-        network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary, task.adapter),
-        head=head,
-        history=history,
-        n_iter=n_iter,
-        n_trainable=sum(p.numel() for group in _trainable(task, network) for p in group["params"]),
-        bad=sorted(activations.bad),
-        duplicates=repeated(activations.digests),
-    )
+        return work.result(network, {"loss": [probe.loss]}, probe.n_iter)
+    history = _train_in_phases(work, network)
+    return work.result(network, history, len(history["loss"]))
+
+
+def _settled(task: TuningTask) -> TrainingPlan:
+    """With the dtype of the stages, and one seed for all processes."""
+    return replace(task.plan, autocast=_autocast_dtype(task.stages), seed=processes().same(task.plan.seed))
 
 
 def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
@@ -184,6 +197,8 @@ def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
         hidden=task.hidden,
         seed=task.plan.seed,
         adapter=task.adapter,
+        sphere=task.sphere,
+        n_constants=getattr(head, "n_constants", 0),
     ).to(task.stages.device)
 
 
@@ -222,65 +237,138 @@ def _autocast_dtype(stages: FrozenStages) -> torch.dtype | None:
     return None if stages.dtype == torch.float32 else stages.dtype
 
 
-def _initialise(
-    task: TuningTask, network: TunedNetwork, activations: Activations, data: TrainingSet, head: Head, plan: TrainingPlan
-) -> Probe | None:
-    """Standardise the features, and let the probe (Kumar et al. 2022) begin the head; not where training goes on."""
-    if task.start is not None and not task.is_probe:
-        return None
-    features = _in_batches(network.eval().features, activations, data.rows, task.stages)
-    scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
-    state = dict(zip(("mean", "scale"), scaling, strict=True))
-    probe = None
-    if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
-        probe = head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
-        state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
-    network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
-    return probe
+@dataclass(frozen=True)
+class _Work:
+    """A task with the samples it is about.
+
+    Attributes
+    ----------
+    task : TuningTask
+    samples : Samples
+    activations : Activations
+    head : Head
+    data : TrainingSet
+    held_out : TrainingSet or None
+        For early stopping or calibration.
+    """
+
+    task: TuningTask
+    samples: Samples
+    activations: Activations
+    head: Head
+    data: TrainingSet
+    held_out: TrainingSet | None
+
+    def initialise(self, network: TunedNetwork) -> Probe | None:
+        """Standardise the features; the probe (Kumar et al. 2022) may begin the head. Not where training goes on."""
+        task, data = self.task, self.data
+        if task.start is not None and not task.is_probe:
+            return None
+        features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
+        if task.sphere:
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+            scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
+        else:
+            scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
+        state = dict(zip(("mean", "scale"), scaling, strict=True))
+        probe = None
+        if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
+            probe = self.head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
+            state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
+        network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
+        return probe
+
+    def result(self, network: TunedNetwork, history: History, n_iter: int) -> Tuned:
+        """What the fit returns if it ends with this network; its head is calibrated here."""
+        task, head, held_out = self.task, self.head, self.held_out
+        if task.contrasts and not task.is_probe:
+            self.initialise(network)
+        if task.calibrates:
+            outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages)
+            head = head.calibrated(outputs, held_out.targets, held_out.weights)
+        return Tuned(
+            network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary, task.adapter),
+            head=head,
+            history=history,
+            n_iter=n_iter,
+            n_trainable=sum(p.numel() for group in _trainable(task, network) for p in group["params"]),
+            bad=sorted(self.activations.bad),
+            duplicates=repeated(self.activations.digests),
+        )
 
 
-def _train_in_phases(
-    task: TuningTask,
-    network: TunedNetwork,
-    samples: Samples,
-    activations: Activations,
-    parts: tuple[TrainingSet, TrainingSet | None],
-    head: Head,
-    plan: TrainingPlan,
-) -> dict[str, list[float]]:
+class _PhaseWatch:
+    """Passes on the epochs of one phase, with the whole network as if the fit ended there."""
+
+    def __init__(self, work: _Work, network: TunedNetwork, past: History) -> None:
+        self._work, self._network, self._past, self.has_ended = work, network, past, False
+
+    def epoch_begins(self, so_far: SoFar) -> None:
+        self._work.task.watch.epoch_begins(lambda: self._result(so_far))
+
+    def epoch_ends(self, so_far: SoFar) -> bool:
+        self.has_ended = bool(self._work.task.watch.epoch_ends(lambda: self._result(so_far)))
+        return self.has_ended
+
+    def _result(self, so_far: SoFar) -> Tuned:
+        state, history = so_far()
+        network = copy.deepcopy(self._network)
+        network.load_state_dict(state, strict=False)
+        history = _joined(self._past, history)
+        return self._work.result(network, history, len(history["loss"]))
+
+
+def _train_in_phases(work: _Work, network: TunedNetwork) -> History:
     """Train what lies after the boundary: at once, or at later boundaries first, a share of the epochs at each."""
-    backbone, history = task.stages.backbone, {}
-    boundaries = [task.boundary]
-    if task.unfreezes_gradually and task.boundary < backbone.n_stages:
-        boundaries = list(range(backbone.n_stages - 1, task.boundary - 1, -1))
-    for boundary, epochs in zip(boundaries, np.array_split(np.arange(plan.max_epochs), len(boundaries)), strict=True):
+    task, history = work.task, {}
+    n_stages, boundaries = task.stages.backbone.n_stages, [task.boundary]
+    if task.unfreezes_gradually and task.boundary < n_stages:
+        boundaries = list(range(n_stages - 1, task.boundary - 1, -1))
+    for boundary, epochs in zip(
+        boundaries, np.array_split(np.arange(task.plan.max_epochs), len(boundaries)), strict=True
+    ):
         if not len(epochs):
             continue
-        part, seen = network, activations
-        if boundary != task.boundary:
-            part = _from(network, boundary, task, head)
-            seen = _activations(task.stages, boundary, task.pooling, samples, task.policy)
-        groups = _trainable(replace(task, boundary=boundary), part)
-        share = replace(plan, max_epochs=len(epochs))
-        place = (
-            None
-            if task.checkpoint is None
-            else Checkpoint(task.checkpoint, _key(task, part, parts, boundary, share, head))
-        )
-        if task.augment is not None:
-            seen = AugmentedActivations(
-                seen, task.stages, samples, _address(task.stages, boundary, task.pooling), task.augment
-            )
-        phase = train(part, groups, seen, parts[0], head.loss, share, parts[1], place)
-        network.load_state_dict(part.state_dict(), strict=False)
-        history = {key: [*history.get(key, []), *values] for key, values in phase.items()}
+        watch = None if task.watch is None else _PhaseWatch(work, network, history)
+        plan = replace(task.plan, max_epochs=len(epochs))
+        history = _joined(history, _train_from(boundary, work, network, plan, watch))
+        if watch is not None and processes().same(watch.has_ended):
+            break
     return history
 
 
-def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet | None], boundary: int, plan, head) -> str:
+def _train_from(
+    boundary: int, work: _Work, network: TunedNetwork, plan: TrainingPlan, watch: _PhaseWatch | None
+) -> History:
+    """Train a network's part after a boundary, at or after its own."""
+    task, part, seen = work.task, network, work.activations
+    if boundary != task.boundary:
+        part = _from(network, boundary, task, work.head)
+        seen = _activations(task.stages, boundary, task.pooling, work.samples, task.policy)
+    address = _address(task.stages, boundary, task.pooling)
+    watched = work.held_out if task.stops_early else None
+    place = None
+    if task.checkpoint is not None:
+        sets = [chosen for chosen in (work.data, watched) if chosen is not None]
+        place = Checkpoint(task.checkpoint, _key(task, part, sets, boundary, plan, work.head))
+    if task.augment is not None:
+        seen = AugmentedActivations(seen, task.stages, work.samples, address, task.augment)
+    groups = _trainable(replace(task, boundary=boundary), part)
+    part.is_headless = task.contrasts
+    history = train(part, groups, seen, work.data, work.head.loss, plan, watched, place, watch)
+    part.is_headless = False
+    network.load_state_dict(part.state_dict(), strict=False)
+    return history
+
+
+def _joined(past: History, new: History) -> History:
+    return {key: [*past.get(key, []), *values] for key, values in new.items()}
+
+
+def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet], boundary: int, plan, head) -> str:
     """Names a training by all that decides its result."""
     rates = (task.backbone_lr_factor, task.layer_decay, getattr(head, "smoothing", 0.0), task.pooling)
-    sets = [part.content() for part in parts if part is not None]
+    sets = [part.content() for part in parts]
     state = {key: value.cpu() for key, value in start.state_dict().items()}
     return fingerprint(state, task.stages.space, boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))
 

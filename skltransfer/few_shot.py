@@ -1,0 +1,192 @@
+"""Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
+
+import numbers
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from skltransfer import _shell
+from skltransfer._classifier_verbs import ClassifierVerbs
+from skltransfer._fine_tuner import FineTuner
+from skltransfer.backbones import Backbone
+from skltransfer.engine import ActivationStore, Head, PrototypeHead, TrainingSet
+
+OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
+
+
+class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+    """Classify photos, texts, sounds (or rows) from 1 to 16 labelled samples per class.
+
+    Features of a pretrained network are scaled to length 1; each class is the mean of its samples there, its prototype,
+    and a sample belongs to the nearest [1]_. There is no rate to choose, and fitting takes no training at all.
+    ``method="contrastive"`` first trains the stages after a boundary, so that samples of a class come together and
+    others part, on all pairs of each batch, as SetFit does [2]_; no pair is stored.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:tiny-photo"
+        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    weights : str, default="pretrained"
+        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+    method : {"prototype", "contrastive"}, default="prototype"
+        Whether the network stays as it was.
+    shrinkage : float in (0, 1], default=0.95
+        Near is meant under the covariance within classes, shrunk this far towards a multiple of the identity; at 1.0
+        distances are Euclidean.
+    freeze_depth : float, int or str, default=0.75
+        How much of the backbone stays as it was, for ``method="contrastive"``; see :class:`FineTunedClassifier`.
+    max_epochs : int, default=20
+        Passes over the training set; this and the next two for ``method="contrastive"``.
+    batch_size : int, default=32
+        Samples whose pairs are looked at together.
+    learning_rate : float, default=1e-4
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
+        a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        What becomes of rows that cannot be read: ``"nan"`` leaves them out of ``fit``, with a warning.
+    device : str, default="auto"
+        ``"auto"`` is CUDA where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
+        of at least 0.999), else float32.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations of frozen stages are remembered.
+    random_state : int, RandomState instance or None, default=None
+        Order of samples and dropout, for ``method="contrastive"``.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    n_features_in_ : int
+        Number of features, where X has columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X is a frame.
+    n_iter_ : int
+        Epochs of training; 1 for prototypes.
+    history_ : dict of str to list of float
+        One entry per epoch.
+    freeze_boundary_ : str
+        The last frozen stage.
+    n_stages_, n_frozen_stages_, n_trainable_params_ : int
+    dtype_, device_ : str
+    duplicates_ : list of list of int
+        Rows of equal content.
+    bad_samples_ : list of int
+        Rows that ``fit`` left out, if any.
+    n_truncated_ : int
+        Texts whose end was left out.
+
+    See Also
+    --------
+    FineTunedClassifier : For more labels.
+
+    References
+    ----------
+    .. [1] J. Snell, K. Swersky, R. Zemel (2017), "Prototypical networks for few-shot learning", NeurIPS.
+    .. [2] L. Tunstall et al. (2022), "Efficient few-shot learning without prompts", arXiv:2209.11055.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import FewShotClassifier
+    >>> photos = np.random.default_rng(0).random((8, 16, 16)) * 0.5
+    >>> photos[::2, :8] += 0.5
+    >>> FewShotClassifier("toy:images").fit(photos, ["above", "below"] * 4).predict(photos[:2]).tolist()
+    ['above', 'below']
+    """
+
+    _parameter_constraints: dict = {
+        **_shell.SHARED_CONSTRAINTS,
+        **{name: FineTuner._parameter_constraints[name] for name in OWN},
+        "method": [StrOptions({"prototype", "contrastive"})],
+        "shrinkage": [Interval(numbers.Real, 0, 1, closed="right")],
+    }
+
+    # What few labels leave no room for.
+    head, head_init, class_weight, calibrate, adapter, augment = "linear", "probe", None, None, None, None
+    backbone_lr_factor, layer_decay, weight_decay, max_grad_norm = 1.0, 1.0, 0.01, None
+    lr_schedule, warmup, unfreeze_schedule, norm_policy = "cosine", 0.1, None, "frozen"
+    early_stopping, validation_fraction, n_iter_no_change, tol = False, 0.1, 3, 1e-4
+    warm_start, checkpoint = False, None
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "bundled:tiny-photo",
+        *,
+        weights: str = "pretrained",
+        method: str = "prototype",
+        shrinkage: float = 0.95,
+        freeze_depth: float | str = 0.75,
+        max_epochs: int = 20,
+        batch_size: int = 32,
+        learning_rate: float = 1e-4,
+        pooling: str = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
+        max_length: int | None = None,
+        on_bad_sample: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.method = method
+        self.shrinkage = shrinkage
+        self.freeze_depth = freeze_depth
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.pooling = pooling
+        self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
+        self.max_length = max_length
+        self.on_bad_sample = on_bad_sample
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> Any:
+        task = super()._tuning_task(backbone, start, single_pass)
+        if self.method == "prototype":
+            return replace(task, sphere=True, boundary=backbone.n_stages)
+        return replace(task, sphere=True, contrasts=True)
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        self.classes_ = np.unique(y[weights > 0])
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
+                f"class: {self.classes_.tolist()[0]!r}."
+            )
+        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+
+    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        return PrototypeHead(self.classes_), data
+
+    @property
+    def _strength(self) -> float:
+        return self.shrinkage

@@ -1,0 +1,483 @@
+"""Several tasks from the same samples: one backbone, a head per task, labels that may be missing."""
+
+import numbers
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils._param_validation import StrOptions
+
+from skltransfer import _shell
+from skltransfer._fine_tuner import FineTuner
+from skltransfer.backbones import Backbone
+from skltransfer.engine import ActivationStore, ClassificationHead, Head, MultiTaskHead, RegressionHead, TrainingSet
+
+KINDS = ("classification", "regression")
+
+
+class MultiTaskFineTuner(FineTuner):
+    """Predict several things about each photo, text, sound (or row) with one network.
+
+    y has a column per task, of labels or of numbers; a cell may be missing (None or NaN), and then counts in no loss.
+    Tasks share the stages after the boundary that ``freeze_depth`` sets. Whether that helps them depends on the tasks:
+    compare with single fits on the same folds.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:tiny-photo"
+        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    weights : str, default="pretrained"
+        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+    tasks : dict, list or None, default=None
+        ``"classification"`` or ``"regression"`` for each column of y, in order or by the column's name. None: numbers
+        that are not all whole are regression, all else is classification. A multilabel target is a column of 0 and 1
+        for each label.
+    loss_weights : {"equal", "uncertainty"} or array-like of shape (n_tasks,), default="equal"
+        What each task's loss counts, after cross-entropies were divided by ``log(n_classes)`` and numbers were
+        standardised, so that knowing nothing costs 1 in each [1]_. ``"uncertainty"`` learns a variance per task [2]_.
+    freeze_depth : float, int or str, default=0.75
+        How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
+        1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
+        ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+    head : {"linear", "mlp"}, default="linear"
+        ``"mlp"`` has one hidden layer of 256 rectified units.
+    head_init : {"probe", "random"}, default="probe"
+        Whether a linear head starts from the probes, one per task on the frozen features, which keeps early steps from
+        distorting the backbone [3]_. At ``freeze_depth=1.0`` they are the whole fit, and tasks share nothing.
+    C : float, default=0.01
+        Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``.
+    alpha : float, default=1.0
+        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``.
+    max_epochs : int, default=10
+        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
+        parameters of training below have no effect.
+    batch_size : int, default=32
+    learning_rate : float, default=1e-3
+        Of the head, for AdamW.
+    backbone_lr_factor : float, default=0.1
+        The last stage's rate, relative to the head's.
+    layer_decay : float in (0, 1], default=1.0
+        Each stage's rate, relative to that of the next one.
+    weight_decay : float, default=0.01
+        Of weights; norms and biases are spared.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+    warmup : float in [0, 1), default=0.1
+        Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
+        epochs and a schedule of its own for each [4]_; None trains all unfrozen stages from the start.
+    norm_policy : {"frozen", "train"}, default="frozen"
+        Whether the running statistics of BatchNorm in unfrozen stages stay; their affine part is trained either way.
+    adapter : {"lora"} or None, default=None
+        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
+        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+    augment : callable, default=None
+        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
+        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
+        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+    early_stopping : bool, default=False
+        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+    validation_fraction : float in (0, 1), default=0.1
+        Of distinct samples; equal ones are never on both sides.
+    n_iter_no_change : int, default=3
+        Epochs without progress before stopping.
+    tol : float, default=1e-4
+        The least fall of the validation loss that counts as progress.
+    warm_start : bool, default=False
+        Go on from the last fit; backbone, boundary, tasks and classes must be the same.
+    checkpoint : path-like, default=None
+        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
+        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
+        be an int. Delete the folder when the work is done.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
+        a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their predictions are NaN.
+    device : str, default="auto"
+        ``"auto"`` is CUDA where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
+        of at least 0.999), else float32. Weights are trained in float32 either way.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
+    random_state : int, RandomState instance or None, default=None
+        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features, where X has columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X is a frame.
+    tasks_ : dict of str to str
+        Name and kind of each task, in the order of y's columns.
+    classes_ : list of (ndarray of shape (n_classes,) or None)
+        Labels of each task; None for numbers.
+    freeze_boundary_ : str
+        Name of the last frozen stage; ``"input"`` where none is frozen.
+    n_stages_, n_frozen_stages_ : int
+        Of the backbone.
+    n_trainable_params_ : int
+        Number of weights that were trained.
+    n_iter_ : int
+        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+    history_ : dict of str to list of float
+        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+    dtype_, device_ : str
+        What ``"auto"`` was resolved to.
+    duplicates_ : list of list of int
+        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
+        in the test part makes the score too good.
+    n_truncated_ : int
+        Training texts whose end was left out, being longer than ``max_length``; a warning tells too.
+    bad_samples_ : list of int
+        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+
+    See Also
+    --------
+    FineTunedClassifier, FineTunedRegressor : One task, or several of one kind with all labels.
+
+    References
+    ----------
+    .. [1] V. Kurin et al. (2022), "In defense of the unitary scalarization for deep multi-task learning", NeurIPS.
+    .. [2] A. Kendall, Y. Gal, R. Cipolla (2018), "Multi-task learning using uncertainty to weigh losses for scene
+       geometry and semantics", CVPR.
+    .. [3] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+       ICLR.
+    .. [4] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import MultiTaskFineTuner
+    >>> photos = np.random.default_rng(0).random((8, 16, 16)) * 0.5
+    >>> photos[::2, :8] += 0.5
+    >>> y = [["above", 0.5], ["below", None], [None, 0.4], ["below", 0.1]] * 2
+    >>> model = MultiTaskFineTuner("toy:images", freeze_depth=1.0).fit(photos, y)
+    >>> model.tasks_
+    {'task0': 'classification', 'task1': 'regression'}
+    >>> [column.shape for column in model.predict_proba(photos) if column is not None]
+    [(8, 2)]
+    """
+
+    _parameter_constraints: dict = {
+        **FineTuner._parameter_constraints,
+        "tasks": [dict, list, tuple, None],
+        "loss_weights": [StrOptions({"equal", "uncertainty"}), "array-like"],
+        "C": _shell.positive(),
+        "alpha": _shell.at_least_zero(),
+    }
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "bundled:tiny-photo",
+        *,
+        weights: str = "pretrained",
+        tasks: dict | list | None = None,
+        loss_weights: str | list | np.ndarray = "equal",
+        freeze_depth: float | str = 0.75,
+        pooling: str = "auto",
+        head: str = "linear",
+        head_init: str = "probe",
+        C: float = 0.01,
+        alpha: float = 1.0,
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        backbone_lr_factor: float = 0.1,
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.01,
+        lr_schedule: str = "cosine",
+        warmup: float = 0.1,
+        max_grad_norm: float | None = None,
+        unfreeze_schedule: str | None = None,
+        norm_policy: str = "frozen",
+        adapter: str | None = None,
+        augment: Callable | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
+        max_length: int | None = None,
+        on_bad_sample: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.tasks = tasks
+        self.loss_weights = loss_weights
+        self.freeze_depth = freeze_depth
+        self.pooling = pooling
+        self.head = head
+        self.head_init = head_init
+        self.C = C
+        self.alpha = alpha
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.backbone_lr_factor = backbone_lr_factor
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
+        self.unfreeze_schedule = unfreeze_schedule
+        self.norm_policy = norm_policy
+        self.adapter = adapter
+        self.augment = augment
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
+        self.max_length = max_length
+        self.on_bad_sample = on_bad_sample
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Label or number of each task.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+
+        Returns
+        -------
+        ndarray of shape (n, n_tasks), or (n,) for one task
+            Of the labels' dtype where all tasks have the same, else of objects.
+
+        Raises
+        ------
+        BadSampleError
+            If a sample cannot be read: there is no label that would say so.
+        """
+        outputs, bad = self._run(X)
+        if bad:
+            raise bad[min(bad)]
+        columns = self._head_.decode(outputs)
+        kinds = {column.dtype.kind for column in columns}
+        table = np.empty((len(outputs), len(columns)), dtype=object if len(kinds) > 1 else np.result_type(*columns))
+        for task, column in enumerate(columns):
+            table[:, task] = column
+        return table[:, 0] if len(columns) == 1 else table
+
+    def predict_proba(self, X: Any) -> list[np.ndarray | None] | np.ndarray | None:
+        """Probability of each class of each task, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+
+        Returns
+        -------
+        list of (ndarray of float64, shape (n, n_classes), or None)
+            An array per task, whose rows sum to 1; None for numbers; one task's own instead of a list of one. A row
+            that could not be read is NaN, where ``on_bad_sample="nan"``.
+        """
+        outputs = self._run(X)[0]
+        found = self._head_.probabilities(outputs)
+        return found[0] if len(found) == 1 else found
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Mean over tasks of the accuracy (or R²) on the cells of y that are not missing.
+
+        Not that of ``MultiOutputClassifier``, which is the share of rows whose labels are all right.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : array-like of shape (n, n_tasks)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return float(np.mean(list(self.score_tasks(X, y, sample_weight).values())))
+
+    def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Accuracy (or R²) of each task, on the cells of y that are not missing.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : array-like of shape (n, n_tasks)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        dict of str to float
+            NaN for a task of which y holds nothing.
+        """
+        predicted, truth = self.predict(X).reshape(-1, len(self.tasks_)), table_of(y)[1]
+        found = {}
+        for task, (name, kind) in enumerate(self.tasks_.items()):
+            seen = ~missing(truth[:, task])
+            weights = None if sample_weight is None else np.asarray(sample_weight)[seen]
+            measure, as_type = (accuracy_score, str) if kind == "classification" else (r2_score, float)
+            ours, theirs = (column[seen, task].astype(as_type) for column in (predicted, truth))
+            found[name] = measure(theirs, ours, sample_weight=weights) if seen.any() else float("nan")
+        return found
+
+    def _checked_target(self, y: Any, n: int) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        names, table = table_of(y)
+        if len(table) != n:
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(table)}]")
+        self.tasks_ = dict(zip(names, self._kinds(names, table), strict=True))
+        return table
+
+    def _kinds(self, names: list[str], table: np.ndarray) -> list[str]:
+        asked = self.tasks
+        if asked is None:
+            return [_likely_kind(column[~missing(column)]) for column in table.T]
+        if isinstance(asked, Mapping):
+            if set(asked) != set(names):
+                raise ValueError(f"tasks names {sorted(asked)!r}, but the columns of y are {names!r}.")
+            asked = [asked[name] for name in names]
+        if len(asked) != len(names) or not set(asked) <= set(KINDS):
+            raise ValueError(f"tasks must be one of {KINDS} for each of y's {len(names)} columns; got {self.tasks!r}.")
+        return list(asked)
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Positions or numbers, (n, tasks), beside 1 or 0 for whether they are there, (n, tasks)."""
+        known = getattr(self, "classes_", [None] * y.shape[1])
+        seen = np.column_stack([~missing(column) for column in y.T])
+        values, self.classes_ = np.zeros(y.shape), []
+        for task, (name, kind) in enumerate(self.tasks_.items()):
+            cells, counts = y[seen[:, task], task], weights[seen[:, task]] > 0
+            encode = _positions if kind == "classification" else _numbers
+            values[seen[:, task], task], classes = encode(cells, counts, name, known[task])
+            self.classes_.append(classes)
+        return np.hstack([values, seen])
+
+    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        values, seen = np.hsplit(data.targets.copy(), 2)
+        parts, factors = [], self._factors()
+        for task, kind in enumerate(self.tasks_.values()):
+            own = seen[:, task] > 0
+            if kind == "classification":
+                head = ClassificationHead(self.classes_[task])
+                factors[task] /= np.log(len(self.classes_[task]))
+            else:
+                head = RegressionHead.fitted(values[own, task], data.weights[own])
+                values[own, task] = head.encode(values[own, task])[:, 0]
+            factors[task] *= data.weights.sum() / data.weights[own].sum()
+            parts.append((kind, vars(head)))
+        head = MultiTaskHead(parts, factors, isinstance(self.loss_weights, str) and self.loss_weights == "uncertainty")
+        return head, data.encoded(np.hstack([values, seen]))
+
+    def _factors(self) -> np.ndarray:
+        n = len(self.tasks_)
+        factors = np.ones(n) if isinstance(self.loss_weights, str) else np.array(self.loss_weights, dtype=float)
+        if factors.shape != (n,) or not np.isfinite(factors).all() or (factors < 0).any() or not factors.any():
+            raise ValueError(
+                f"loss_weights must be 'equal', 'uncertainty' or {n} numbers, none negative and not all zero; got "
+                f"{self.loss_weights!r}."
+            )
+        return factors
+
+    @property
+    def _strength(self) -> tuple[float, float]:
+        return self.C, self.alpha
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output, tags.target_tags.single_output = True, False
+        return tags
+
+
+def table_of(y: Any) -> tuple[list[str], np.ndarray]:
+    """Names of y's columns, and its cells as objects, (n, tasks).
+
+    Raises
+    ------
+    ValueError
+        If y has no columns.
+    """
+    if hasattr(y, "columns"):
+        names = [str(name) for name in y.columns]
+        return names, np.column_stack([np.asarray(y[name], dtype=object) for name in y.columns])
+    table = np.array(y, dtype=object)
+    table = table.reshape(-1, 1) if table.ndim == 1 else table
+    if table.ndim != 2:
+        raise ValueError(f"y must have a column per task, shape (n, tasks); got shape {table.shape}.")
+    return [f"task{task}" for task in range(table.shape[1])], table
+
+
+def missing(cells: np.ndarray) -> np.ndarray:
+    """Which cells are None, NaN or a library's word for it, (n,) of bool."""
+
+    def is_missing(cell: Any) -> bool:
+        try:
+            return cell is None or bool(cell != cell)
+        except TypeError:  # pandas.NA is neither equal nor unequal
+            return True
+
+    return np.array([is_missing(cell) for cell in cells], dtype=bool)
+
+
+def _likely_kind(cells: np.ndarray) -> str:
+    are_numbers = all(isinstance(cell, numbers.Real) and not isinstance(cell, bool | np.bool_) for cell in cells)
+    return "regression" if are_numbers and any(float(cell) % 1 for cell in cells) else "classification"
+
+
+def _positions(cells: np.ndarray, counts: np.ndarray, name: str, known: np.ndarray | None) -> tuple:
+    """Labels -> positions among their classes, and these."""
+    if len({isinstance(cell, str) for cell in cells}) > 1:
+        kinds = sorted({type(cell).__name__ for cell in cells})
+        raise ValueError(f"Task {name!r} mixes labels of kinds {kinds}, which cannot be sorted. Use one kind.")
+    classes = np.unique(cells[counts].tolist()) if known is None else known
+    if len(classes) < 2:
+        raise ValueError(f"Task {name!r} needs labels of at least 2 classes; got one class: {classes.tolist()!r}.")
+    labels = np.array(cells.tolist())
+    strange = counts & ~np.isin(labels, classes)
+    if strange.any():
+        raise ValueError(f"Task {name!r} holds labels {np.unique(labels[strange])!r} that are not among {classes!r}.")
+    return np.minimum(np.searchsorted(classes, labels), len(classes) - 1), classes
+
+
+def _numbers(cells: np.ndarray, counts: np.ndarray, name: str, known: None) -> tuple:
+    """Numbers as they are."""
+    try:
+        values = cells.astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Task {name!r} is a regression, but holds what is no number ({error}).") from None
+    if not np.isfinite(values).all():
+        raise ValueError(f"Task {name!r} holds infinity: {values[~np.isfinite(values)][:3]!r}.")
+    if not counts.any():
+        raise ValueError(f"Task {name!r} has no label at all.")
+    return values, None
