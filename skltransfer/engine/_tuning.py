@@ -29,7 +29,7 @@ from skltransfer.engine._training_set import TrainingSet, canonical, repeated, s
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
-LEAST_SCALE = 0.1
+LEAST_SCALE = 1.0
 
 
 class FitWatch(Protocol):
