@@ -10,13 +10,18 @@ _ROOMS = {
     "Backbone": "backbones",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedRegressor": "fine_tuning",
+    "FreezeDepthDisplay": "inspection",
+    "LayerProbeDisplay": "inspection",
     "PretrainedFeatureExtractor": "feature_extraction",
+    "TrainingHistoryDisplay": "inspection",
+    "TransferReportDisplay": "inspection",
     "describe_backbone": "backbones",
     "list_backbones": "backbones",
     "load": "persistence",
     "load_backbone": "backbones",
     "load_image_folder": "inputs",
     "show_versions": "_versions",
+    "transfer_report": "model_selection",
 }
 
 __all__ = [
@@ -24,13 +29,18 @@ __all__ = [
     "Backbone",
     "FineTunedClassifier",
     "FineTunedRegressor",
+    "FreezeDepthDisplay",
+    "LayerProbeDisplay",
     "PretrainedFeatureExtractor",
+    "TrainingHistoryDisplay",
+    "TransferReportDisplay",
     "describe_backbone",
     "list_backbones",
     "load",
     "load_backbone",
     "load_image_folder",
     "show_versions",
+    "transfer_report",
 ]
 
 

@@ -16,13 +16,16 @@ FLOORS = {
     "engine": 2,
     "_saved": 3,
     "_shell": 3,
+    "_nested": 3,
     "_fine_tuner": 4,
     "feature_extraction": 5,
     "fine_tuning": 5,
     "_versions": 6,
     "persistence": 6,
+    "inspection": 6,
     "testing": 6,
-    "__init__": 7,
+    "model_selection": 7,
+    "__init__": 8,
 }
 TENANTS = {
     "huggingface_hub": "_hub.py",
