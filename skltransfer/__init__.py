@@ -8,6 +8,8 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "ActivationStore": "engine",
     "Backbone": "backbones",
+    "ELMClassifier": "elm",
+    "ELMRegressor": "elm",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedRegressor": "fine_tuning",
     "FreezeDepthDisplay": "inspection",
@@ -27,6 +29,8 @@ _ROOMS = {
 __all__ = [
     "ActivationStore",
     "Backbone",
+    "ELMClassifier",
+    "ELMRegressor",
     "FineTunedClassifier",
     "FineTunedRegressor",
     "FreezeDepthDisplay",

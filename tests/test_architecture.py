@@ -20,6 +20,7 @@ FLOORS = {
     "_fine_tuner": 4,
     "feature_extraction": 5,
     "fine_tuning": 5,
+    "elm": 5,
     "_versions": 6,
     "persistence": 6,
     "inspection": 6,
