@@ -19,7 +19,8 @@ class TransferReportDisplay:
     Parameters
     ----------
     table : sequence of mapping
-        One record per baseline, without transfer's own: ``name``, ``difference``, ``low``, ``high``, ``verdict``.
+        One record per baseline, without transfer's own: ``name``, ``description``, ``difference``, ``low``, ``high``,
+        ``verdict``.
     curve : sequence of mapping
         ``n_train``, ``name``, ``difference``, ``low``, ``high``.
     rope : float
@@ -127,7 +128,7 @@ class TransferReportDisplay:
             self.errorbars_.append(bar)
         ax.axvspan(-rope, rope, color=GREY, alpha=0.2, linewidth=0, label=f"no difference: ± {rope:g}")
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set_yticks(range(n), [record["name"] for record in reversed(self.table)])
+        ax.set_yticks(range(n), [record["description"].replace(": ", "\n") for record in reversed(self.table)])
         ax.set_ylim(-0.6, n - 0.4)
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(f"transfer is ahead by ({self._unit}, 95 % interval)")
@@ -151,8 +152,8 @@ class TransferReportDisplay:
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
         ax.minorticks_off()
         ax.set_xlabel("labels in the training part")
-        ax.set_ylabel(f"transfer is ahead by ({self._unit}, 95 % interval)")
-        ax.figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        ax.set_ylabel(f"transfer is ahead by\n({self._unit}, 95 % interval)")
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
 
     @property
     def _unit(self) -> str:

@@ -7,25 +7,27 @@ folds, tests or verdicts.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sklearn.base import BaseEstimator, clone, is_classifier
+import numpy as np
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
 from skltransfer._nested import network_of, place_of_network
 from skltransfer.backbones import Backbone, load_backbone
-from skltransfer.model_selection._plain import linear_model
+from skltransfer.model_selection._plain import linear_model, random_layer
 
 FROZEN = {"freeze_depth": 1.0, "adapter": None, "unfreeze_schedule": None}
 # A network that knows nothing yet: all stages at the head's rate, and norms that follow the data.
 SCRATCH = {"freeze_depth": 0.0, "adapter": None, "unfreeze_schedule": None, "backbone_lr_factor": 1.0}
 SCRATCH |= {"layer_decay": 1.0, "norm_policy": "train"}
 NETWORKS = {"scratch": SCRATCH, "random": FROZEN}
-PLAIN = {"linear": linear_model}
+PLAIN = {"linear": linear_model, "elm": random_layer}
 BASELINES = (*NETWORKS, *PLAIN)
 IN_WORDS = {
     "scratch": "random weights, all stages trained",
     "random": "random weights, frozen",
     "linear": "linear model, no network",
+    "elm": "random hidden layer, no network",
 }
 
 
@@ -50,7 +52,7 @@ def checked_baselines(baselines: Any) -> dict[str, str | BaseEstimator]:
     return named
 
 
-def built(baseline: str | BaseEstimator, estimator: Any, seed: int, scoring: Any) -> BaseEstimator:
+def built(baseline: str | BaseEstimator, estimator: Any, *, y: np.ndarray, seed: int, scoring: Any) -> BaseEstimator:
     """The baseline that goes with an estimator.
 
     Parameters
@@ -59,8 +61,10 @@ def built(baseline: str | BaseEstimator, estimator: Any, seed: int, scoring: Any
         One of :data:`BASELINES`, or what is to be cloned.
     estimator : estimator
         With pretrained weights.
+    y : ndarray
+        Whose shape says whether a sample has several labels.
     seed : int
-        Of random weights.
+        Of what is random in it.
     scoring : str, callable or None
         By which a model without a network chooses its strength.
     """
@@ -70,8 +74,7 @@ def built(baseline: str | BaseEstimator, estimator: Any, seed: int, scoring: Any
     if baseline in NETWORKS:
         changes = NETWORKS[baseline] | _random_weights(network.backbone, seed)
         return _changed(clone(estimator), {k: v for k, v in changes.items() if k in network.get_params()})
-    make = PLAIN[baseline]
-    return _replaced(clone(estimator), make(clone(network), classifies=is_classifier(network), scoring=scoring))
+    return _replaced(clone(estimator), PLAIN[baseline](clone(network), y=y, seed=seed, scoring=scoring))
 
 
 def _random_weights(backbone: str | Backbone, seed: int) -> dict[str, Any]:

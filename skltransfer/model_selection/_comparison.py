@@ -33,6 +33,8 @@ class Comparison:
         Two-sided, of no difference.
     n_better, n_worse : int or None
         Rows that the first alone has right, and the second alone; None where rows were not compared.
+    dof : float
+        Degrees of freedom of the standard error.
     """
 
     difference: float
@@ -42,6 +44,7 @@ class Comparison:
     p_value: float
     n_better: int | None = None
     n_worse: int | None = None
+    dof: float = np.inf
 
     def verdict(self, p_adjusted: float, rope: float) -> str:
         """What the comparison says of the first model, once its p-value is adjusted.
@@ -60,8 +63,8 @@ class Comparison:
         Decided is a difference beyond ``rope`` that is found in four of five such studies, or one whose interval lies
         within ``rope``. Standard errors fall with the square root of ``n``.
         """
-        ahead, z = abs(self.difference), stats.norm.ppf(1 - LEVEL / 2)
-        wide, room = (z + stats.norm.ppf(POWER), ahead) if ahead > rope else (z, rope - ahead)
+        ahead, (critical, more) = abs(self.difference), stats.t.ppf([1 - LEVEL / 2, POWER], self.dof)
+        wide, room = (critical + more, ahead) if ahead > rope else (critical, rope - ahead)
         if room == 0 or n * (wide * self.error / room) ** 2 > MOST_NEEDED:
             return None
         return max(n + 1, int(np.ceil(n * (wide * self.error / room) ** 2)))
@@ -125,7 +128,7 @@ def corrected_t(first: np.ndarray, second: np.ndarray, test_over_train: float) -
         return Comparison(mean, 0.0, mean, mean, float(np.isclose(mean, 0)))
     reach = float(stats.t.ppf(1 - LEVEL / 2, k - 1)) * error
     p_value = float(2 * stats.t.sf(abs(mean) / error, k - 1))
-    return Comparison(mean, error, mean - reach, mean + reach, p_value)
+    return Comparison(mean, error, mean - reach, mean + reach, p_value, dof=k - 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -74,7 +74,7 @@ def _refuse_rare_classes(y: np.ndarray, n_folds: int) -> None:
         )
 
 
-def tests_each_row_once(splits: Sequence[Split], n: int) -> bool:
+def each_row_is_tested_once(splits: Sequence[Split], n: int) -> bool:
     """Whether the test parts are disjoint and cover all rows, so that predictions can be pooled."""
     tested = np.concatenate([test for _, test in splits])
     return len(tested) == n and len(np.unique(tested)) == n

@@ -9,8 +9,10 @@ SMALLEST_P = 0.001
 
 
 def score_in_words(value: float, is_accuracy: bool) -> str:
-    """Accuracies in per cent, other scores with four digits."""
-    return f"{100 * value:.1f}" if is_accuracy else f"{value:.4g}"
+    """Accuracies in per cent, other scores with three decimals or, from a hundred on, four digits."""
+    if is_accuracy:
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
 
 def margin_in_words(rope: float, is_accuracy: bool) -> str:
@@ -20,9 +22,14 @@ def margin_in_words(rope: float, is_accuracy: bool) -> str:
     return f"{100 * rope:g} point{'s' * (rope != 0.01)}"
 
 
-def rows_in_words(report: Any) -> list[tuple[str, ...]]:
-    """The table's cells, a row per model; the first one is transfer."""
-    return [_row(record, report.scoring == "accuracy") for record in report.table_]
+def cells_in_words(report: Any) -> list[tuple[str, ...]]:
+    """The table's cells: a row of headers, then one per model, transfer first; columns that say something."""
+    is_accuracy = report.scoring == "accuracy"
+    unit = "accuracy, %" if is_accuracy else report.scoring_name
+    models = [_row(record, is_accuracy) for record in report.table_]
+    shown = [column for column in range(len(HEADERS)) if any(row[column] for row in models)]
+    rows = [tuple(header.format(unit=unit) for header in HEADERS), *models]
+    return [tuple(row[column] for column in shown) for row in rows]
 
 
 def _row(record: Mapping[str, Any], is_accuracy: bool) -> tuple[str, ...]:
@@ -38,7 +45,7 @@ def _row(record: Mapping[str, Any], is_accuracy: bool) -> tuple[str, ...]:
 
 
 def _signed(value: float, is_accuracy: bool) -> str:
-    return f"{100 * value:+.1f}" if is_accuracy else f"{value:+.3g}"
+    return f"{'+' * (value >= 0)}{score_in_words(value, is_accuracy)}"
 
 
 def p_in_words(p_value: float) -> str:
@@ -65,9 +72,8 @@ def footing(report: Any) -> list[tuple[str, str]]:
 
 def as_text(report: Any) -> str:
     """The report in plain letters."""
-    unit = "accuracy, %" if report.scoring == "accuracy" else report.scoring_name
-    rows = [tuple(header.format(unit=unit) for header in HEADERS), *rows_in_words(report)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
+    rows = cells_in_words(report)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     below = footing(report)
     indent = max(len(word) for word, _ in below) + 2
@@ -76,9 +82,8 @@ def as_text(report: Any) -> str:
 
 def as_html(report: Any) -> str:
     """The report as one table; nothing that a user passed is taken for markup."""
-    unit = "accuracy, %" if report.scoring == "accuracy" else report.scoring_name
-    head = _cells("th", [header.format(unit=unit) for header in HEADERS])
-    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows_in_words(report))
+    headers, *rows = cells_in_words(report)
+    head, body = _cells("th", headers), "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
     below = "".join(f"<tr>{_cells('td', pair)}</tr>" for pair in footing(report)[1:])
     return (
         f"<div><p>{escape(heading(report))}</p><p><b>{escape(report.verdict)}</b>: {escape(report.reason)}</p>"

@@ -29,9 +29,9 @@ from skltransfer.model_selection._evaluation import (
     Evaluated,
     Split,
     checked_splits,
+    each_row_is_tested_once,
     evaluated,
     subsampled,
-    tests_each_row_once,
 )
 
 if TYPE_CHECKING:
@@ -308,7 +308,8 @@ class _Study:
         def make(fold: int) -> BaseEstimator:
             if name == "transfer":
                 return clone(self.estimator)
-            return built(self.baselines[name], self.estimator, int(self.seeds[fold]), self.scoring)
+            seed = int(self.seeds[fold])
+            return built(self.baselines[name], self.estimator, y=self.y, seed=seed, scoring=self.scoring)
 
         try:
             return evaluated(make, self.X, self.y, splits, self.scoring, advance)
@@ -340,7 +341,7 @@ class _Study:
                 table[1:],
                 trains_stages=2 * sum(len(h.get("loss", ())) > 1 for h in transfer.histories) > len(splits),
                 is_searched=isinstance(self.estimator, BaseSearchCV),
-                is_repeated=not tests_each_row_once(splits, len(self.y)),
+                is_repeated=not each_row_is_tested_once(splits, len(self.y)),
             ),
             warnings=warnings_of(transfer.histories, self._chance_loss()),
             depths=dict(Counter(filter(None, transfer.boundaries)).most_common()),
@@ -362,7 +363,7 @@ class _Study:
         return {name: corrected_t(transfer.scores, found[name].scores, ratio) for name in self.baselines}
 
     def _pools(self, splits: Sequence[Split]) -> bool:
-        return self.scoring == "accuracy" and tests_each_row_once(splits, len(self.y))
+        return self.scoring == "accuracy" and each_row_is_tested_once(splits, len(self.y))
 
     def _record(self, name: str, one: Evaluated) -> dict[str, Any]:
         return {

@@ -77,7 +77,9 @@ def fifty_folds(seed: int) -> str:
     X, y = twins(seed, (STRONGER, WEAKER))
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=10, random_state=seed)
     ours, theirs = (cross_val_score(LogisticRegression(), half(X), y, cv=folds) for half in (first_half, second_half))
-    return "HELPS" if corrected_t(ours, theirs, 1 / 4).p_value < LEVEL and ours.mean() > theirs.mean() else "CANNOT TELL"
+    return (
+        "HELPS" if corrected_t(ours, theirs, 1 / 4).p_value < LEVEL and ours.mean() > theirs.mean() else "CANNOT TELL"
+    )
 
 
 def searched(backbone) -> GridSearchCV:
