@@ -12,8 +12,8 @@ COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, GREY, "#E69F00", "#56B4E9"), "o
 MOST_TICKS = 14
 
 
-def axes_for(ax: Any, caller: str) -> Any:
-    """``ax``, or axes of a new figure.
+def axes_for(ax: Any, caller: str, size: tuple[float, float] | None = None) -> Any:
+    """``ax``, or axes of a new figure, of this size in inches.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def axes_for(ax: Any, caller: str) -> Any:
             f"{caller} needs matplotlib. Install it with: pip install 'skltransfer[plot]'"
         ) from error
     if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+        _, ax = plt.subplots(figsize=size, layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
     return ax

@@ -96,7 +96,7 @@ class FreezeDepthDisplay:
         stages = _shell.loaded_backbone(network).stage_names
         chosen: dict[int, int] = {}
         for row, candidate in enumerate(results["params"]):
-            if candidate.get(f"{place}backbone", network.backbone) is network.backbone:
+            if candidate.get(f"{place}backbone", network.backbone) == network.backbone:
                 boundary = freeze_boundary(candidate.get(key, network.freeze_depth), stages)
                 chosen[boundary] = _better(results, suffix, chosen.get(boundary, row), row)
         boundaries = np.array(sorted(chosen))

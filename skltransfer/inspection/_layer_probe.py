@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -104,7 +105,8 @@ class LayerProbeDisplay:
         LayerProbeDisplay
         """
         extractor = PretrainedFeatureExtractor(backbone, **parameters)
-        return cls._from(extractor, X, np.asarray(y), cv, scoring, (C, alpha), random_state)
+        probe = Ridge(alpha) if type_of_target(y).startswith("continuous") else _logistic(C)
+        return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 
     @classmethod
     def from_estimator(
@@ -148,24 +150,22 @@ class LayerProbeDisplay:
         network = network_of(estimator)
         shared = {k: v for k, v in network.get_params().items() if k in PretrainedFeatureExtractor().get_params()}
         extractor = PretrainedFeatureExtractor(**{k: v for k, v in shared.items() if k != "batch_size"})
-        strengths = getattr(network, "C", 0.01), getattr(network, "alpha", 1.0)
-        return cls._from(extractor, X, np.asarray(y), cv, scoring, strengths, random_state)
+        probe = _logistic(network.C) if is_classifier(network) else Ridge(network.alpha)
+        return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 
     @classmethod
-    def _from(cls, extractor, X, y, cv, scoring, strengths, random_state) -> Self:
-        classifies = not type_of_target(y).startswith("continuous")
+    def _from(cls, extractor, probe, X, y, cv, scoring, random_state) -> Self:
         backbone = _shell.loaded_backbone(extractor)
         pooling = _shell.resolved_pooling(extractor, backbone)
         features = extractor.set_params(layer=list(backbone.stage_names)).transform(X)  # (n, sum of widths)
         ends = np.cumsum([backbone.pooled_width(stage + 1, pooling) for stage in range(backbone.n_stages)])
-        probe = LogisticRegression(C=strengths[0], max_iter=1000) if classifies else Ridge(strengths[1])
         model = make_pipeline(StandardScaler(), probe)
-        folds = _folds(cv, classifies, random_state)
+        folds = _folds(cv, is_classifier(probe), random_state)
         parts = np.split(features, ends[:-1], axis=1)
         return cls(
             scores=np.stack([cross_val_score(model, part, y, cv=folds, scoring=scoring) for part in parts]),
             stage_names=backbone.stage_names,
-            score_name=score_label(scoring, classifies),
+            score_name=score_label(scoring, is_classifier(probe)),
         )
 
     def plot(self, ax: Any = None) -> Self:
@@ -194,6 +194,10 @@ class LayerProbeDisplay:
         ax.set_xlabel("stage whose features the probe reads")
         ax.set_ylabel(f"{self.score_name} of the probe (mean ± standard error, {self.scores.shape[1]} folds)")
         return self
+
+
+def _logistic(C: float) -> LogisticRegression:
+    return LogisticRegression(C=C, max_iter=1000)
 
 
 def _folds(cv: Any, classifies: bool, random_state: Any) -> Any:

@@ -49,7 +49,7 @@ class TransferReportDisplay:
     >>> report = transfer_report(model, X, X[:, 0] > 0, cv=2, baselines=["random", "linear"], random_state=0)
     >>> display = TransferReportDisplay.from_report(report).plot()
     >>> display.ax_.get_xlabel()
-    'transfer is ahead by (points of accuracy, 95 % interval)'
+    'transfer is ahead by (points of accuracy, 95 % interval; grey: no difference, ± 1)'
     """
 
     def __init__(
@@ -112,7 +112,8 @@ class TransferReportDisplay:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
         if kind == "curve" and not self.curve:
             raise ValueError("kind='curve' needs several numbers of labels: transfer_report(..., target_sizes=[...]).")
-        self.ax_ = axes_for(ax, "TransferReportDisplay.plot")
+        size = (8.0, 1.2 + 0.6 * len(self.table)) if kind == "differences" else None
+        self.ax_ = axes_for(ax, "TransferReportDisplay.plot", size)
         self.figure_, self.errorbars_ = self.ax_.figure, []
         self._scale = 100 if self.score_name == "accuracy" else 1
         (self._draw_differences if kind == "differences" else self._draw_curve)()
@@ -124,16 +125,15 @@ class TransferReportDisplay:
             colour = OF_VERDICT.get(record["verdict"], GREY)
             x, reach = self._interval([record])
             bar = ax.errorbar(x, [place], xerr=reach, color=colour, marker="o", capsize=4, linestyle="")
-            ax.annotate(record["verdict"], (x[0], place), (0, 8), textcoords="offset points", ha="center", color=colour)
+            ax.text(1.02, place, record["verdict"], transform=ax.get_yaxis_transform(), va="center", color=colour)
             self.errorbars_.append(bar)
-        ax.axvspan(-rope, rope, color=GREY, alpha=0.2, linewidth=0, label=f"no difference: ± {rope:g}")
+        ax.axvspan(-rope, rope, color=GREY, alpha=0.2, linewidth=0)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set_yticks(range(n), [record["description"].replace(": ", "\n") for record in reversed(self.table)])
         ax.set_ylim(-0.6, n - 0.4)
         ax.grid(visible=False, axis="y")
-        ax.set_xlabel(f"transfer is ahead by ({self._unit}, 95 % interval)")
+        ax.set_xlabel(f"transfer is ahead by ({self._unit}, 95 % interval; grey: no difference, ± {rope:g})")
         ax.set_title(f"transfer: {self.verdict}", loc="left")
-        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.6, 1.0), borderaxespad=0)
 
     def _draw_curve(self) -> None:
         ax, rope = self.ax_, self._scale * self.rope

@@ -94,7 +94,8 @@ def _against_doubt(undecided: Sequence[Mapping[str, Any]], is_repeated: bool) ->
 
 
 def _names(records: Sequence[Mapping[str, Any]], verdict: str) -> str:
-    return " and ".join(repr(record["name"]) for record in records if record["verdict"] == verdict)
+    *names, last = (repr(record["name"]) for record in records if record["verdict"] == verdict)
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def warnings_of(histories: Sequence[History], chance_loss: float) -> list[str]:

@@ -320,13 +320,8 @@ class _Study:
     def report(
         self, splits: Sequence[Split], found: dict[str, Evaluated], by_size: dict, rope: float
     ) -> TransferReport:
-        comparisons = self._comparisons(splits, found)
-        adjusted = holm([comparison.p_value for comparison in comparisons.values()])
-        table = [self._record("transfer", found["transfer"])]
-        for (name, comparison), p in zip(comparisons.items(), adjusted, strict=True):
-            judged = {"p_adjusted": float(p), "verdict": comparison.verdict(p, rope)}
-            judged["n_needed"] = comparison.n_needed(len(self.y), rope)
-            table.append(self._record(name, found[name]) | _told(comparison) | judged)
+        """What was found, in numbers and in words."""
+        table = self._table(splits, found, rope)
         verdict = overall([record["verdict"] for record in table[1:]])
         transfer, is_accuracy = found["transfer"], self.scoring == "accuracy"
         by_size = by_size | {int(np.median([len(train) for train, _ in splits])): found} if by_size else {}
@@ -351,8 +346,18 @@ class _Study:
             n=len(self.y),
             n_folds=len(splits),
             n_classes=len(self._shares()) if is_classifier(self.estimator) and self.y.ndim == 1 else None,
-            test=POOLED if comparisons and self._pools(splits) else BY_FOLD,
+            test=POOLED if self._pools(splits) else BY_FOLD,
         )
+
+    def _table(self, splits: Sequence[Split], found: Mapping[str, Evaluated], rope: float) -> list[dict[str, Any]]:
+        comparisons = self._comparisons(splits, found)
+        adjusted = holm([comparison.p_value for comparison in comparisons.values()])
+        table = [self._record("transfer", found["transfer"])]
+        for (name, comparison), p in zip(comparisons.items(), adjusted, strict=True):
+            judged = {"p_adjusted": float(p), "verdict": comparison.verdict(p, rope)}
+            judged["n_needed"] = comparison.n_needed(len(self.y), rope)
+            table.append(self._record(name, found[name]) | _told(comparison) | judged)
+        return table
 
     def _comparisons(self, splits: Sequence[Split], found: Mapping[str, Evaluated]) -> dict[str, Comparison]:
         """Transfer against each baseline."""

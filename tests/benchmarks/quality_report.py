@@ -3,7 +3,7 @@
     SKLTRANSFER_DATA=folder python tests/benchmarks/quality_report.py results.json
 
 *Nulls*: 500 data sets of 300 rows, on which a toy network is compared with its equal, which reads other columns that
-say as much of the label; and 500 with labels that are coin tosses, against random weights, frozen and trained.
+say as much of the label; and 200 with labels that are coin tosses, against random weights, frozen and trained.
 *Power*: 200 data sets on which the equal reads weaker columns; the same effect, as 10 times 5 folds with Nadeau and
 Bengio's test find it in logistic regressions. *Photos*: ants and bees, and CIFAR-10 with 10 per class, by the bundled
 network. *Harm*: toy weights pretrained on permuted labels, on rows that are full of what the target task asks for, so
@@ -141,7 +141,7 @@ STUDIES: dict[str, tuple[Callable[..., str], list]] = {
     "power of 50 folds": (fifty_folds, list(range(100))),
     "harm": (harm, [1]),
     "photos": (photos, ["ants and bees", "CIFAR-10, 10 per class"]),
-    "null: coin tosses": (coin_tosses, list(range(500))),
+    "null: coin tosses": (coin_tosses, list(range(200))),
 }
 
 

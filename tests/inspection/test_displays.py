@@ -184,6 +184,8 @@ def test_numbers_are_probed_by_ridge_regression(rows):
     X, _ = rows
     display = LayerProbeDisplay.from_estimator(FineTunedRegressor("toy:rows"), X, X[:, 0], cv=2, random_state=0)
     assert display.score_name == "R²"
+    whole = np.rint(3 * X[:, 0])  # numbers, though they look like labels
+    assert LayerProbeDisplay.from_estimator(FineTunedRegressor("toy:rows"), X, whole, cv=2).score_name == "R²"
 
 
 def test_a_pipeline_is_not_probed(rows):
