@@ -16,11 +16,10 @@ from skltransfer._nested import network_of, place_of_network
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.model_selection._plain import linear_model, random_layer
 
-FROZEN = {"freeze_depth": 1.0, "adapter": None, "unfreeze_schedule": None}
-# A network that knows nothing yet: all stages at the head's rate, and norms that follow the data.
-SCRATCH = {"freeze_depth": 0.0, "adapter": None, "unfreeze_schedule": None, "backbone_lr_factor": 1.0}
-SCRATCH |= {"layer_decay": 1.0, "norm_policy": "train"}
-NETWORKS = {"scratch": SCRATCH, "random": FROZEN}
+WHOLE = {"adapter": None, "unfreeze_schedule": None}
+# At the estimator's own rates: at the head's, with norms that follow the data, a network from scratch did worse on few
+# labels (digits 68 % against 80 %, ants and bees 63 % against 70 %).
+NETWORKS = {"scratch": WHOLE | {"freeze_depth": 0.0}, "random": WHOLE | {"freeze_depth": 1.0}}
 PLAIN = {"linear": linear_model, "elm": random_layer}
 BASELINES = (*NETWORKS, *PLAIN)
 IN_WORDS = {

@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 
 from skltransfer._nested import network_of, place_of_network
 from skltransfer.inspection import TransferReportDisplay
-from skltransfer.model_selection import _rendering
 from skltransfer.model_selection._advice import advice, reason, warnings_of
 from skltransfer.model_selection._baselines import BASELINES, IN_WORDS, built, checked_baselines
 from skltransfer.model_selection._comparison import Comparison, corrected_t, holm, mcnemar, overall
@@ -33,6 +32,7 @@ from skltransfer.model_selection._evaluation import (
     evaluated,
     subsampled,
 )
+from skltransfer.model_selection._rendering import as_html, as_text, margin_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,13 +164,13 @@ class TransferReport:
         return TransferReportDisplay.from_report(self).plot(ax, kind=kind)
 
     def __str__(self) -> str:
-        return _rendering.as_text(self)
+        return as_text(self)
 
     def __repr__(self) -> str:
         return f"TransferReport({self.verdict}: {self.reason})"
 
     def _repr_html_(self) -> str:
-        return _rendering.as_html(self)
+        return as_html(self)
 
 
 @validate_params(
@@ -203,8 +203,8 @@ def transfer_report(
 
     It helps if it beats every baseline, and hurts if one beats it [1]_. A difference counts if it is larger than
     ``rope`` and its p-value, adjusted over all baselines [2]_, is below .05. Accuracies are compared by McNemar's exact
-    test on pooled predictions of rows that a model did not see, which with 5 folds finds as much as the other test with
-    50 [3]_; other scores, and folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
+    test on pooled predictions of rows that a model did not see [3]_, for which 5 folds are enough; other scores, and
+    folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
 
     Parameters
     ----------
@@ -216,8 +216,8 @@ def transfer_report(
     cv : int, splitter or iterable of splits, default=5
         An int makes shuffled folds, stratified for labels.
     baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
-        ``"scratch"`` is the same network from random weights, all stages trained for as many epochs, at the head's
-        rate; ``"random"`` random weights, frozen, under the same head. Random weights are drawn anew for each fold; a
+        ``"scratch"`` is the same network from random weights, all stages trained for as many epochs at the same
+        rates; ``"random"`` random weights, frozen, under the same head. Random weights are drawn anew for each fold; a
         search around the estimator goes on over what remains to be chosen. Without a network, and on samples as they
         are (16 x 16 pixels, weighted words and runs of letters, loudness by pitch, the table itself): ``"linear"``,
         logistic or ridge regression; ``"elm"``, a random hidden layer. A mapping gives names to these or to estimators
@@ -261,8 +261,8 @@ def transfer_report(
     >>> import numpy as np
     >>> from skltransfer import FineTunedClassifier, transfer_report
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(60, 16))
-    >>> y = (X[:, 0] + 0.3 * rng.normal(size=60) > 0).astype(int)
+    >>> X = rng.normal(size=(120, 16))
+    >>> y = (X[:, 0] > 0).astype(int)
     >>> model = FineTunedClassifier("toy:rows", freeze_depth=1.0, random_state=0)
     >>> report = transfer_report(model, X, y, cv=3, baselines=["random", "linear"], random_state=0)
     >>> report.verdict  # a network that was never trained
@@ -330,7 +330,7 @@ class _Study:
             curve_=[row for size, models in by_size.items() for row in self._curve(size, splits, models)],
             fold_scores_={name: one.scores for name, one in found.items()},
             verdict=verdict,
-            reason=reason(verdict, table[1:], _rendering.margin_in_words(rope, is_accuracy)),
+            reason=reason(verdict, table[1:], margin_in_words(rope, is_accuracy)),
             advice=advice(
                 verdict,
                 table[1:],
