@@ -66,7 +66,12 @@ def footing(report: Any) -> list[tuple[str, str]]:
     lines += [("next" if i == 0 else "", line) for i, line in enumerate(report.advice)]
     lines += [("beware", line) for line in report.warnings]
     if report.depths:
-        lines.append(("frozen", f"up to {', '.join(f'{name} ({k} folds)' for name, k in report.depths.items())}"))
+        lines.append(
+            (
+                "frozen",
+                f"up to {', '.join(f'{name} ({k} of {report.n_folds} folds)' for name, k in report.depths.items())}",
+            )
+        )
     return [*lines, ("test", f"{report.test}; p is Holm-adjusted, intervals are not")]
 
 

@@ -48,10 +48,10 @@ class TransferReport:
     Attributes
     ----------
     table_ : list of dict
-        One record per model, transfer first: ``name``, ``description``, ``score`` and ``std`` over folds,
-        ``difference`` (transfer minus this baseline) with its 95 % interval ``low``, ``high``, ``p_value``,
-        ``p_adjusted`` (Holm), ``verdict``, ``n_needed`` (labels), ``n_better`` and ``n_worse`` (rows that transfer
-        alone has right, and the baseline alone), ``fit_seconds``.
+        One record per model, transfer first: ``name``, ``description``, ``score`` (of all rows, where they are pooled,
+        else the mean over folds) and ``std`` over folds, ``difference`` (transfer minus this baseline) with its 95 %
+        interval ``low``, ``high``, ``p_value``, ``p_adjusted`` (Holm), ``verdict``, ``n_needed`` (labels),
+        ``n_better`` and ``n_worse`` (rows that transfer alone has right, and the baseline alone), ``fit_seconds``.
     curve_ : list of dict
         One record per size of the training parts and baseline: ``n_train``, ``name``, ``score_of_transfer``, ``score``,
         ``difference``, ``low``, ``high``. Empty without ``target_sizes``.
@@ -352,11 +352,12 @@ class _Study:
     def _table(self, splits: Sequence[Split], found: Mapping[str, Evaluated], rope: float) -> list[dict[str, Any]]:
         comparisons = self._comparisons(splits, found)
         adjusted = holm([comparison.p_value for comparison in comparisons.values()])
-        table = [self._record("transfer", found["transfer"])]
+        pools = self._pools(splits)
+        table = [self._record("transfer", found["transfer"], pools)]
         for (name, comparison), p in zip(comparisons.items(), adjusted, strict=True):
             judged = {"p_adjusted": float(p), "verdict": comparison.verdict(p, rope)}
             judged["n_needed"] = comparison.n_needed(len(self.y), rope)
-            table.append(self._record(name, found[name]) | _told(comparison) | judged)
+            table.append(self._record(name, found[name], pools) | _told(comparison) | judged)
         return table
 
     def _comparisons(self, splits: Sequence[Split], found: Mapping[str, Evaluated]) -> dict[str, Comparison]:
@@ -370,11 +371,11 @@ class _Study:
     def _pools(self, splits: Sequence[Split]) -> bool:
         return self.scoring == "accuracy" and each_row_is_tested_once(splits, len(self.y))
 
-    def _record(self, name: str, one: Evaluated) -> dict[str, Any]:
+    def _record(self, name: str, one: Evaluated, pools: bool) -> dict[str, Any]:
         return {
             "name": name,
             "description": self._description(name),
-            "score": float(one.scores.mean()),
+            "score": float(one.is_right.mean() if pools else one.scores.mean()),
             "std": float(one.scores.std(ddof=1)),
             "fit_seconds": one.seconds,
             **dict.fromkeys((*_told(None), "p_adjusted", "verdict", "n_needed")),

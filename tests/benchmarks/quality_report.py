@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 from bench_transfer import cifar, members
+from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -103,8 +104,6 @@ def photos(which: str) -> str:
 
 def harmful_weights(path: pathlib.Path, seed: int = 0, n_epochs: int = 60) -> None:
     """Pretrain on permuted labels; the two columns that the target asks for are six times as large as the others."""
-    from safetensors.numpy import save_file
-
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(400, 2 * COLUMNS)) * np.r_[6, 6, np.ones(2 * COLUMNS - 2)]
     y = rng.permutation((X[:, 4:7] > 0) @ [1, 2, 4])
@@ -139,7 +138,7 @@ STUDIES: dict[str, tuple[Callable[..., str], list]] = {
     "null: an equal": (lambda seed: against_its_equal(seed, EQUAL), list(range(500))),
     "power: a weaker twin": (lambda seed: against_its_equal(seed, (STRONGER, WEAKER)), list(range(200))),
     "power of 50 folds": (fifty_folds, list(range(100))),
-    "harm": (harm, [1]),
+    "harm": (harm, list(range(7))),
     "photos": (photos, ["ants and bees", "CIFAR-10, 10 per class"]),
     "null: coin tosses": (coin_tosses, list(range(200))),
 }
