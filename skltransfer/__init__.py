@@ -13,8 +13,12 @@ _ROOMS = {
     "FewShotClassifier": "few_shot",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedRegressor": "fine_tuning",
+    "FreezeDepthDisplay": "inspection",
+    "LayerProbeDisplay": "inspection",
     "MultiTaskFineTuner": "multi_task",
     "PretrainedFeatureExtractor": "feature_extraction",
+    "TrainingHistoryDisplay": "inspection",
+    "TransferReportDisplay": "inspection",
     "describe_backbone": "backbones",
     "freeze_depth_grid": "model_selection",
     "list_backbones": "backbones",
@@ -23,6 +27,7 @@ _ROOMS = {
     "load_image_folder": "inputs",
     "score_transferability": "model_selection",
     "show_versions": "_versions",
+    "transfer_report": "model_selection",
 }
 
 __all__ = [
@@ -33,8 +38,12 @@ __all__ = [
     "FewShotClassifier",
     "FineTunedClassifier",
     "FineTunedRegressor",
+    "FreezeDepthDisplay",
+    "LayerProbeDisplay",
     "MultiTaskFineTuner",
     "PretrainedFeatureExtractor",
+    "TrainingHistoryDisplay",
+    "TransferReportDisplay",
     "describe_backbone",
     "freeze_depth_grid",
     "list_backbones",
@@ -43,6 +52,7 @@ __all__ = [
     "load_image_folder",
     "score_transferability",
     "show_versions",
+    "transfer_report",
 ]
 
 

@@ -19,6 +19,7 @@ FLOORS = {
     "_saved": 3,
     "_shell": 3,
     "_ridge": 3,
+    "_nested": 3,
     "_fine_tuner": 4,
     "feature_extraction": 5,
     "few_shot": 5,
@@ -26,10 +27,11 @@ FLOORS = {
     "multi_task": 5,
     "elm": 5,
     "_versions": 6,
-    "model_selection": 6,
     "persistence": 6,
+    "inspection": 6,
     "testing": 6,
-    "__init__": 7,
+    "model_selection": 7,
+    "__init__": 8,
 }
 TENANTS = {
     "accelerate": "_processes.py",

@@ -1,10 +1,11 @@
-"""Which backbone, and how deep: scores, rankings and grids of freeze depth.
+"""Which backbone, how deep, and whether transfer helps at all: scores, rankings, grids of freeze depth, reports.
 
-Promises that candidates are compared on the same samples and folds. Must not know how features are computed or networks
-trained.
+Promises that candidates are compared on the same samples and folds, and that nothing is chosen or claimed by looking at
+rows that were kept for judging. Must not know how features are computed or networks trained.
 """
 
 from skltransfer.model_selection._grid import freeze_depth_grid
+from skltransfer.model_selection._report import TransferReport, transfer_report
 from skltransfer.model_selection._scores import (
     h_score,
     knn_score,
@@ -21,6 +22,7 @@ from skltransfer.model_selection._transferability import (
 )
 
 __all__ = [
+    "TransferReport",
     "TransferabilityCandidate",
     "TransferabilityRanking",
     "freeze_depth_grid",
@@ -32,4 +34,5 @@ __all__ = [
     "probe_score",
     "score_transferability",
     "trans_rate_score",
+    "transfer_report",
 ]

@@ -1,0 +1,57 @@
+"""What all displays share: axes to draw on, colours, the names of scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skltransfer.exceptions import MissingDependencyError
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"  # Okabe and Ito's
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, GREY, "#E69F00", "#56B4E9"), "osD^vPX"
+MOST_TICKS = 14
+
+
+def axes_for(ax: Any, caller: str, size: tuple[float, float] | None = None) -> Any:
+    """``ax``, or axes of a new figure, of this size in inches.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without matplotlib.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{caller} needs matplotlib. Install it with: pip install 'skltransfer[plot]'"
+        ) from error
+    if ax is None:
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.3)
+    return ax
+
+
+def score_label(scoring: Any, classifies: bool) -> str:
+    """A score's name, in words."""
+    if scoring is None:
+        return "accuracy" if classifies else "R²"
+    name = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
+    return name.replace("_", " ")
+
+
+def standard_errors(scores: np.ndarray) -> np.ndarray:
+    """Of means over folds: (..., k) -> (...); zero where there is one fold."""
+    k = scores.shape[-1]
+    return scores.std(axis=-1, ddof=1) / np.sqrt(k) if k > 1 else np.zeros(scores.shape[:-1])
+
+
+def name_stages(ax: Any, boundaries: Sequence[int], stage_names: Sequence[str]) -> None:
+    """Ticks with the names of stages on the x-axis; ``input`` comes before the first."""
+    n = len(stage_names)
+    shown = range(n + 1) if n <= MOST_TICKS else sorted(set(boundaries))
+    shown = [b for b in shown if min(boundaries) <= b]
+    names = ["input", *stage_names]
+    is_long = sum(len(names[b]) + 2 for b in shown) > 60  # letters that fit side by side
+    ax.set_xticks(shown, [names[b] for b in shown], rotation=40 if is_long else 0, ha="right" if is_long else "center")

@@ -1,0 +1,114 @@
+"""Loss against epochs, out of a fitted estimator."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from skltransfer._nested import network_of, place_of_network
+from skltransfer.inspection._drawing import BLUE, GREY, ORANGE, axes_for
+
+
+class TrainingHistoryDisplay:
+    """The losses of each epoch: whether training was long enough, or too long.
+
+    Make it with :meth:`from_estimator`; parameters are stored as attributes.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        ``loss`` and, where samples were held out, ``validation_loss``; one value per epoch.
+    loss_name : str
+        With its unit.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skltransfer import FineTunedClassifier, TrainingHistoryDisplay
+    >>> digits = load_digits()
+    >>> model = FineTunedClassifier("toy:images", early_stopping=True, max_epochs=3, random_state=0)
+    >>> display = TrainingHistoryDisplay.from_estimator(model.fit(digits.images[:60] / 16, digits.target[:60]))
+    >>> sorted(display.history)
+    ['loss', 'validation_loss']
+    >>> display.plot().ax_.get_ylabel()
+    'loss (nats per sample)'
+    """
+
+    def __init__(self, *, history: Mapping[str, Sequence[float]], loss_name: str = "loss") -> None:
+        self.history = history
+        self.loss_name = loss_name
+
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> Self:
+        """From what ``history_`` holds.
+
+        Parameters
+        ----------
+        estimator : FineTunedClassifier or FineTunedRegressor
+            Fitted; or a Pipeline that ends in one, or a search around either: of that, the refitted one.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If there were no epochs, since the head alone was solved.
+        """
+        place_of_network(estimator)
+        network = network_of(estimator)
+        check_is_fitted(network)
+        losses = {key: network.history_[key] for key in ("loss", "validation_loss") if key in network.history_}
+        if "learning_rate" not in network.history_:
+            raise ValueError(
+                f"With freeze_depth={network.freeze_depth!r} the head was solved to convergence, without epochs: there "
+                "is no history to draw. Set freeze_depth below 1.0."
+            )
+        unit = "nats per sample" if is_classifier(network) else "squared error of the standardised target"
+        return cls(history=losses, loss_name=f"loss ({unit})")
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the losses; where samples were held out, a line marks the epoch at which their loss was least.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        MissingDependencyError
+            Without matplotlib.
+        """
+        self.ax_ = ax = axes_for(ax, "TrainingHistoryDisplay.plot")
+        self.figure_, self.lines_ = ax.figure, []
+        styles = {"loss": (BLUE, "o", "training samples"), "validation_loss": (ORANGE, "s", "held-out samples")}
+        for key, values in self.history.items():
+            colour, marker, label = styles[key]
+            epochs = np.arange(1, len(values) + 1)
+            self.lines_ += ax.plot(epochs, values, color=colour, marker=marker, markersize=4, label=label)
+        held_out = self.history.get("validation_loss")
+        if held_out is not None:
+            best = int(np.argmin(held_out)) + 1
+            ax.axvline(best, color=GREY, linestyle="--", linewidth=1, label=f"least held-out loss: epoch {best}")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(self.loss_name)
+        ax.legend(frameon=False)
+        return self

@@ -1,0 +1,151 @@
+"""Fits on folds: each model on the same training parts, judged on the same test parts.
+
+Promises that no model sees a row of its test part, and that all see the same ones. Must not know what is compared
+with what, nor why.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import _num_samples
+
+from skltransfer._nested import network_of
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+class Evaluated(NamedTuple):
+    """One model on all folds.
+
+    Attributes
+    ----------
+    scores : ndarray of float, shape (k,)
+    is_right : ndarray of bool, shape (n,), or None
+        Which rows were predicted rightly by the model that did not see them; only for accuracy.
+    seconds : float
+        That all fits took.
+    histories : list of dict
+        Of training, one per fold; empty for what has none.
+    boundaries : list of str
+        Up to which stage each was frozen; empty for what has no stages.
+    """
+
+    scores: np.ndarray
+    is_right: np.ndarray | None
+    seconds: float
+    histories: list[dict[str, list[float]]]
+    boundaries: list[str]
+
+
+def checked_splits(cv: Any, X: Any, y: np.ndarray, *, classifies: bool, seed: int) -> list[Split]:
+    """Training and test rows of each fold; folds made of a number are shuffled, and stratified for labels.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer rows than there are folds, or there is one fold alone.
+    """
+    stratifies = classifies and type_of_target(y) in ("binary", "multiclass")
+    if isinstance(cv, int | np.integer):
+        if stratifies:
+            _refuse_rare_classes(y, int(cv))
+        kind = StratifiedKFold if stratifies else KFold
+        cv = kind(cv, shuffle=True, random_state=seed)
+    splits = [(np.asarray(train), np.asarray(test)) for train, test in check_cv(cv, y).split(X, y)]
+    if len(splits) < 2:
+        raise ValueError(f"cv must give at least 2 folds, to tell chance from effect; {cv!r} gives {len(splits)}.")
+    return splits
+
+
+def _refuse_rare_classes(y: np.ndarray, n_folds: int) -> None:
+    classes, counts = np.unique(y, return_counts=True)
+    if counts.min() < n_folds:
+        rarest = classes[counts.argmin()]
+        raise ValueError(
+            f"class {rarest!s} has {counts.min()} rows in y, fewer than the cv={n_folds} folds that each shall test "
+            "it. Lower cv, collect more rows of it, or leave it out."
+        )
+
+
+def each_row_is_tested_once(splits: Sequence[Split], n: int) -> bool:
+    """Whether the test parts are disjoint and cover all rows, so that predictions can be pooled."""
+    tested = np.concatenate([test for _, test in splits])
+    return len(tested) == n and len(np.unique(tested)) == n
+
+
+def subsampled(splits: Sequence[Split], y: np.ndarray, size: int, *, classifies: bool, seed: int) -> list[Split]:
+    """Splits of which the training parts are cut to ``size`` rows, smaller cuts lying inside of larger ones.
+
+    Classes keep their shares, and each has at least one row.
+
+    Raises
+    ------
+    ValueError
+        If a training part has fewer rows, or ``size`` is smaller than the number of classes.
+    """
+    smallest = min(len(train) for train, _ in splits)
+    n_classes = len(np.unique(y)) if classifies and y.ndim == 1 else 1
+    if not max(2, n_classes) <= size <= smallest:
+        raise ValueError(
+            f"target_sizes must be whole numbers from {max(2, n_classes)} (a row per class) to {smallest} (the "
+            f"smallest training part); got {size!r}."
+        )
+    rng = np.random.default_rng(seed)
+    return [(_first(rng.permutation(train), y, size, classifies), test) for train, test in splits]
+
+
+def _first(rows: np.ndarray, y: np.ndarray, size: int, classifies: bool) -> np.ndarray:
+    if not classifies or y.ndim > 1:
+        return rows[:size]
+    labels, place = y[rows], np.empty(len(rows))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[members] = np.arange(len(members)) / len(members)  # so that each prefix holds the classes' shares
+    return rows[np.argsort(place, kind="stable")[:size]]
+
+
+def evaluated(
+    make: Callable[[int], BaseEstimator],
+    X: Any,
+    y: np.ndarray,
+    splits: Sequence[Split],
+    scoring: Any,
+    advance: Callable,
+) -> Evaluated:
+    """Fit what ``make`` gives for each fold, and judge it on the fold's test part.
+
+    Parameters
+    ----------
+    make : callable
+        From the number of a fold to an estimator that is not fitted.
+    X, y : collection, ndarray
+    splits : sequence of (train, test)
+    scoring : str, callable or None
+        ``"accuracy"`` compares predictions row by row too.
+    advance : callable
+        Called after each fold.
+    """
+    is_right = np.zeros(_num_samples(X), dtype=bool) if scoring == "accuracy" else None
+    scores, histories, boundaries, seconds = [], [], [], 0.0
+    for fold, (train, test) in enumerate(splits):
+        model, start = make(fold), time.perf_counter()
+        model.fit(_safe_indexing(X, train), y[train])
+        seconds += time.perf_counter() - start
+        unseen = _safe_indexing(X, test)
+        if is_right is None:
+            scores.append(check_scoring(model, scoring)(model, unseen, y[test]))
+        else:
+            equal = np.asarray(model.predict(unseen)) == y[test]
+            is_right[test] = equal.reshape(len(test), -1).all(axis=1)
+            scores.append(is_right[test].mean())
+        histories.append(getattr(network_of(model), "history_", {}))
+        boundaries.append(getattr(network_of(model), "freeze_boundary_", ""))
+        advance()
+    return Evaluated(np.array(scores, dtype=float), is_right, seconds, histories, boundaries)

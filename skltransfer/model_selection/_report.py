@@ -1,0 +1,422 @@
+"""Does transfer help on these data? A pretrained estimator against baselines, on the same folds, with a verdict.
+
+Promises that nothing of a test part is seen in training: what chooses among freeze depths does so inside each
+training part. Must not know how a network is trained.
+"""
+
+import numbers
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import entropy
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.metrics import get_scorer_names
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from tqdm.auto import tqdm
+
+from skltransfer._nested import network_of, place_of_network
+from skltransfer.inspection import TransferReportDisplay
+from skltransfer.model_selection._advice import advice, reason, warnings_of
+from skltransfer.model_selection._baselines import BASELINES, IN_WORDS, built, checked_baselines
+from skltransfer.model_selection._comparison import Comparison, corrected_t, holm, mcnemar, overall
+from skltransfer.model_selection._evaluation import (
+    Evaluated,
+    Split,
+    checked_splits,
+    each_row_is_tested_once,
+    evaluated,
+    subsampled,
+)
+from skltransfer.model_selection._rendering import as_html, as_text, margin_in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POOLED = "exact McNemar on pooled out-of-fold predictions"
+BY_FOLD = "Nadeau and Bengio's corrected t on the folds' scores"
+
+
+@dataclass(frozen=True, repr=False)
+class TransferReport:
+    """What :func:`transfer_report` returns: a table, a verdict, what to try next.
+
+    Attributes
+    ----------
+    table_ : list of dict
+        One record per model, transfer first: ``name``, ``description``, ``score`` (of all rows, where they are pooled,
+        else the mean over folds) and ``std`` over folds, ``difference`` (transfer minus this baseline) with its 95 %
+        interval ``low``, ``high``, ``p_value``, ``p_adjusted`` (Holm), ``verdict``, ``n_needed`` (labels),
+        ``n_better`` and ``n_worse`` (rows that transfer alone has right, and the baseline alone), ``fit_seconds``.
+    curve_ : list of dict
+        One record per size of the training parts and baseline: ``n_train``, ``name``, ``score_of_transfer``, ``score``,
+        ``difference``, ``low``, ``high``. Empty without ``target_sizes``.
+    fold_scores_ : dict of str to ndarray
+        By name, the score on each fold.
+    verdict : {"HELPS", "HURTS", "NO DIFFERENCE", "CANNOT TELL"}
+        Over all baselines.
+    reason : str
+        What it rests on.
+    advice, warnings : list of str
+        What to try next; what the history of training warns of.
+    depths : dict of str to int
+        Last frozen stages, each with the number of folds that had it.
+    scoring : str or callable
+        What was measured; ``rope`` is in its unit.
+    rope : float
+        Differences up to this size are none.
+    chance : float or None
+        Share of the most frequent class.
+    n, n_folds : int
+        Rows, folds.
+    n_classes : int or None
+        Of labels.
+    test : str
+        By which p-values came about.
+
+    See Also
+    --------
+    transfer_report : Makes it.
+    TransferReportDisplay : Its picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import FineTunedClassifier, transfer_report
+    >>> X = np.random.default_rng(0).normal(size=(40, 8))
+    >>> model = FineTunedClassifier("toy:rows", freeze_depth=1.0, random_state=0)
+    >>> report = transfer_report(model, X, X[:, 0] > 0, cv=2, baselines=["linear"], random_state=0)
+    >>> sorted(report.to_dict())[:3]
+    ['advice', 'chance', 'curve']
+    >>> [record["name"] for record in report.table_]
+    ['transfer', 'linear']
+    """
+
+    table_: list[dict[str, Any]]
+    curve_: list[dict[str, Any]]
+    fold_scores_: dict[str, np.ndarray]
+    verdict: str
+    reason: str
+    advice: list[str]
+    warnings: list[str]
+    depths: dict[str, int]
+    scoring: str | Callable
+    rope: float
+    chance: float | None
+    n: int
+    n_folds: int
+    n_classes: int | None
+    test: str
+
+    @property
+    def scoring_name(self) -> str:
+        """The score's name, in words."""
+        name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
+        return name.replace("_", " ")
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The table as a DataFrame, indexed by name.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            Without pandas; ``table_`` holds the same.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas. table_ holds the same records.") from error
+        return pd.DataFrame(self.table_).set_index("name")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as strings, numbers, lists and dicts, for JSON.
+
+        Returns
+        -------
+        dict
+        """
+        plain = {key.removesuffix("_"): value for key, value in vars(self).items()}
+        scores = {name: values.tolist() for name, values in self.fold_scores_.items()}
+        return plain | {"fold_scores": scores, "scoring": self.scoring_name}
+
+    def plot(self, ax: Any = None, *, kind: str = "differences") -> TransferReportDisplay:
+        """Draw it; see :class:`TransferReportDisplay`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        kind : {"differences", "curve"}, default="differences"
+            How far transfer is ahead of each baseline; or the same against the number of labels.
+
+        Returns
+        -------
+        TransferReportDisplay
+        """
+        return TransferReportDisplay.from_report(self).plot(ax, kind=kind)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        return f"TransferReport({self.verdict}: {self.reason})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods(["fit", "predict", "get_params"])],
+        "cv": ["cv_object"],
+        "baselines": [str, list, tuple, Mapping],
+        "target_sizes": ["array-like", None],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "rope": [Interval(numbers.Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def transfer_report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    cv: Any = 5,
+    baselines: Sequence[str] | Mapping[str, Any] = BASELINES,
+    target_sizes: Sequence[int] | None = None,
+    scoring: str | Callable | None = None,
+    rope: float = 0.01,
+    random_state: int | np.random.RandomState | None = None,
+    verbose: int = 0,
+) -> TransferReport:
+    """Ask whether transfer helps: fit a pretrained estimator and baselines on the same folds, and test the differences.
+
+    It helps if it beats every baseline, and hurts if one beats it [1]_. A difference counts if it is larger than
+    ``rope`` and its p-value, adjusted over all baselines [2]_, is below .05. Accuracies are compared by McNemar's exact
+    test on pooled predictions of rows that a model did not see [3]_, for which 5 folds are enough; other scores, and
+    folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        A :class:`FineTunedClassifier` or :class:`FineTunedRegressor` with pretrained weights, a Pipeline that ends in
+        one, or a search around either: then the freeze depth is chosen inside each training part. It is cloned.
+    X : collection of n samples, or array-like of shape (n, f)
+    y : array-like of shape (n,) or (n, outputs)
+    cv : int, splitter or iterable of splits, default=5
+        An int makes shuffled folds, stratified for labels.
+    baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
+        ``"scratch"`` is the same network from random weights, all stages trained for as many epochs at the same
+        rates; ``"random"`` random weights, frozen, under the same head. Random weights are drawn anew for each fold; a
+        search around the estimator goes on over what remains to be chosen. Without a network, and on samples as they
+        are (16 x 16 pixels, weighted words and runs of letters, loudness by pitch, the table itself): ``"linear"``,
+        logistic or ridge regression; ``"elm"``, a random hidden layer. A mapping gives names to these or to estimators
+        of your own, which take X as it is.
+    target_sizes : sequence of int, default=None
+        Sizes to which training parts are cut too, for the difference against the number of labels.
+    scoring : str or callable, default=None
+        As in scikit-learn. None is accuracy for labels, r2 for numbers.
+    rope : float, default=0.01
+        The region of practical equivalence, in the unit of ``scoring``: a difference within ``±rope`` is none.
+    random_state : int, RandomState instance or None, default=None
+        Of folds, random weights and cut training parts; estimators keep their own.
+    verbose : int, default=0
+        1 shows progress.
+
+    Returns
+    -------
+    TransferReport
+
+    Raises
+    ------
+    ValueError
+        If ``estimator`` holds no fine-tuned network, a baseline is unknown, a class has fewer rows than folds, or a
+        target size does not fit.
+
+    See Also
+    --------
+    sklearn.model_selection.cross_validate : One estimator alone.
+
+    References
+    ----------
+    .. [1] Z. Wang et al. (2019), "Characterizing and avoiding negative transfer", CVPR.
+    .. [2] S. Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+       Statistics 6.
+    .. [3] T. Dietterich (1998), "Approximate statistical tests for comparing supervised classification learning
+       algorithms", Neural Computation 10.
+    .. [4] C. Nadeau, Y. Bengio (2003), "Inference for the generalization error", Machine Learning 52.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import FineTunedClassifier, transfer_report
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(120, 16))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> model = FineTunedClassifier("toy:rows", freeze_depth=1.0, random_state=0)
+    >>> report = transfer_report(model, X, y, cv=3, baselines=["random", "linear"], random_state=0)
+    >>> report.verdict  # a network that was never trained
+    'HURTS'
+    >>> report.reason
+    "behind 'linear' by more than 1 point (p < .05, Holm-adjusted)."
+    """
+    place_of_network(estimator)
+    named = checked_baselines(baselines)
+    check_consistent_length(X, y)
+    y = np.asarray(y)
+    classifies = is_classifier(estimator)
+    scoring = ("accuracy" if classifies else "r2") if scoring is None else scoring
+    rng = check_random_state(random_state)
+    splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=rng.randint(2**31 - 1))
+    study = _Study(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)))
+    sizes = [] if target_sizes is None else sorted({int(size) for size in target_sizes})
+    seed = int(rng.randint(2**31 - 1))
+    cuts = {size: subsampled(splits, y, size, classifies=classifies, seed=seed) for size in sizes}
+    n_fits = (1 + len(named)) * len(splits) * (1 + len(cuts))
+    with tqdm(total=n_fits, desc="transfer_report", unit="fit", disable=not verbose) as progress:
+        by_size = {size: study.on(cut, progress.update) for size, cut in cuts.items()}
+        found = study.on(splits, progress.update)
+    return study.report(splits, found, by_size, rope)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What is asked, of what data; its methods fit and compare."""
+
+    estimator: Any
+    baselines: Mapping[str, str | BaseEstimator]
+    X: Any
+    y: np.ndarray
+    scoring: str | Callable
+    seeds: np.ndarray  # of random weights, one per fold
+
+    def on(self, splits: Sequence[Split], advance: Callable) -> dict[str, Evaluated]:
+        """All models on these splits, by name."""
+        return {name: self._evaluated(name, splits, advance) for name in ("transfer", *self.baselines)}
+
+    def _evaluated(self, name: str, splits: Sequence[Split], advance: Callable) -> Evaluated:
+        def make(fold: int) -> BaseEstimator:
+            if name == "transfer":
+                return clone(self.estimator)
+            seed = int(self.seeds[fold])
+            return built(self.baselines[name], self.estimator, y=self.y, seed=seed, scoring=self.scoring)
+
+        try:
+            return evaluated(make, self.X, self.y, splits, self.scoring, advance)
+        except Exception as error:
+            error.add_note(f"while {name!r} of transfer_report was fitted")
+            raise
+
+    def report(
+        self, splits: Sequence[Split], found: dict[str, Evaluated], by_size: dict, rope: float
+    ) -> TransferReport:
+        """What was found, in numbers and in words."""
+        table = self._table(splits, found, rope)
+        verdict = overall([record["verdict"] for record in table[1:]])
+        transfer, is_accuracy = found["transfer"], self.scoring == "accuracy"
+        by_size = by_size | {int(np.median([len(train) for train, _ in splits])): found} if by_size else {}
+        return TransferReport(
+            table_=table,
+            curve_=[row for size, models in by_size.items() for row in self._curve(size, splits, models)],
+            fold_scores_={name: one.scores for name, one in found.items()},
+            verdict=verdict,
+            reason=reason(verdict, table[1:], margin_in_words(rope, is_accuracy)),
+            advice=advice(
+                verdict,
+                table[1:],
+                trains_stages=2 * sum(len(h.get("loss", ())) > 1 for h in transfer.histories) > len(splits),
+                is_searched=isinstance(self.estimator, BaseSearchCV),
+                is_repeated=not each_row_is_tested_once(splits, len(self.y)),
+            ),
+            warnings=warnings_of(transfer.histories, self._chance_loss()),
+            depths=dict(Counter(filter(None, transfer.boundaries)).most_common()),
+            scoring=self.scoring,
+            rope=float(rope),
+            chance=float(self._shares().max()) if is_accuracy and self.y.ndim == 1 else None,
+            n=len(self.y),
+            n_folds=len(splits),
+            n_classes=len(self._shares()) if is_classifier(self.estimator) and self.y.ndim == 1 else None,
+            test=POOLED if self._pools(splits) else BY_FOLD,
+        )
+
+    def _table(self, splits: Sequence[Split], found: Mapping[str, Evaluated], rope: float) -> list[dict[str, Any]]:
+        comparisons = self._comparisons(splits, found)
+        adjusted = holm([comparison.p_value for comparison in comparisons.values()])
+        pools = self._pools(splits)
+        table = [self._record("transfer", found["transfer"], pools)]
+        for (name, comparison), p in zip(comparisons.items(), adjusted, strict=True):
+            judged = {"p_adjusted": float(p), "verdict": comparison.verdict(p, rope)}
+            judged["n_needed"] = comparison.n_needed(len(self.y), rope)
+            table.append(self._record(name, found[name], pools) | _told(comparison) | judged)
+        return table
+
+    def _comparisons(self, splits: Sequence[Split], found: Mapping[str, Evaluated]) -> dict[str, Comparison]:
+        """Transfer against each baseline."""
+        ratio = float(np.mean([len(test) / len(train) for train, test in splits]))
+        transfer = found["transfer"]
+        if self._pools(splits):
+            return {name: mcnemar(transfer.is_right, found[name].is_right) for name in self.baselines}
+        return {name: corrected_t(transfer.scores, found[name].scores, ratio) for name in self.baselines}
+
+    def _pools(self, splits: Sequence[Split]) -> bool:
+        return self.scoring == "accuracy" and each_row_is_tested_once(splits, len(self.y))
+
+    def _record(self, name: str, one: Evaluated, pools: bool) -> dict[str, Any]:
+        return {
+            "name": name,
+            "description": self._description(name),
+            "score": float(one.is_right.mean() if pools else one.scores.mean()),
+            "std": float(one.scores.std(ddof=1)),
+            "fit_seconds": one.seconds,
+            **dict.fromkeys((*_told(None), "p_adjusted", "verdict", "n_needed")),
+        }
+
+    def _description(self, name: str) -> str:
+        if name == "transfer":
+            backbone = network_of(self.estimator).backbone
+            return f"transfer: {getattr(backbone, 'name', backbone)}"
+        baseline = self.baselines[name]
+        words = IN_WORDS[baseline] if isinstance(baseline, str) else ""
+        return f"{name}: {words}" if words else name
+
+    def _curve(self, size: int, splits: Sequence[Split], found: Mapping[str, Evaluated]) -> list[dict[str, Any]]:
+        transfer = float(found["transfer"].scores.mean())
+        return [
+            {
+                "n_train": size,
+                "name": name,
+                "score_of_transfer": transfer,
+                "score": float(found[name].scores.mean()),
+                **{key: value for key, value in _told(comparison).items() if key in ("difference", "low", "high")},
+            }
+            for name, comparison in self._comparisons(splits, found).items()
+        ]
+
+    def _shares(self) -> np.ndarray:
+        """Of the classes."""
+        return np.unique(self.y, return_counts=True)[1] / len(self.y)
+
+    def _chance_loss(self) -> float:
+        """Of one who knows the shares alone; numbers are standardised in training."""
+        if not is_classifier(self.estimator):
+            return 1.0
+        if self.y.ndim == 1:
+            return float(entropy(self._shares()))
+        shares = self.y.mean(axis=0)
+        return float(entropy([shares, 1 - shares]).mean())
+
+
+def _told(comparison: Comparison | None) -> dict[str, Any]:
+    """A comparison's part of a record."""
+    names = ("difference", "low", "high", "p_value", "n_better", "n_worse")
+    return {name: getattr(comparison, name, None) for name in names}
