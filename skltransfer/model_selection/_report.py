@@ -8,7 +8,7 @@ import numbers
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.stats import entropy
@@ -33,9 +33,6 @@ from skltransfer.model_selection._evaluation import (
     subsampled,
 )
 from skltransfer.model_selection._rendering import as_html, as_text, margin_in_words
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 POOLED = "exact McNemar on pooled out-of-fold predictions"
 BY_FOLD = "Nadeau and Bengio's corrected t on the folds' scores"
@@ -118,7 +115,7 @@ class TransferReport:
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         return name.replace("_", " ")
 
-    def to_frame(self) -> "pd.DataFrame":
+    def to_frame(self) -> Any:
         """The table as a DataFrame, indexed by name.
 
         Returns

@@ -153,7 +153,7 @@ class TransferabilityRanking:
         reach = student.ppf(0.5 + CONFIDENCE / 2, len(differences) - 1) * corrected_error(differences, self.test_share)
         return bool(differences.mean() > reach)
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """One row per candidate, best first, as a pandas DataFrame (needs pandas)."""
         import pandas as pd
 
