@@ -27,6 +27,7 @@ _ROOMS = {
     "load_image_folder": "inputs",
     "score_transferability": "model_selection",
     "show_versions": "_versions",
+    "task_report": "model_selection",
     "transfer_report": "model_selection",
 }
 
@@ -52,6 +53,7 @@ __all__ = [
     "load_image_folder",
     "score_transferability",
     "show_versions",
+    "task_report",
     "transfer_report",
 ]
 

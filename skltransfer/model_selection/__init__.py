@@ -15,6 +15,7 @@ from skltransfer.model_selection._scores import (
     probe_score,
     trans_rate_score,
 )
+from skltransfer.model_selection._tasks import TaskReport, task_report
 from skltransfer.model_selection._transferability import (
     TransferabilityCandidate,
     TransferabilityRanking,
@@ -22,6 +23,7 @@ from skltransfer.model_selection._transferability import (
 )
 
 __all__ = [
+    "TaskReport",
     "TransferReport",
     "TransferabilityCandidate",
     "TransferabilityRanking",
@@ -33,6 +35,7 @@ __all__ = [
     "nce_score",
     "probe_score",
     "score_transferability",
+    "task_report",
     "trans_rate_score",
     "transfer_report",
 ]
