@@ -130,7 +130,7 @@ class FreezeDepthDisplay:
         means = self.scores.mean(axis=1)
         errors = standard_errors(self.scores)
         self.errorbar_ = ax.errorbar(self.boundaries, means, errors, color=BLUE, marker="o", capsize=4)
-        best = int(np.argmax(means))
+        best = int(np.nanargmax(means))
         ax.plot(self.boundaries[best], means[best], "o", color=ORANGE, markersize=9, label="best mean", zorder=3)
         name_stages(ax, self.boundaries, self.stage_names)
         ax.set_xlabel("last frozen stage (later ones are trained)")

@@ -105,6 +105,15 @@ def test_bars_are_standard_errors_over_folds(rows):
     assert reach == pytest.approx([0.2 / np.sqrt(3), 0])
 
 
+def test_of_many_stages_those_that_were_tried_are_named():
+    names = tuple(f"layer{i}" for i in range(24))
+    scores = np.array([[0.5, 0.7], [np.nan, np.nan], [0.6, 0.9]])  # a candidate whose fits failed
+    display = FreezeDepthDisplay(boundaries=np.array([0, 12, 24]), scores=scores, stage_names=names).plot()
+    assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["input", "layer11", "layer23"]
+    (best,) = [line for line in display.ax_.lines if line.get_label() == "best mean"]
+    assert best.get_xdata().tolist() == [24]
+
+
 def test_random_and_halving_searches_are_read_too(rows):
     random = RandomizedSearchCV(
         toy(), {"freeze_depth": [1.0, 0.5], "C": uniform(0.01, 1)}, n_iter=4, cv=2, random_state=0
