@@ -85,6 +85,7 @@ def test_before_training_the_head_is_the_probe(two_kinds):
     tuned = classifier(freeze_depth=0.5, C=0.1, learning_rate=1e-12, max_epochs=1, weight_decay=0.0).fit(X, y)
     features = PretrainedFeatureExtractor("toy:images", dtype="float32").transform(X).astype(float)
     scale = np.maximum(features.std(0), np.sqrt((features.std(0) ** 2).mean()))
+    scale *= np.sqrt((features.var(0) / scale**2).mean())
     features = (features - features.mean(0)) / scale
     probe = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(features, y)
     np.testing.assert_allclose(tuned.predict_proba(X), probe.predict_proba(features), atol=1e-4)

@@ -42,21 +42,24 @@ class Probe:
 
 
 def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation per feature; a constant feature has scale 1.
+    """Weighted mean per feature, and scales by which their variances are 1 on average; a constant feature has scale 1.
 
     Parameters
     ----------
     features : ndarray of shape (n, d)
     weights : ndarray of shape (n,)
     floor : float, default=0.0
-        Least scale, as a fraction of the root mean square of all scales. Where the features will still move, a nearly
-        constant one must not be blown up: one small step of the backbone would swamp the head.
+        Least standard deviation that counts, as a fraction of the root mean square of all. Without it each feature has
+        its own. Where the features will still move, a nearly constant one must not be blown up: one small step of the
+        backbone would swamp the head.
     """
     total = weights.sum()
     mean = weights @ features / total
     variance = weights @ (features - mean) ** 2 / total
     scale = np.maximum(np.sqrt(variance), floor * np.sqrt(variance.mean()))
-    return mean, np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+    scale = np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+    level = (variance / scale**2).mean() if floor else 1.0
+    return mean, scale * np.sqrt(level) if level > 0 else scale
 
 
 class ClassificationHead:
