@@ -110,5 +110,5 @@ class TrainingHistoryDisplay:
         ax.set_ylim(bottom=0)
         ax.set_xlabel("epoch")
         ax.set_ylabel(self.loss_name)
-        ax.legend(frameon=False)
+        ax.legend(framealpha=1, edgecolor="none")  # the line at the least loss may pass behind it
         return self
