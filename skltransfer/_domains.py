@@ -71,14 +71,14 @@ def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
     labels = column_or_1d(y, warn=True)[is_source]
     if not len(labels):
         raise ValueError(
-            f"fit needs source rows, which have labels; got {len(is_source)} rows, all of them target rows. Mask in y (or "
-            "give a negative sample_domain to) the rows whose labels are unknown, and no others."
+            f"fit needs source rows, which have labels; got {len(is_source)} rows, all of them target rows. Mask in y "
+            "(or give a negative sample_domain to) the rows whose labels are unknown, and no others."
         )
     unlabelled = np.flatnonzero(_masked(labels, np.array([-1])))
     if len(unlabelled):
         raise ValueError(
-            f"y[{np.flatnonzero(is_source)[unlabelled[0]]}] is {labels[unlabelled[0]]!r}, but sample_domain says that this "
-            "is a source row, which needs a label. Give the row a label or a negative sample_domain."
+            f"y[{np.flatnonzero(is_source)[unlabelled[0]]}] is {labels[unlabelled[0]]!r}, but sample_domain says that "
+            "this is a source row, which needs a label. Give the row a label or a negative sample_domain."
         )
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")

@@ -69,10 +69,10 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
         ``n_source`` and ``n_target``; ``proxy_a_distance``, from 0 where a linear classifier cannot tell the domains
         apart to 2 where it never errs [5]_; ``source_score``, the accuracy on held-out source rows (3 folds);
         ``source_mix`` and ``target_mix``, the predicted share of each class, of held-out source rows and of target
-        rows; ``label_shift``, the distance in [0, 1] between predicted mixes where alignment cannot hide it (after pooled
-        scaling, before self-training); ``expected_error``, the share of these target predictions that is thought to be
-        wrong; ``reverse_loss``, what target labels told about source rows and no longer do after self-training, in
-        share of what is above chance [6]_. NaN is what cannot be known.
+        rows; ``label_shift``, the distance in [0, 1] between predicted mixes where alignment cannot hide it (after
+        pooled scaling, before self-training); ``expected_error``, the share of these target predictions that is thought
+        to be wrong; ``reverse_loss``, what target labels told about source rows and no longer do after self-training,
+        in share of what is above chance [6]_. NaN is what cannot be known.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
