@@ -12,7 +12,6 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.preprocessing import StandardScaler
 
 METHODS = ("pooled", "per_domain", "coral", "monge")
-MATRIX_METHODS = ("coral", "monge")
 
 
 class Affine(NamedTuple):
@@ -28,6 +27,16 @@ class Affine(NamedTuple):
         scaler = StandardScaler().fit(X)
         return cls(scaler.mean_, scaler.scale_)
 
+    @classmethod
+    def shared(cls, source: np.ndarray, target: np.ndarray) -> Self:
+        """Of the spreads of source rows, of target rows and of both together the largest scales a column.
+
+        So no domain sees a column magnified that varies in the other.
+        """
+        both = cls.standardising(np.concatenate([source, target]))
+        spreads = [rows.std(axis=0) for rows in (source, target) if len(rows)]
+        return both._replace(scale=np.max([both.scale, *spreads], axis=0))
+
     def __call__(self, X: np.ndarray) -> np.ndarray:
         rows = (X - self.center) / self.scale
         return (rows if self.matrix is None else rows @ self.matrix) + self.shift
@@ -41,21 +50,25 @@ class Alignment(NamedTuple):
 
     @classmethod
     def fitted(cls, method: str, source: np.ndarray, target: np.ndarray) -> Self:
-        """Learn from rows (n_source, d) and (n_target, d); without target rows both maps standardise all rows.
+        """Learn from rows (n_source, d) and (n_target, d); without target rows both maps standardise the source.
 
-        ``"pooled"`` scales by both together, ``"per_domain"`` each side by its own rows. ``"coral"`` and ``"monge"``
-        scale by both, and move the source rows' mean and shrunk covariance onto the target's.
+        ``"pooled"`` is one scaling for both, ``"per_domain"`` scales each side by its own rows. ``"coral"`` and
+        ``"monge"`` begin with the former, and move the source rows' mean and shrunk covariance onto the target's.
         """
-        pooled = Affine.standardising(np.concatenate([source, target]))
+        pooled = Affine.shared(source, target)
         if method == "pooled" or not len(target):
             return cls(pooled, pooled)
         if method == "per_domain":
             return cls(Affine.standardising(source), Affine.standardising(target))
         source, target = pooled(source), pooled(target)
         moving = _coral if method == "coral" else _monge
-        matrix = moving(ledoit_wolf(source)[0], ledoit_wolf(target)[0])
+        matrix = moving(_covariance(source), _covariance(target))
         shift = target.mean(axis=0) - source.mean(axis=0) @ matrix
         return cls(pooled._replace(matrix=matrix, shift=shift), pooled)
+
+
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    return ledoit_wolf(rows)[0] if len(rows) > 1 else np.zeros((rows.shape[1],) * 2)
 
 
 def _coral(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ Promises that y is read and never written, and that labels of target rows are ne
 is adapted: it is told predictions.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,20 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skltransfer.exceptions import AdaptationWarning
-
 FOLDS = 3
 LEAST_SHIFT = 0.1  # of the class mix, below which nothing is said
 UNEXPLAINED = 0.55  # share of the expected errors that may all go one way before the mix is what moved
 RARE = 0.01  # probability of such a difference by chance
-FORGOTTEN = 0.3  # share of what labels knew of the source that self-training may lose
+
+NO_TARGET = (
+    "No row is a target row, so that the fit is to the source alone. Add target rows, masked in y (-1 among whole "
+    "numbers, NaN among other numbers, None among objects) or with a negative sample_domain; beside a single other "
+    "label, -1 is a label."
+)
+LABEL_SHIFT = (
+    "Predictions suggest that classes have other shares in the target (they differ by {:.0%} of the rows; see "
+    "domain_report_). Aligning domains then does harm more often than good. {}"
+)
 
 
 def source_rows(y: Any, sample_domain: Any = None, classes: np.ndarray | None = None) -> np.ndarray:
@@ -88,17 +94,6 @@ def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
     return labels
 
 
-def warn_without_target() -> None:
-    """A warning that there is nothing to adapt to."""
-    warnings.warn(
-        "No row is a target row, so that the fit is to the source alone. Add target rows, masked in y (-1 among whole "
-        "numbers, NaN among other numbers, None among objects) or with a negative sample_domain; beside a single other "
-        "label, -1 is a label.",
-        AdaptationWarning,
-        stacklevel=3,
-    )
-
-
 def folds(labels: np.ndarray) -> StratifiedKFold | None:
     """As many folds as the smallest class allows; None where it has a single row."""
     n_folds = min(FOLDS, np.unique(labels, return_counts=True)[1].min())
@@ -158,38 +153,3 @@ def is_label_shift(source: np.ndarray, target: np.ndarray, classes: np.ndarray, 
         return False
     counts = np.array([(labels[:, None] == classes).sum(axis=0) for labels in (source, target)])
     return bool(chi2_contingency(counts[:, counts.any(axis=0)]).pvalue < RARE)
-
-
-def warn_of_label_shift(distance: float, remedy: str) -> None:
-    """A warning that classes seem to be of other shares in the target."""
-    warnings.warn(
-        f"Predictions suggest that classes have other shares in the target (they differ by {distance:.0%} of the rows; "
-        f"see domain_report_). Aligning domains then does harm more often than good. {remedy}",
-        AdaptationWarning,
-        stacklevel=3,
-    )
-
-
-def reverse_loss(before: float, after: float, labels: np.ndarray) -> float:
-    """How much of what labels of the target tell about the source is lost by self-training.
-
-    Parameters
-    ----------
-    before, after : float
-        Accuracy on source rows of a model that learnt target rows alone, with their labels before and after.
-    labels : ndarray
-        Of source rows; naming the commonest one always is what a model that knows nothing achieves.
-    """
-    chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
-    return float((before - after) / (before - chance)) if before > chance else 0.0
-
-
-def warn_of_drift(loss: float) -> None:
-    """A warning that self-training seems to run away."""
-    warnings.warn(
-        f"Self-training moved the target's labels away from what the source says: {loss:.0%} of what they told about "
-        "source rows is lost (reverse_loss in domain_report_). It may well do harm; set self_training=0, or try "
-        "align='coral' or 'monge' before it.",
-        AdaptationWarning,
-        stacklevel=3,
-    )

@@ -4,6 +4,7 @@ Promises that labels of target rows are never looked at, and that the caller's y
 backbones or kinds of samples.
 """
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -19,8 +20,15 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from skltransfer import _domains
 from skltransfer._alignment import METHODS, Affine, Alignment
+from skltransfer.exceptions import AdaptationWarning
 
-POOLED_REMEDY = "align='pooled' keeps most of its gain; self_training=0 is safer too."
+FORGOTTEN = 0.3  # share of what labels told about the source that self-training may lose
+SAFER = "align='pooled' and self_training=0 are safe."
+DRIFT = (
+    "Self-training moved the target's labels away from what the source says: {:.0%} of what they told about source "
+    "rows is lost (reverse_loss in domain_report_). It may well do harm; set self_training=0, or try align='coral' or "
+    "'monge' before it."
+)
 
 
 class _Rows(NamedTuple):
@@ -51,9 +59,10 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
     estimator : classifier, default=None
         Learns aligned rows. None is ``LogisticRegression(C=0.01, max_iter=1000)``.
     align : {"pooled", "per_domain", "coral", "monge"} or None, default="pooled"
-        ``"pooled"`` scales columns by the rows of both domains together; ``"per_domain"`` scales each domain by its own
-        rows. ``"coral"`` [1]_ and ``"monge"`` [2]_ scale by both, and move mean and covariance of source rows onto
-        those of target rows; covariances are shrunk [3]_, so there may be more columns than rows. All but ``"pooled"``
+        ``"pooled"`` scales a column by its largest spread, in source rows, target rows or both together, so that none
+        is magnified that varies in the target. ``"per_domain"`` scales each domain by its own rows. ``"coral"`` [1]_
+        and ``"monge"`` [2]_ scale as the first, and move mean and covariance of source rows onto those of target rows;
+        covariances are shrunk [3]_, so there may be more columns than rows. All but ``"pooled"``
         harm where the classes have other shares in the target. None leaves rows as they are.
     self_training : int, default=0
         Rounds in which the classifier learns target rows too, with its own labels [4]_: in round i of n the surest i/n
@@ -169,15 +178,16 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
         is_source = _domains.source_rows(y, sample_domain)
         labels = _domains.source_labels(y, is_source)
         estimator = self._plain_estimator()
-        if not is_source.any() or is_source.all():
-            _domains.warn_without_target()
         source, target = X[is_source], X[~is_source]
         alignment = _alignment(self.align, source, target)
         rows = _Rows(alignment.source(source), labels, alignment.target(target))
         first = clone(estimator).fit(rows.source, labels)
         last = _self_trained(first, estimator, rows, self.self_training)
-        self.domain_report_ = self._report(X, is_source, rows, first, last)
-        self._alignment, self.classes_, self.estimator_ = alignment, np.unique(labels), last
+        report, doubts = self._report(X, is_source, rows, first, last)
+        for doubt in doubts:
+            warnings.warn(doubt, AdaptationWarning, stacklevel=3)
+        self.domain_report_, self.classes_ = report, np.unique(labels)
+        self._alignment, self.estimator_ = alignment, last
         return self
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
@@ -284,7 +294,11 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
     def _plain_estimator(self) -> BaseEstimator:
         return LogisticRegression(C=0.01, max_iter=1000) if self.estimator is None else self.estimator
 
-    def _report(self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, first: Any, last: Any) -> dict[str, Any]:
+    def _report(
+        self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, first: Any, last: Any
+    ) -> tuple[dict[str, Any], list[str]]:
+        """What ``domain_report_`` says, and what is to be warned of."""
+        classes = np.unique(rows.labels)
         held_out = _domains.held_out_predictions(self._plain_estimator(), rows.source, rows.labels)
         known = rows.labels if held_out is None else held_out
         report = {
@@ -292,44 +306,47 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
             "n_target": len(rows.target),
             "proxy_a_distance": _domains.proxy_a_distance(X, is_source),
             "source_score": np.nan if held_out is None else accuracy_score(rows.labels, held_out),
-            "source_mix": _domains.class_mix(known, first.classes_),
-            "target_mix": np.full(len(first.classes_), np.nan),
+            "source_mix": _domains.class_mix(known, classes),
+            "target_mix": np.full(len(classes), np.nan),
             "label_shift": np.nan,
             "expected_error": np.nan,
             "reverse_loss": np.nan,
         }
-        if len(rows.target):
-            report["target_mix"] = _domains.class_mix(last.predict(rows.target), first.classes_)
-            report |= self._label_shift(X, is_source, rows, first, known, report["source_score"])
-            report |= self._reverse_loss(rows, first, last)
-        return report
+        if not len(rows.target):
+            return report, [_domains.NO_TARGET]
+        report["target_mix"] = _domains.class_mix(last.predict(rows.target), classes)
+        predicted, unsure = self._before_alignment(X, is_source, rows, first)
+        error = report["expected_error"] = float(np.fmax(1 - report["source_score"], unsure))
+        shift = report["label_shift"] = _domains.mix_distance(
+            report["source_mix"], _domains.class_mix(predicted, classes)
+        )
+        is_shift = _domains.is_label_shift(known, predicted, classes, error)
+        doubts = [_domains.LABEL_SHIFT.format(shift, SAFER)] if is_shift else []
+        if self.self_training:
+            loss = report["reverse_loss"] = self._reverse_loss(rows, first, last)
+            doubts += [DRIFT.format(loss)] if loss > FORGOTTEN else []
+        return report, doubts
 
-    def _label_shift(
-        self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, model: Any, known: np.ndarray, score: float
-    ) -> dict[str, float]:
-        """Per-domain scaling and the like make mixes equal by force, so a model after pooled scaling is asked."""
+    def _before_alignment(
+        self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, model: Any
+    ) -> tuple[np.ndarray, float]:
+        """Labels of target rows and the share that is unsure, of a model that does not hide other shares of classes.
+
+        Scaling per domain and the like make the mixes equal by force, so a model after pooled scaling is asked.
+        """
         target = rows.target
         if self.align not in (None, "pooled"):
             pooled = Alignment.fitted("pooled", X[is_source], X[~is_source]).target
             model = clone(self._plain_estimator()).fit(pooled(X[is_source]), rows.labels)
             target = pooled(X[~is_source])
-        predicted = model.predict(target)
         unsure = 1 - model.predict_proba(target).max(axis=1).mean() if hasattr(model, "predict_proba") else np.nan
-        expected = float(np.fmax(1 - score, unsure))
-        mixes = (_domains.class_mix(labels, model.classes_) for labels in (known, predicted))
-        distance = _domains.mix_distance(*mixes)
-        if _domains.is_label_shift(known, predicted, model.classes_, expected):
-            _domains.warn_of_label_shift(distance, POOLED_REMEDY)
-        return {"label_shift": distance, "expected_error": expected}
+        return model.predict(target), unsure
 
-    def _reverse_loss(self, rows: _Rows, first: Any, last: Any) -> dict[str, float]:
-        if not self.self_training:
-            return {}
+    def _reverse_loss(self, rows: _Rows, first: Any, last: Any) -> float:
+        """What target labels tell about source rows above chance, and no longer do after self-training, in share."""
         before, after = (self._taught_by_target(rows, model.predict(rows.target)) for model in (first, last))
-        loss = _domains.reverse_loss(before, after, rows.labels)
-        if loss > _domains.FORGOTTEN:
-            _domains.warn_of_drift(loss)
-        return {"reverse_loss": loss}
+        chance = np.unique(rows.labels, return_counts=True)[1].max() / len(rows.labels)
+        return float((before - after) / (before - chance)) if before > chance else 0.0
 
     def _taught_by_target(self, rows: _Rows, labels: np.ndarray) -> float:
         """Accuracy on source rows of a model that has seen target rows alone, with these labels."""
