@@ -30,8 +30,9 @@ NO_TARGET = (
     "label, -1 is a label."
 )
 LABEL_SHIFT = (
-    "Predictions suggest that classes have other shares in the target (they differ by {:.0%} of the rows; see "
-    "domain_report_). Aligning domains then does harm more often than good. {}"
+    "Before alignment, classes are predicted in other shares for target rows than for source rows (they differ by "
+    "{:.0%} of the rows; see domain_report_). Where their true shares differ, aligning domains does harm more often "
+    "than good. {}"
 )
 
 

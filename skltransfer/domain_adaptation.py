@@ -23,7 +23,7 @@ from skltransfer._alignment import METHODS, Affine, Alignment
 from skltransfer.exceptions import AdaptationWarning
 
 FORGOTTEN = 0.3  # share of what labels told about the source that self-training may lose
-SAFER = "align='pooled' and self_training=0 are safe."
+SAFER = "Unless you can rule that out, keep to align='pooled' and self_training=0."
 DRIFT = (
     "Self-training moved the target's labels away from what the source says: {:.0%} of what they told about source "
     "rows is lost (reverse_loss in domain_report_). It may well do harm; set self_training=0, or try align='coral' or "
@@ -90,8 +90,8 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
     Warns
     -----
     AdaptationWarning
-        In ``fit``, if predicted shares of classes suggest label shift, if self-training seems to run away, or if there
-        is no target row.
+        In ``fit``, if predicted shares of classes may mean that true ones differ, if self-training seems to run away,
+        or if there is no target row.
 
     See Also
     --------
@@ -125,13 +125,13 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> kinds = np.arange(200) % 2
     >>> X = rng.normal(size=(200, 3)) + 3 * kinds[:, None]
-    >>> X[100:] += 20  # another camera
+    >>> X[100:] += 1  # another camera
     >>> y = np.where(np.arange(200) < 100, kinds, -1)
     >>> model = FeatureAdaptedClassifier(align="per_domain").fit(X, y)
     >>> bool(model.score(X[100:], kinds[100:]) > 0.95)
     True
-    >>> model.domain_report_["proxy_a_distance"]
-    2.0
+    >>> model.domain_report_["n_target"], model.domain_report_["target_mix"].round(1)
+    (100, array([0.5, 0.5]))
     """
 
     _parameter_constraints: dict = {
@@ -438,7 +438,7 @@ def importance_weighted_accuracy(estimator: Any, X: Any, y: Any) -> float:
     >>> from sklearn.model_selection import GridSearchCV
     >>> from skltransfer import FeatureAdaptedClassifier, importance_weighted_accuracy
     >>> X = np.random.default_rng(0).normal(size=(120, 2))
-    >>> X[60:] += 1
+    >>> X[60:] += 0.2
     >>> y = np.where(np.arange(120) < 60, X[:, 0] > 0, -1)
     >>> grid = {"align": ["pooled", "coral"]}
     >>> search = GridSearchCV(FeatureAdaptedClassifier(), grid, scoring=importance_weighted_accuracy, cv=3).fit(X, y)

@@ -160,7 +160,7 @@ def show_compared(title: str, cases: list[dict], measure: str = "accuracy") -> N
     for name in cases[0]:
         gains = 100 * (np.array([case[name][measure] for case in cases]) - base)
         interval = ttest_1samp(gains, 0).confidence_interval() if np.ptp(gains) else (0, 0)
-        told = [sum(word in case[name]["told"] for case in cases) for word in ("Predictions", "Self-training")]
+        told = [sum(word in case[name]["told"] for case in cases) for word in ("Before", "Self-training")]
         mean = points([case[name][measure] for case in cases])
         print(
             f"| {name} | {mean} | {gains.mean():+.1f} | [{interval[0]:+.1f}, {interval[1]:+.1f}] "
