@@ -4,6 +4,7 @@ Promises that y is read and never written, and that labels of target rows are ne
 is adapted: it is told predictions.
 """
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def _masked(y: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
 
 def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
     """Labels of the source rows, of at least two classes."""
-    labels = column_or_1d(y, warn=True)[is_source]
+    labels = chosen_labels(column_or_1d(y, warn=True), is_source)
     if not len(labels):
         raise ValueError(
             f"fit needs source rows, which have labels; got {len(is_source)} rows, all of them target rows. Mask in y "
@@ -93,6 +94,13 @@ def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
     if len(np.unique(labels)) < 2:
         raise ValueError(f"fit needs source rows of at least 2 classes; got one class: {labels[0]!r}.")
     return labels
+
+
+def chosen_labels(y: Any, chosen: np.ndarray) -> np.ndarray:
+    """Some labels; numbers that stood beside None are numbers again."""
+    labels = np.asarray(y)[chosen]
+    is_numeric = labels.dtype.kind == "O" and all(isinstance(label, Number) for label in labels)
+    return np.array(labels.tolist()) if is_numeric and len(labels) else labels
 
 
 def folds(labels: np.ndarray) -> StratifiedKFold | None:
@@ -115,10 +123,8 @@ def target_probability(X: np.ndarray, is_source: np.ndarray) -> np.ndarray:
             f"Comparing domains needs at least 2 rows of each; got {is_source.sum()} source rows and "
             f"{(~is_source).sum()} target rows."
         )
-    linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
-    return cross_val_predict(make_pipeline(StandardScaler(), linear), X, ~is_source, cv=cv, method="predict_proba")[
-        :, 1
-    ]
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
+    return cross_val_predict(linear, X, ~is_source, cv=cv, method="predict_proba")[:, 1]
 
 
 def proxy_a_distance(X: np.ndarray, is_source: np.ndarray) -> float:
@@ -147,10 +153,10 @@ def is_label_shift(source: np.ndarray, target: np.ndarray, classes: np.ndarray, 
     source, target : ndarray of labels
         Predictions; those of source rows by models that had not seen them.
     expected_error : float
-        Share of target predictions that are thought to be wrong.
+        Share of target predictions that are thought to be wrong; where it is NaN, nothing is a shift.
     """
     distance = mix_distance(class_mix(source, classes), class_mix(target, classes))
-    if not distance > max(LEAST_SHIFT, UNEXPLAINED * expected_error):
+    if not distance > np.maximum(LEAST_SHIFT, UNEXPLAINED * expected_error):
         return False
     counts = np.array([(labels[:, None] == classes).sum(axis=0) for labels in (source, target)])
     return bool(chi2_contingency(counts[:, counts.any(axis=0)]).pvalue < RARE)

@@ -105,6 +105,9 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
     Classes count as shifted where the mixes lie further apart than 0.1, than 0.55 of ``expected_error`` and than chance
     explains (p < 0.01). Self-training is said to run away where ``reverse_loss`` exceeds 0.3.
 
+    ``fit`` fits the classifier once, again in each round, and for the report three times to folds of the source, once
+    where ``align`` hides other shares of classes, and twice after self-training.
+
     References
     ----------
     .. [1] B. Sun, J. Feng, K. Saenko (2016), "Return of frustratingly easy domain adaptation", AAAI.
@@ -279,7 +282,7 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
         as_source = is_source.any() and (both or sample_domain is not None)
         labels = self.predict(X, np.where(is_source, 1, -1) if as_source else None)
         weights = None if sample_weight is None else np.asarray(sample_weight)[scored]
-        return accuracy_score(np.asarray(y)[scored], labels[scored], sample_weight=weights)
+        return accuracy_score(_domains.chosen_labels(y, scored), labels[scored], sample_weight=weights)
 
     def _answer(self, verb: str, X: Any, sample_domain: Any) -> np.ndarray:
         check_is_fitted(self)

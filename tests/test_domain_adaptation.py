@@ -109,6 +109,7 @@ def test_torch_is_not_needed():
 MASKS = {
     "whole numbers": lambda y: y,
     "numbers": lambda y: np.where(y == -1, np.nan, y),
+    "numbers beside None": lambda y: np.array([0, 1, None], dtype=object)[y],
     "strings": lambda y: np.array(["no", "yes", None], dtype=object)[y],
     "a Series of strings": lambda y: pd.Series(["no", "yes", None], dtype="str").iloc[y].reset_index(drop=True),
     "a Series of Int64": lambda y: pd.Series([0, 1, pd.NA], dtype="Int64").iloc[y].reset_index(drop=True),
@@ -287,6 +288,8 @@ def test_the_score_is_that_of_source_rows_where_target_rows_are_masked(domains, 
     X, y = stacked
     model = FeatureAdaptedClassifier(align="per_domain").fit(X, y)
     assert model.score(X, y) == (model.predict(X[:60], np.ones(60, dtype=int)) == y[:60]).mean()
+    for masked in MASKS.values():
+        assert FeatureAdaptedClassifier(align="per_domain").fit(X, masked(y)).score(X, masked(y)) == model.score(X, y)
     assert model.score(target, hidden) == (model.predict(target) == hidden).mean()
     weights = np.arange(110) == 3
     assert model.score(X, y, sample_weight=weights) == float(model.predict(X[3:4], [1])[0] == y[3])
@@ -308,8 +311,11 @@ def test_domains_of_one_kind_are_at_no_distance(rng):
 
 def test_a_fit_without_target_rows_says_so_and_reports_the_source(domains):
     source, labels, *_ = domains
-    with pytest.warns(AdaptationWarning, match="No row is a target row, so that the fit is to the source alone"):
+    with pytest.warns(
+        AdaptationWarning, match="No row is a target row, so that the fit is to the source alone"
+    ) as caught:
         model = FeatureAdaptedClassifier(self_training=2).fit(source, labels)
+    assert caught[0].filename == __file__
     report = model.domain_report_
     assert report["source_score"] > 0.95
     assert np.isnan([report["proxy_a_distance"], report["label_shift"], *report["target_mix"]]).all()
@@ -407,6 +413,13 @@ def test_small_classes_do_not_stop_the_report(stacked, smallest):
     y[:smallest] = 2
     model = FeatureAdaptedClassifier().fit(X, y)
     assert np.isnan(model.domain_report_["source_score"]) == (smallest == 1)
+
+
+def test_small_classes_are_not_taken_for_a_shift_of_shares(rng):
+    y = np.r_[0, np.ones(29, dtype=int), np.full(30, -1)]
+    model = FeatureAdaptedClassifier(Mute(), align=None)
+    assert told(model, rng.standard_normal((60, 2)) + 4 * (np.arange(60) % 2)[:, None], y) == []
+    assert np.isnan(model.domain_report_["expected_error"])
 
 
 def test_importance_weights_favour_rows_that_look_like_target_rows(rng):
