@@ -1,5 +1,6 @@
 """Another domain: how rows are told apart, what each map does, when it warns, scikit-learn's checks whole."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -446,6 +447,31 @@ def test_importance_weights_need_rows_of_both_domains(stacked):
     model = FeatureAdaptedClassifier().fit(X, y)
     with pytest.raises(ValueError, match="at least 2 rows of each; got 60 source rows and 1 target rows"):
         importance_weighted_accuracy(model, X[:61], y[:61])
+
+
+WITH_SKADA = """
+import numpy as np
+from skada import CORALAdapter, make_da_pipeline
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from skltransfer import FeatureAdaptedClassifier, PretrainedFeatureExtractor
+
+kinds = np.arange(120) % 2
+X = np.random.default_rng(0).standard_normal((120, 4)) + 3 * kinds[:, None]
+X[60:] += 0.5
+sample_domain = np.where(np.arange(120) < 60, 1, -2)
+y = np.where(sample_domain > 0, kinds, -1)
+ours = FeatureAdaptedClassifier().set_fit_request(sample_domain=True).set_predict_request(sample_domain=True)
+for steps in ([StandardScaler(), ours], [PretrainedFeatureExtractor("toy:rows"), CORALAdapter(), LogisticRegression()]):
+    pipeline = make_da_pipeline(*steps).fit(X, y.copy(), sample_domain=sample_domain)
+    print((pipeline.predict(X[60:], sample_domain=sample_domain[60:]) == kinds[60:]).mean() > 0.9)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("skada") is None, reason="skada is not installed")
+def test_skada_takes_our_estimators():  # in a process of its own, since skada switches metadata routing on at import
+    done = subprocess.run([sys.executable, "-c", WITH_SKADA], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 def surf_pairs(folder: pathlib.Path):

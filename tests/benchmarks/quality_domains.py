@@ -163,7 +163,7 @@ def show_compared(title: str, cases: list[dict], measure: str = "accuracy") -> N
         told = [sum(word in case[name]["told"] for case in cases) for word in ("Before", "Self-training")]
         mean = points([case[name][measure] for case in cases])
         print(
-            f"| {name} | {mean} | {gains.mean():+.1f} | [{interval[0]:+.1f}, {interval[1]:+.1f}] "
+            f"| {name} | {mean} | {gains.mean():+.1f} ± {gains.std(ddof=1):.1f} | [{interval[0]:+.1f}, {interval[1]:+.1f}] "
             f"| {(gains < -0.5).sum()} | {gains.min():+.1f} | {told[0]} | {told[1]} |",
             flush=True,
         )
