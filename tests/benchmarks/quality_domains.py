@@ -161,9 +161,9 @@ def show_compared(title: str, cases: list[dict], measure: str = "accuracy") -> N
         gains = 100 * (np.array([case[name][measure] for case in cases]) - base)
         interval = ttest_1samp(gains, 0).confidence_interval() if np.ptp(gains) else (0, 0)
         told = [sum(word in case[name]["told"] for case in cases) for word in ("Before", "Self-training")]
-        mean = points([case[name][measure] for case in cases])
+        mean, gain = points([case[name][measure] for case in cases]), f"{gains.mean():+.1f} ± {gains.std(ddof=1):.1f}"
         print(
-            f"| {name} | {mean} | {gains.mean():+.1f} ± {gains.std(ddof=1):.1f} | [{interval[0]:+.1f}, {interval[1]:+.1f}] "
+            f"| {name} | {mean} | {gain} | [{interval[0]:+.1f}, {interval[1]:+.1f}] "
             f"| {(gains < -0.5).sum()} | {gains.min():+.1f} | {told[0]} | {told[1]} |",
             flush=True,
         )
