@@ -62,8 +62,8 @@ class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
         ``"pooled"`` scales a column by its largest spread, in source rows, target rows or both together, so that none
         is magnified that varies in the target. ``"per_domain"`` scales each domain by its own rows. ``"coral"`` [1]_
         and ``"monge"`` [2]_ scale as the first, and move mean and covariance of source rows onto those of target rows;
-        covariances are shrunk [3]_, so there may be more columns than rows. All but ``"pooled"``
-        harm where the classes have other shares in the target. None leaves rows as they are.
+        covariances are shrunk [3]_, so there may be more columns than rows. All but ``"pooled"`` tend to harm where the
+        classes have other shares in the target. None leaves rows as they are.
     self_training : int, default=0
         Rounds in which the classifier learns target rows too, with its own labels [4]_: in round i of n the surest i/n
         of the rows of each predicted class. The classifier needs ``predict_proba`` or ``decision_function``.

@@ -188,6 +188,14 @@ def test_alignment_finds_labels_that_a_model_of_the_source_misses(domains, stack
     assert FeatureAdaptedClassifier(align=None).fit(*stacked).score(target, hidden) < 0.8
 
 
+def test_one_scaling_serves_both_domains_by_default_and_takes_the_largest_spread(rng):
+    source, target = rng.standard_normal((90, 3)) * [1, 4, 1], rng.standard_normal((30, 3)) * [5, 1, 1] + [0, 0, 9]
+    maps, both = Alignment.fitted("pooled", source, target), np.concatenate([source, target])
+    spreads = [target[:, 0].std(), source[:, 1].std(), both[:, 2].std()]
+    for side in maps:
+        np.testing.assert_allclose(side(both), (both - both.mean(axis=0)) / spreads)
+
+
 def test_each_domain_may_be_scaled_by_its_own_rows(domains):
     source, _, target, _ = domains
     maps = Alignment.fitted("per_domain", source, target)
