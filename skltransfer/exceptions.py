@@ -8,6 +8,8 @@ SkltransferError
 ├── BadSampleError          (ValueError)       one row of X cannot be read
 │   └── MissingSampleError                     one row of X is None or NaN
 └── TrainingDivergedError   (ArithmeticError)  the loss is no longer a number
+
+Beside it, a warning: AdaptationWarning (UserWarning), adapting to this target may do harm.
 """
 
 from collections.abc import Sequence
@@ -69,3 +71,7 @@ class MissingSampleError(BadSampleError):
 
 class TrainingDivergedError(SkltransferError, ArithmeticError):
     """The training loss became NaN or infinite; the estimator keeps the state it had before ``fit``."""
+
+
+class AdaptationWarning(UserWarning):
+    """What the domains look like makes it doubtful that adapting to the target does good."""
