@@ -8,6 +8,7 @@ __version__ = "0.1.0.dev0"
 _ROOMS = {
     "ActivationStore": "engine",
     "Backbone": "backbones",
+    "DomainAdaptedClassifier": "network_adaptation",
     "ELMClassifier": "elm",
     "ELMRegressor": "elm",
     "FeatureAdaptedClassifier": "domain_adaptation",
@@ -36,6 +37,7 @@ _ROOMS = {
 __all__ = [
     "ActivationStore",
     "Backbone",
+    "DomainAdaptedClassifier",
     "ELMClassifier",
     "ELMRegressor",
     "FeatureAdaptedClassifier",

@@ -37,6 +37,7 @@ from skltransfer.engine import (
     tune,
 )
 from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
 
 
 class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -196,6 +197,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
             )
+        task = self._with_target(task, samples)
         kept = np.flatnonzero(weights > 0)
         if callbacks is not None:
             task = replace(task, watch=_Epochs(callbacks, self, task))
@@ -208,6 +210,10 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             self.n_truncated_ = _shell.n_truncated(samples, backbone)
         self._settle(task, result)
         return self
+
+    def _with_target(self, task: TuningTask, samples: Samples) -> TuningTask:
+        """Where some of the samples are another domain's, the task knows them."""
+        return task
 
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
         return TuningTask(

@@ -9,8 +9,9 @@ from skltransfer.exceptions import WeightsError
 from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
+from skltransfer.network_adaptation import DomainAdaptedClassifier
 
-KINDS = (FewShotClassifier, FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner)
+KINDS = (DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner)
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}
 
 
@@ -27,7 +28,7 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
 
     Returns
     -------
-    FineTunedClassifier, FineTunedRegressor, FewShotClassifier or MultiTaskFineTuner
+    DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or MultiTaskFineTuner
         Fitted; its predictions are those of the one that was saved.
 
     Raises

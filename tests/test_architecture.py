@@ -28,6 +28,7 @@ FLOORS = {
     "few_shot": 5,
     "fine_tuning": 5,
     "multi_task": 5,
+    "network_adaptation": 5,
     "elm": 5,
     "_versions": 6,
     "persistence": 6,

@@ -86,6 +86,13 @@ class Watch(Protocol):
         """Called after an epoch; whether training is to end."""
 
 
+class Beside(Protocol):
+    """A loss on other samples, added in each step."""
+
+    def loss(self, module: nn.Module, activation: torch.Tensor, step: int, n_steps: int) -> torch.Tensor:
+        """Of the module, beside a batch of activations of the training set."""
+
+
 def train(
     module: nn.Module,
     trainable: Sequence[Mapping],
@@ -96,6 +103,7 @@ def train(
     validation: TrainingSet | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
+    beside: Beside | None = None,
 ) -> History:
     """Train ``module`` in place; together with the other processes, where accelerate's launcher started several.
 
@@ -116,6 +124,8 @@ def train(
         Written after each epoch; training goes on from what it holds, as if there had been no interruption.
     watch : Watch, optional
         Told of each epoch; may end training.
+    beside : Beside, optional
+        Adds a loss on other samples.
 
     Returns
     -------
@@ -127,9 +137,10 @@ def train(
     TrainingDivergedError
         If the loss is NaN or infinite.
     ValueError
-        If statistics of BatchNorm are to be trained by several processes, each of which sees a share of a batch.
+        If statistics of BatchNorm are to be trained, or a loss on other samples is to be added, by several processes,
+        each of which sees a share of a batch.
     """
-    run = _Run(module, trainable, activations, data, loss, plan, validation)
+    run = _Run(module, trainable, activations, data, loss, plan, validation, beside)
     with seeded(plan.seed):
         if checkpoint is not None:
             run.restore(checkpoint.read())
@@ -151,9 +162,9 @@ def train(
 class _Run:
     """The optimiser, its steps and the history of one call of :func:`train`."""
 
-    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan, validation) -> None:
+    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan, validation, beside=None) -> None:
         self.module, self.activations, self.data, self.loss, self.plan = module, activations, data, loss, plan
-        self.validation, self.processes = validation, processes()
+        self.validation, self.beside, self.processes = validation, beside, processes()
         if self.processes.count > 1:
             self._agree()
         self.optimiser = _optimiser(trainable, plan)
@@ -168,6 +179,8 @@ class _Run:
 
     def _agree(self) -> None:
         """All processes begin with the same weights, and with the same samples or not at all."""
+        if self.beside is not None:
+            raise ValueError(f"A target domain needs whole batches, and {self.processes.count} processes see a share.")
         if self.plan.norm_policy == "train":
             raise ValueError(
                 f"norm_policy='train' needs whole batches, and {self.processes.count} processes see a share of each. "
@@ -270,7 +283,11 @@ class _Run:
             device = outputs.device
             losses = self.loss(outputs.float(), self.targets[own].to(device)) * self.weights[own].to(device)
             total = losses.sum()
-            (total / len(rows)).backward()
+            objective = total / len(rows)
+            if self.beside is not None:
+                with autocast(activation.device, self.plan.autocast):
+                    objective = objective + self.beside.loss(self.module, activation, self.step, self.n_steps)
+            objective.backward()
         total = total.detach().to(self._params()[0].device)
         if self.processes.count > 1:
             self._add_up(total)

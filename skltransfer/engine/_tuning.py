@@ -4,7 +4,7 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from skltransfer.backbones import fingerprint
+from skltransfer.engine._adaptation import Companion, refresh_norms
 from skltransfer.engine._adapters import adapted
 from skltransfer.engine._address import Address
 from skltransfer.engine._augmented import Augment, AugmentedActivations
@@ -84,6 +85,12 @@ class TuningTask:
         Whether the head sees features scaled to length 1, not standardised ones.
     contrasts : bool
         Train the stages without a head, and solve the probe afterwards.
+    target : Samples or None
+        Of another domain, without labels.
+    adaptation : {"mcc", "deep_coral", "norm_statistics"} or None
+        How to draw that domain near.
+    adaptation_weight, prior : float
+        Of the loss; samples that old statistics are worth.
     """
 
     stages: FrozenStages
@@ -109,12 +116,22 @@ class TuningTask:
     watch: FitWatch | None = None
     sphere: bool = False
     contrasts: bool = False
+    target: Samples | None = None
+    adaptation: str | None = None
+    adaptation_weight: float = 1.0
+    prior: float = 0.0
+
+    @property
+    def has_companion(self) -> bool:
+        """Whether a loss on the target domain is added in training."""
+        return self.target is not None and self.adaptation in ("mcc", "deep_coral")
 
     @property
     def is_probe(self) -> bool:
         """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
         all_frozen = self.boundary == self.stages.backbone.n_stages
-        return all_frozen and not self.hidden and not self.single_pass and self.augment is None
+        trains = self.hidden or self.single_pass or self.augment is not None or self.has_companion
+        return all_frozen and not trains
 
 
 @dataclass(frozen=True)
@@ -283,6 +300,8 @@ class _Work:
         task, head, held_out = self.task, self.head, self.held_out
         if task.contrasts and not task.is_probe:
             self.initialise(network)
+        if task.target is not None and task.adaptation == "norm_statistics":
+            self._refresh(network)
         if task.calibrates:
             outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages)
             head = head.calibrated(outputs, held_out.targets, held_out.weights)
@@ -295,6 +314,29 @@ class _Work:
             bad=sorted(self.activations.bad),
             duplicates=repeated(self.activations.digests),
         )
+
+    def _refresh(self, network: TunedNetwork) -> None:
+        task = self.task
+        activations, rows = _of_target(task, task.boundary)
+
+        def batches() -> Iterator[torch.Tensor]:
+            return (batch for _, batch in activations.exact_batches(rows, task.stages.batch))
+
+        with autocast(task.stages.device, _autocast_dtype(task.stages)):
+            refreshed = refresh_norms(network, batches, task.prior)
+        if not refreshed:
+            raise ValueError(
+                f"method='norm_statistics' finds no BatchNorm in {task.stages.backbone.name!r} after "
+                f"{task.boundary} frozen stages. Freeze less, or choose another method."
+            )
+
+
+def _of_target(task: TuningTask, boundary: int) -> tuple[Activations, np.ndarray]:
+    """The target domain's activations, and its readable rows in an order that only their content decides."""
+    activations = _activations(task.stages, boundary, task.pooling, task.target, task.policy)
+    return activations, np.array(
+        sorted(np.flatnonzero([bool(d) for d in activations.digests]), key=lambda i: activations.digests[i])
+    )
 
 
 class _PhaseWatch:
@@ -355,7 +397,11 @@ def _train_from(
         seen = AugmentedActivations(seen, task.stages, work.samples, address, task.augment)
     groups = _trainable(replace(task, boundary=boundary), part)
     part.is_headless = task.contrasts
-    history = train(part, groups, seen, work.data, work.head.loss, plan, watched, place, watch)
+    beside = None
+    if task.has_companion:
+        weight, size = task.adaptation_weight, plan.batch_size
+        beside = Companion(*_of_target(task, boundary), task.adaptation, weight, size, plan.seed)
+    history = train(part, groups, seen, work.data, work.head.loss, plan, watched, place, watch, beside)
     part.is_headless = False
     network.load_state_dict(part.state_dict(), strict=False)
     return history
@@ -368,6 +414,9 @@ def _joined(past: History, new: History) -> History:
 def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet], boundary: int, plan, head) -> str:
     """Names a training by all that decides its result."""
     rates = (task.backbone_lr_factor, task.layer_decay, getattr(head, "smoothing", 0.0), task.pooling)
+    if task.has_companion:
+        target = b"".join(sorted(_of_target(task, boundary)[0].digests))
+        rates += (task.adaptation, task.adaptation_weight, target)
     sets = [part.content() for part in parts]
     state = {key: value.cpu() for key, value in start.state_dict().items()}
     return fingerprint(state, task.stages.space, boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))

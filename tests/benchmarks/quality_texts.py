@@ -71,7 +71,10 @@ def lora(seed: int) -> dict[str, float]:
     part = dict(iter(table.groupby("split")))
     drawn, _ = train_test_split(part["train"], train_size=1000, random_state=seed, stratify=part["train"].label)
     test, found = part["test"], {}
-    for name, options in (("all weights", {}), ("LoRA", {"adapter": "lora", "backbone_lr_factor": 1.0, "max_epochs": 8})):
+    for name, options in (
+        ("all weights", {}),
+        ("LoRA", {"adapter": "lora", "backbone_lr_factor": 1.0, "max_epochs": 8}),
+    ):
         model = tuned(0.0, seed).set_params(**options).fit(drawn.text, drawn.label)
         found[f"test {name}"] = model.score(test.text, test.label)
         found[f"trained, {name}"] = model.n_trainable_params_

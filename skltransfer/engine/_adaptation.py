@@ -1,0 +1,136 @@
+"""What draws a target domain near a source domain: losses on unlabelled samples, and statistics of BatchNorm.
+
+Must not know how domains are told apart, nor what labels mean.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from skltransfer.engine._dataset import Activations
+from skltransfer.engine._networks import TunedNetwork
+
+TEMPERATURE = 2.5
+RAMP = 10.0
+CORAL_SCALE = 100.0
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class Companion:
+    """A target domain beside the training set: in each step a batch of it, and a loss on both.
+
+    Parameters
+    ----------
+    activations : Activations
+        Of target samples.
+    rows : ndarray of int
+        In an order that only their content decides.
+    method : {"mcc", "deep_coral"}
+    weight : float
+        Of the loss, once it has risen from zero.
+    batch_size, seed : int
+    """
+
+    def __init__(
+        self, activations: Activations, rows: np.ndarray, method: str, weight: float, batch_size: int, seed: int
+    ) -> None:
+        self._activations, self._rows, self._method = activations, rows, method
+        self._weight, self._size, self._seed = weight, min(batch_size, len(rows)), seed
+
+    def loss(self, network: TunedNetwork, source: torch.Tensor, step: int, n_steps: int) -> torch.Tensor:
+        """Of this step's batch of the target beside a batch of source activations."""
+        drawn = np.random.default_rng([self._seed, step]).choice(self._rows, self._size, replace=False)
+        features = network.features(self._activations.take(drawn))
+        if self._method == "mcc":
+            value = class_confusion(network.outputs(features).float())
+        else:
+            value = CORAL_SCALE * covariance_distance(network.features(source).float(), features.float())
+        return self._weight * (2 / (1 + math.exp(-RAMP * step / n_steps)) - 1) * value
+
+
+def class_confusion(outputs: torch.Tensor) -> torch.Tensor:
+    """Minimum class confusion (Jin et al. 2020): how far predictions of one class go with those of another.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n, k), or (n, 1) for two classes
+    """
+    logits = torch.cat([torch.zeros_like(outputs), outputs], dim=1) if outputs.shape[1] == 1 else outputs
+    p = torch.softmax(logits / TEMPERATURE, dim=1)
+    entropy = -(p * torch.log(p + 1e-8)).sum(1)
+    certainty = (1 + torch.exp(-entropy)).detach()
+    weights = certainty / certainty.sum() * len(p)
+    confusion = (p * weights[:, None]).T @ p
+    confusion = confusion / confusion.sum(1, keepdim=True)
+    return (confusion.sum() - confusion.trace()) / len(confusion)
+
+
+def covariance_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Deep CORAL (Sun & Saenko 2016): the squared distance of two sets' covariances, over 4 d², (n, d) each."""
+
+    def covariance(x: torch.Tensor) -> torch.Tensor:
+        x = x - x.mean(0)
+        return x.T @ x / max(1, len(x) - 1)
+
+    return ((covariance(a) - covariance(b)) ** 2).sum() / (4 * a.shape[1] ** 2)
+
+
+@torch.inference_mode()
+def refresh_norms(network: TunedNetwork, batches: Callable[[], Iterable[torch.Tensor]], prior: float) -> int:
+    """Give each BatchNorm the mean and variance of what reaches it, layer by layer, each behind refreshed ones.
+
+    Sums run over all samples, so that nothing depends on how these are cut into batches.
+
+    Parameters
+    ----------
+    network : TunedNetwork
+        Changed in place.
+    batches : callable
+        All samples' activations, anew for each layer.
+    prior : float
+        Samples that the old statistics are worth.
+
+    Returns
+    -------
+    int
+        Layers that were refreshed.
+    """
+    network.eval()
+    layers = list(_in_order(network, next(iter(batches()))))
+    for layer in layers:
+        _refresh(layer, network, batches, prior)
+    return len(layers)
+
+
+def _in_order(network: TunedNetwork, batch: torch.Tensor) -> Iterator[nn.Module]:
+    """BatchNorm layers as a forward pass meets them."""
+    met: list[nn.Module] = []
+    handles = [
+        m.register_forward_pre_hook(lambda m, _: met.append(m)) for m in network.modules() if isinstance(m, NORMS)
+    ]
+    network.features(batch)
+    for handle in handles:
+        handle.remove()
+    return iter(dict.fromkeys(met))
+
+
+def _refresh(layer: nn.Module, network: TunedNetwork, batches: Callable, prior: float) -> None:
+    sums = [torch.zeros(2, layer.num_features, dtype=torch.float64), 0, 0]
+
+    def add(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        x = inputs[0].double().cpu().transpose(0, 1).flatten(1)  # (channels, n * places)
+        sums[0] += torch.stack([x.sum(1), (x**2).sum(1)])
+        sums[1] += x.shape[1]
+        sums[2] += len(inputs[0])
+
+    handle = layer.register_forward_pre_hook(add)
+    for batch in batches():
+        network.features(batch)
+    handle.remove()
+    mean, square = sums[0] / sums[1]
+    share = sums[2] / (sums[2] + prior)
+    for old, new in ((layer.running_mean, mean), (layer.running_var, (square - mean**2).clamp(min=0))):
+        old.copy_((1 - share) * old.double().cpu() + share * new)

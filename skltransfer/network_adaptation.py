@@ -1,0 +1,372 @@
+"""A network that is tuned on one domain's labels so that it serves another domain, which has none."""
+
+import numbers
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_consistent_length
+
+from skltransfer import _domains, _shell
+from skltransfer._classifier_verbs import ClassifierVerbs
+from skltransfer._fine_tuner import FineTuner
+from skltransfer.backbones import Backbone
+from skltransfer.engine import ActivationStore, ClassificationHead, Head, TrainingSet, TuningTask
+from skltransfer.exceptions import AdaptationWarning
+from skltransfer.inputs import Samples
+
+LEFT_OUT = ("warm_start", "adapter")
+LABEL_SHIFT = (
+    "Classes are predicted in other shares for target samples than for source samples (they differ by {:.0%} of the "
+    "samples; see domain_report_). Where their true shares differ, drawing the domains together mixes classes up: "
+    "compare with method=None."
+)
+
+
+class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+    """Classify photos, texts, sounds (or rows) of a target domain without labels, from a labelled source domain.
+
+    The stages after the boundary are trained on the labels of the source, while a second stream of target samples draws
+    the network towards the target. Not always to its good: compare with ``method=None``, and heed the warnings.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:tiny-photo"
+        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    weights : str, default="pretrained"
+        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+    method : {"mcc", "deep_coral", "norm_statistics"} or None, default="mcc"
+        ``"mcc"`` adds a loss on how far the predictions of target samples mix classes up [1]_; ``"deep_coral"`` one on
+        how far covariances of features differ between the domains [2]_. ``"norm_statistics"`` trains on the source,
+        then gives the BatchNorm layers of unfrozen stages the target's statistics [3]_. None is the baseline: the
+        source alone.
+    adaptation_weight : float, default=1.0
+        Of the added loss; it rises from zero in the course of training.
+    prior : float, default=0.0
+        For ``"norm_statistics"``: how many target samples the old statistics are worth.
+    freeze_depth : float, int or str, default=0.75
+        How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
+        1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
+        ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+    head : {"linear", "mlp"}, default="linear"
+        ``"mlp"`` has one hidden layer of 256 rectified units.
+    head_init : {"probe", "random"}, default="probe"
+        Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
+        which keeps early steps from distorting the backbone [4]_. At ``freeze_depth=1.0`` the probe is the whole fit.
+    C : float, default=0.01
+        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; smaller than its default, since there
+        are often more features than samples.
+    max_epochs : int, default=10
+        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
+        parameters of training below have no effect.
+    batch_size : int, default=32
+    learning_rate : float, default=1e-3
+        Of the head, for AdamW.
+    backbone_lr_factor : float, default=0.1
+        The last stage's rate, relative to the head's.
+    layer_decay : float in (0, 1], default=1.0
+        Each stage's rate, relative to that of the next one.
+    weight_decay : float, default=0.01
+        Of weights; norms and biases are spared.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+    warmup : float in [0, 1), default=0.1
+        Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
+        epochs and a schedule of its own for each [5]_; None trains all unfrozen stages from the start.
+    norm_policy : {"frozen", "train"}, default="frozen"
+        Whether the running statistics of BatchNorm in unfrozen stages stay; their affine part is trained either way.
+    label_smoothing : float in [0, 1), default=0.0
+        In the training loss; the probe is solved without.
+    augment : callable, default=None
+        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
+        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
+        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+    early_stopping : bool, default=False
+        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+    validation_fraction : float in (0, 1), default=0.1
+        Of distinct samples, each class keeping its share; equal samples are never on both sides.
+    n_iter_no_change : int, default=3
+        Epochs without progress before stopping.
+    tol : float, default=1e-4
+        The least fall of the validation loss that counts as progress.
+    checkpoint : path-like, default=None
+        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
+        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
+        be an int. Delete the folder when the work is done.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
+        a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
+        ``predict``, which has no label for them, raises.
+    device : str, default="auto"
+        ``"auto"`` is CUDA where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
+        of at least 0.999), else float32. Weights are trained in float32 either way.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
+    random_state : int, RandomState instance or None, default=None
+        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Of a multilabel target: the numbers of its columns.
+    n_features_in_ : int
+        Number of features, where X has columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X is a frame.
+    domain_report_ : dict
+        ``n_source``, ``n_target``; ``proxy_a_distance`` of the tuned features, from 0 where a linear classifier cannot
+        tell the domains apart to 2 where it never errs; ``source_mix`` and ``target_mix``, the predicted share of each
+        class; ``label_shift``, their distance in [0, 1].
+    freeze_boundary_ : str
+        Name of the last frozen stage; ``"input"`` where none is frozen.
+    n_stages_, n_frozen_stages_ : int
+        Of the backbone.
+    n_trainable_params_ : int
+        Number of weights that were trained.
+    n_iter_ : int
+        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+    history_ : dict of str to list of float
+        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+    dtype_, device_ : str
+        What ``"auto"`` was resolved to.
+    duplicates_ : list of list of int
+        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
+        in the test part makes the score too good.
+    n_truncated_ : int
+        Training texts whose end was left out, being longer than ``max_length``; a warning tells too.
+    bad_samples_ : list of int
+        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+
+    Warns
+    -----
+    AdaptationWarning
+        In ``fit``, if predicted shares of classes suggest label shift, or if there is no target sample.
+
+    See Also
+    --------
+    FeatureAdaptedClassifier : On features that are there already; the safer choice where nothing is known.
+
+    References
+    ----------
+    .. [1] Y. Jin et al. (2020), "Minimum class confusion for versatile domain adaptation", ECCV.
+    .. [2] B. Sun, K. Saenko (2016), "Deep CORAL: correlation alignment for deep domain adaptation", ECCV workshops.
+    .. [3] S. Schneider et al. (2020), "Improving robustness against common corruptions by covariate shift adaptation",
+       NeurIPS.
+    .. [4] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+       ICLR.
+    .. [5] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import DomainAdaptedClassifier
+    >>> photos = np.random.default_rng(0).random((40, 16, 16)) * 0.5
+    >>> photos[::2, :8] += 0.5
+    >>> photos[20:] *= 0.95  # another camera
+    >>> y = [0, 1] * 10 + [-1] * 20
+    >>> model = DomainAdaptedClassifier("toy:images", max_epochs=2, random_state=0).fit(photos, y)
+    >>> model.predict(photos[20:22]).tolist()
+    [0, 1]
+    """
+
+    _parameter_constraints: dict = {
+        **{name: rule for name, rule in FineTuner._parameter_constraints.items() if name not in LEFT_OUT},
+        "method": [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None],
+        "adaptation_weight": _shell.at_least_zero(),
+        "prior": _shell.at_least_zero(),
+        "C": _shell.positive(),
+        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
+    }
+    adapter, warm_start = None, False
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "bundled:tiny-photo",
+        *,
+        weights: str = "pretrained",
+        method: str | None = "mcc",
+        adaptation_weight: float = 1.0,
+        prior: float = 0.0,
+        freeze_depth: float | str = 0.75,
+        pooling: str = "auto",
+        head: str = "linear",
+        head_init: str = "probe",
+        C: float = 0.01,
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        backbone_lr_factor: float = 0.1,
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.01,
+        lr_schedule: str = "cosine",
+        warmup: float = 0.1,
+        max_grad_norm: float | None = None,
+        unfreeze_schedule: str | None = None,
+        norm_policy: str = "frozen",
+        label_smoothing: float = 0.0,
+        augment: Callable | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        checkpoint: str | os.PathLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
+        max_length: int | None = None,
+        on_bad_sample: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.method = method
+        self.adaptation_weight = adaptation_weight
+        self.prior = prior
+        self.freeze_depth = freeze_depth
+        self.pooling = pooling
+        self.head = head
+        self.head_init = head_init
+        self.C = C
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.backbone_lr_factor = backbone_lr_factor
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
+        self.unfreeze_schedule = unfreeze_schedule
+        self.norm_policy = norm_policy
+        self.label_smoothing = label_smoothing
+        self.augment = augment
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.checkpoint = checkpoint
+        self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
+        self.max_length = max_length
+        self.on_bad_sample = on_bad_sample
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:
+        """Learn from source samples with labels and target samples without.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+            Of both domains.
+        y : array-like of shape (n,)
+            Labels of source samples; target samples are masked: -1 among whole numbers, NaN among other numbers, None
+            among objects such as strings. Beside a single other label, -1 is a label.
+        sample_weight : array-like of shape (n,), default=None
+            Of source samples; not negative.
+        sample_domain : array-like of int, shape (n,), default=None
+            At least 0 for source samples, negative for target samples, whose y is then not looked at. Wins over the
+            mask, and is needed for labels -1 and +1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter, y, a weight or a domain is not what it should be.
+        BadSampleError
+            With the row, if a sample cannot be read.
+        TrainingDivergedError
+            If the loss is no longer a number.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        is_source = _domains.source_rows(y, sample_domain)
+        labels = _domains.source_labels(y, is_source)
+        if is_source.all():
+            warnings.warn(_domains.NO_TARGET, AdaptationWarning, stacklevel=3)
+        known = np.full(len(is_source), labels[0], dtype=labels.dtype)  # a label of target samples is never read
+        known[is_source] = labels
+        weights = np.ones(len(is_source)) if sample_weight is None else np.array(sample_weight, dtype=float)
+        check_consistent_length(known, weights)
+        draft = self._draft(None)
+        draft._is_source = is_source
+        draft._learn(X, known, np.where(is_source, weights, 0.0), start=None)
+        del draft._is_source
+        draft.domain_report_ = draft._report(X, is_source)
+        return self._become(draft)
+
+    def _with_target(self, task: TuningTask, samples: Samples) -> TuningTask:
+        target = np.flatnonzero(~self._is_source)
+        if not len(target):
+            return task
+        weight = self.adaptation_weight
+        return replace(
+            task, target=samples.take(target), adaptation=self.method, adaptation_weight=weight, prior=float(self.prior)
+        )
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        self.classes_ = np.unique(y[weights > 0])
+        if len(self.classes_) < 2:
+            raise ValueError(f"fit needs source samples of at least 2 classes; got one class: {self.classes_[0]!r}.")
+        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+
+    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        return ClassificationHead(self.classes_, self.label_smoothing), data
+
+    @property
+    def _strength(self) -> float:
+        return self.C
+
+    def _report(self, X: Any, is_source: np.ndarray) -> dict[str, Any]:
+        """What the fitted network makes of both domains."""
+        features, predicted = self.transform(X), self.predict(X)
+        source, target = predicted[is_source], predicted[~is_source]
+        report = {
+            "n_source": int(is_source.sum()),
+            "n_target": int((~is_source).sum()),
+            "proxy_a_distance": _domains.proxy_a_distance(features, is_source),
+            "source_mix": _domains.class_mix(source, self.classes_),
+            "target_mix": np.full(len(self.classes_), np.nan),
+            "label_shift": np.nan,
+        }
+        if not len(target):
+            return report
+        report["target_mix"] = _domains.class_mix(target, self.classes_)
+        report["label_shift"] = _domains.mix_distance(report["source_mix"], report["target_mix"])
+        unsure = float(1 - self.predict_proba(X)[~is_source].max(axis=1).mean())
+        if _domains.is_label_shift(source, target, self.classes_, unsure):
+            warnings.warn(LABEL_SHIFT.format(report["label_shift"]), AdaptationWarning, stacklevel=4)
+        return report
