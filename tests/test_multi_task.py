@@ -175,6 +175,14 @@ def test_it_is_saved_and_sent_like_the_others(tasks, tmp_path, loss_weights):
         assert copy.tasks_ == model.tasks_
 
 
+def test_other_weights_have_a_checkpoint_of_their_own(tasks, tmp_path):
+    X, full, _ = tasks
+    options = {"freeze_depth": 0.5, "max_epochs": 1, "checkpoint": tmp_path, **OPTIONS}
+    for weights in ("equal", [1, 2, 3], "uncertainty", "equal"):
+        MultiTaskFineTuner("toy:images", loss_weights=weights, **options).fit(X, full)
+    assert len(list(tmp_path.glob("*.pt"))) == 3
+
+
 def test_one_task_answers_like_a_classifier(two_kinds):
     X, y = two_kinds
     model = MultiTaskFineTuner("toy:images", freeze_depth=1.0, **OPTIONS).fit(X, y)

@@ -334,9 +334,8 @@ class _Work:
 def _of_target(task: TuningTask, boundary: int) -> tuple[Activations, np.ndarray]:
     """The target domain's activations, and its readable rows in an order that only their content decides."""
     activations = _activations(task.stages, boundary, task.pooling, task.target, task.policy)
-    return activations, np.array(
-        sorted(np.flatnonzero([bool(d) for d in activations.digests]), key=lambda i: activations.digests[i])
-    )
+    readable = np.flatnonzero([bool(digest) for digest in activations.digests])
+    return activations, np.array(sorted(readable, key=lambda row: activations.digests[row]))
 
 
 class _PhaseWatch:
@@ -413,7 +412,7 @@ def _joined(past: History, new: History) -> History:
 
 def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet], boundary: int, plan, head) -> str:
     """Names a training by all that decides its result."""
-    rates = (task.backbone_lr_factor, task.layer_decay, getattr(head, "smoothing", 0.0), task.pooling)
+    rates = (task.backbone_lr_factor, task.layer_decay, repr(vars(head)), task.pooling)
     if task.has_companion:
         target = b"".join(sorted(_of_target(task, boundary)[0].digests))
         rates += (task.adaptation, task.adaptation_weight, target)
