@@ -117,20 +117,21 @@ def test_the_order_of_rows_and_labels_of_the_target_do_not_matter(cameras, rng, 
     np.testing.assert_array_equal(model.predict_proba(X), told.predict_proba(X))
 
 
-@pytest.mark.parametrize("method", ["mcc", "deep_coral"])
-def test_the_target_leads_what_is_trained(cameras, method):
+@pytest.mark.parametrize(("method", "weight"), [("mcc", 1.0), ("deep_coral", 1e7)])
+def test_the_target_leads_what_is_trained(cameras, method, weight):
+    """The toy network's features are small, and their covariances' distance is smaller yet: hence the weight."""
     X, _, y = cameras
-    options = {"freeze_depth": 0.5, **OPTIONS}
+    options = {"freeze_depth": 0.5, **OPTIONS, "max_epochs": 20, "learning_rate": 0.01, "C": 10.0}
     models = [
         DomainAdaptedClassifier("toy:images", method=m, adaptation_weight=w, **options).fit(X, y)
-        for m, w in ((None, 1.0), (method, 1.0), (method, 5.0))
+        for m, w in ((None, 1.0), (method, weight))
     ]
-    features = [model.transform(X) for model in models]
-    distances = [covariance_distance(*map(torch.tensor, (f[:40], f[40:]))).item() for f in features]
-    confusions = [class_confusion(torch.tensor(m.decision_function(X[40:]))[:, None]).item() for m in models]
-    found = confusions if method == "mcc" else distances
-    assert found[2] < found[0]
-    assert len(set(found)) == 3
+    if method == "mcc":
+        found = [class_confusion(torch.tensor(m.decision_function(X[40:]))[:, None]).item() for m in models]
+    else:
+        features = [model.transform(X) for model in models]
+        found = [covariance_distance(*map(torch.tensor, (f[:40], f[40:]))).item() for f in features]
+    assert found[1] < 0.8 * found[0]
 
 
 @pytest.mark.parametrize(
