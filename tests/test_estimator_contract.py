@@ -29,6 +29,8 @@ from skltransfer import (
     _shell,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:No row is a target row")  # scikit-learn's rows all have labels
+
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
 EXTRACTORS += [TextExtractor(), WavExtractor()]
 CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier()]
