@@ -18,6 +18,25 @@ class ClassifierVerbs:
     _head_: ClassificationHead | MultilabelHead
     _run: Callable[[Any], tuple[np.ndarray, dict[int, BadSampleError]]]
 
+    def _label_positions(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Labels -> positions in ``classes_``, which are set unless an earlier fit did.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two classes, or labels that an earlier fit did not know.
+        """
+        known = getattr(self, "classes_", None)
+        self.classes_ = np.unique(y[weights > 0]) if known is None else known
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
+                f"class: {self.classes_.tolist()[0]!r}."
+            )
+        if known is not None and not np.isin(y, known).all():
+            raise ValueError(f"y holds labels {np.setdiff1d(y, known)!r} that are not among classes_={known!r}.")
+        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each sample; of a multilabel target, the labels that are more likely than not.
 

@@ -175,14 +175,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
-        self.classes_ = np.unique(y[weights > 0])
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
-                f"class: {self.classes_.tolist()[0]!r}."
-            )
-        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+        return self._label_positions(column_or_1d(y, warn=True), weights)
 
     def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
         return PrototypeHead(self.classes_), data

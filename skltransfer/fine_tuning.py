@@ -315,17 +315,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
                 f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
                 "labels, or a matrix of 0 and 1; or wrap the estimator in sklearn.multioutput.MultiOutputClassifier."
             )
-        y = column_or_1d(y, warn=True)
-        known = getattr(self, "classes_", None)
-        self.classes_ = np.unique(y[weights > 0]) if known is None else known
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes in y (of positive weight); got one "
-                f"class: {self.classes_.tolist()[0]!r}."
-            )
-        if known is not None and not np.isin(y, known).all():
-            raise ValueError(f"y holds labels {np.setdiff1d(y, known)!r} that are not among classes_={known!r}.")
-        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+        return self._label_positions(column_or_1d(y, warn=True), weights)
 
     def _encode_indicators(self, y: np.ndarray) -> np.ndarray:
         known = getattr(self, "classes_", None)

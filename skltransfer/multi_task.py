@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 
 from skltransfer import _shell
@@ -345,9 +345,14 @@ class MultiTaskFineTuner(FineTuner):
         for task, (name, kind) in enumerate(self.tasks_.items()):
             seen = ~missing(truth[:, task])
             weights = None if sample_weight is None else np.asarray(sample_weight)[seen]
-            measure, as_type = (accuracy_score, str) if kind == "classification" else (r2_score, float)
-            ours, theirs = (column[seen, task].astype(as_type) for column in (predicted, truth))
-            found[name] = measure(theirs, ours, sample_weight=weights) if seen.any() else float("nan")
+            if not seen.any():
+                found[name] = float("nan")
+            elif kind == "classification":
+                right = (predicted[seen, task] == truth[seen, task]).astype(float)  # 1 is 1.0, though not in letters
+                found[name] = float(np.average(right, weights=weights))
+            else:
+                values = (column[seen, task].astype(float) for column in (truth, predicted))
+                found[name] = float(r2_score(*values, sample_weight=weights))
         return found
 
     def _checked_target(self, y: Any, n: int) -> np.ndarray:

@@ -9,10 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
 from skltransfer import _domains, _shell
+from skltransfer._callbacks import fit_callbacks
 from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone
@@ -321,12 +323,38 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         known[is_source] = labels
         weights = np.ones(len(is_source)) if sample_weight is None else np.array(sample_weight, dtype=float)
         check_consistent_length(known, weights)
+        callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
         draft = self._draft(None)
         draft._is_source = is_source
-        draft._learn(X, known, np.where(is_source, weights, 0.0), start=None)
+        draft._learn(X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks)
         del draft._is_source
         draft.domain_report_ = draft._report(X, is_source)
-        return self._become(draft)
+        self._become(draft)
+        if callbacks is not None:
+            callbacks.fit_ends()
+        return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> float:
+        """Accuracy on samples with labels: where target samples are masked, on the source samples beside them.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : array-like of shape (n,)
+            Labels; if some are masked as in ``fit``, these samples do not count.
+        sample_weight : array-like of shape (n,), default=None
+        sample_domain : array-like of int, shape (n,), default=None
+            If samples of both domains come, source samples count alone.
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X)
+        counted = _domains.source_rows(y, sample_domain, self.classes_)
+        counted |= not counted.any()
+        weights = None if sample_weight is None else np.asarray(sample_weight)[counted]
+        return accuracy_score(_domains.chosen_labels(y, counted), predicted[counted], sample_weight=weights)
 
     def _with_target(self, task: TuningTask, samples: Samples) -> TuningTask:
         target = np.flatnonzero(~self._is_source)
@@ -338,10 +366,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         )
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        self.classes_ = np.unique(y[weights > 0])
-        if len(self.classes_) < 2:
-            raise ValueError(f"fit needs source samples of at least 2 classes; got one class: {self.classes_[0]!r}.")
-        return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+        return self._label_positions(y, weights)
 
     def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
         return ClassificationHead(self.classes_, self.label_smoothing), data
@@ -352,7 +377,10 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     def _report(self, X: Any, is_source: np.ndarray) -> dict[str, Any]:
         """What the fitted network makes of both domains."""
-        features, predicted = self.transform(X), self.predict(X)
+        outputs, bad = self._run(X)
+        read = np.setdiff1d(np.arange(len(is_source)), list(bad))
+        outputs, is_source, features = outputs[read], is_source[read], self.transform(X)[read]
+        predicted = self._head_.decode(outputs)
         source, target = predicted[is_source], predicted[~is_source]
         report = {
             "n_source": int(is_source.sum()),
@@ -366,7 +394,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
             return report
         report["target_mix"] = _domains.class_mix(target, self.classes_)
         report["label_shift"] = _domains.mix_distance(report["source_mix"], report["target_mix"])
-        unsure = float(1 - self.predict_proba(X)[~is_source].max(axis=1).mean())
+        unsure = float(1 - self._head_.probabilities(outputs)[~is_source].max(axis=1).mean())
         if _domains.is_label_shift(source, target, self.classes_, unsure):
             warnings.warn(LABEL_SHIFT.format(report["label_shift"]), AdaptationWarning, stacklevel=4)
         return report

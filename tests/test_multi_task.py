@@ -147,6 +147,15 @@ def test_scores_are_means_over_tasks_of_cells_that_are_there(tasks):
     assert model.score(X, gappy, weights) == pytest.approx(model.score(X[:20], gappy[:20]))
 
 
+def test_labels_that_were_floats_beside_gaps_are_scored_as_the_whole_numbers_they_are(two_kinds):
+    X, y = two_kinds
+    whole = np.column_stack([y == "above", y == "above"]).astype(int)
+    gappy = whole.astype(float)
+    gappy[:4, 1] = np.nan
+    model = MultiTaskFineTuner("toy:images", tasks=["classification"] * 2, freeze_depth=1.0, **OPTIONS).fit(X, gappy)
+    assert model.score(X, whole) == model.score(X, whole.astype(float)) > 0.9
+
+
 def test_the_callers_table_is_not_touched(tasks):
     X, _, gappy = tasks
     before = gappy.copy()

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import png
 from sklearn.model_selection import GridSearchCV
 
 from skltransfer import DomainAdaptedClassifier, FineTunedClassifier, load, load_backbone
@@ -191,3 +192,32 @@ def test_it_is_searched_and_saved_like_the_others(cameras, tmp_path):
     best = search.fit(X, y).best_estimator_
     best.save(tmp_path / "model.skl")
     np.testing.assert_array_equal(load(tmp_path / "model.skl").predict_proba(X), best.predict_proba(X))
+
+
+def test_masked_samples_do_not_count_in_a_score(cameras):
+    X, kinds, y = cameras
+    model = DomainAdaptedClassifier("toy:images", freeze_depth=1.0, method=None, **OPTIONS).fit(X, y)
+    on_source, on_target = (np.mean(model.predict(X[part]) == 3 + kinds[part]) for part in (slice(40), slice(40, 80)))
+    assert model.score(X, y) == on_source
+    assert model.score(X[40:], 3 + kinds[40:]) == on_target
+    assert model.score(X, 3 + kinds, sample_domain=np.repeat([0, -1], 40)) == on_source
+    assert model.score(X[40:], 3 + kinds[40:], sample_domain=np.full(40, -1)) == on_target
+
+
+def test_a_sample_that_cannot_be_read_is_left_out_of_the_report(cameras):
+    X, _, y = cameras
+    pictures = [png((255 * picture).astype(np.uint8)) for picture in X]
+    pictures[3], pictures[50] = b"no picture", b"no picture"
+    model = DomainAdaptedClassifier("toy:images", freeze_depth=0.5, on_bad_sample="nan", **OPTIONS)
+    with pytest.warns(UserWarning, match="could not be read"):
+        report = model.fit(pictures, y).domain_report_
+    assert (report["n_source"], report["n_target"]) == (39, 39)
+    assert np.isfinite(report["target_mix"]).all()
+
+
+def test_callbacks_are_told_of_its_epochs(cameras):
+    callback = pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    X, _, y = cameras
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    DomainAdaptedClassifier("toy:images", freeze_depth=0.5, **OPTIONS).set_callbacks(monitor).fit(X, y)
+    assert len([row for row in monitor.get_logs().data if row["task_name"] == "epoch"]) == OPTIONS["max_epochs"]

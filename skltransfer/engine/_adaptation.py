@@ -12,11 +12,11 @@ from torch import nn
 
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._networks import TunedNetwork
+from skltransfer.engine._training import NORMS
 
 TEMPERATURE = 2.5
 RAMP = 10.0
 CORAL_SCALE = 100.0
-NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Companion:
