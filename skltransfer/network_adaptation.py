@@ -377,9 +377,9 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     def _report(self, X: Any, is_source: np.ndarray) -> dict[str, Any]:
         """What the fitted network makes of both domains."""
-        outputs, bad = self._run(X)
+        (outputs, bad), (features, _) = self._run(X), self._run(X, features=True)
         read = np.setdiff1d(np.arange(len(is_source)), list(bad))
-        outputs, is_source, features = outputs[read], is_source[read], self.transform(X)[read]
+        outputs, is_source, features = outputs[read], is_source[read], features[read]
         predicted = self._head_.decode(outputs)
         source, target = predicted[is_source], predicted[~is_source]
         report = {
