@@ -8,7 +8,7 @@ import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -333,6 +333,30 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """torch's autocast to ``dtype``, or nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+@torch.no_grad()
+def settle_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
+    """Give BatchNorm the mean of its statistics over batches, so that evaluation is what training is about to see.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Changed in place, and left in eval mode.
+    inputs : iterable of Tensor
+        Batches as training will cut them.
+    """
+    module.eval()
+    momenta = {part: part.momentum for part in module.modules() if isinstance(part, NORMS)}
+    for part in momenta:
+        part.reset_running_stats()
+        part.momentum = None  # torch's word for a plain mean
+        part.train()
+    for batch in inputs:
+        module(batch)
+    for part, momentum in momenta.items():
+        part.momentum = momentum
+    module.eval()
 
 
 def _mask_seed(seed: int, epoch: int, rank: int) -> int:

@@ -25,7 +25,7 @@ from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, train
+from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, batches, settle_norms, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -281,6 +281,8 @@ class _Work:
         task, data = self.task, self.data
         if task.start is not None and not task.is_probe:
             return None
+        if task.plan.norm_policy == "train" and network.suffix is not None:
+            self._settle(network)
         features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
         if task.sphere:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -294,6 +296,14 @@ class _Work:
             state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
         network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
         return probe
+
+    def _settle(self, network: TunedNetwork) -> None:
+        """Statistics that training will replace at once must not decide how features are scaled."""
+        plan, rows = self.task.plan, self.data.rows
+        with autocast(self.task.stages.device, plan.autocast):
+            settle_norms(
+                network, (self.activations.take(rows[part]) for part in batches(np.arange(len(rows)), plan.batch_size))
+            )
 
     def result(self, network: TunedNetwork, history: History, n_iter: int) -> Tuned:
         """What the fit returns if it ends with this network; its head is calibrated here."""
