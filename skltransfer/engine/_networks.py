@@ -82,10 +82,14 @@ class TunedNetwork(nn.Module):
             activation = self.pooling(self.suffix(activation).float())
         return activation.float()
 
+    def seen(self, features: torch.Tensor) -> torch.Tensor:
+        """Pooled features as the head sees them: standardised, or of length 1."""
+        return F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
-            seen = F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+            seen = self.seen(features)
             return seen if self.is_headless else self.head(seen)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:

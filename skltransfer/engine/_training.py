@@ -89,8 +89,10 @@ class Watch(Protocol):
 class Beside(Protocol):
     """A loss on other samples, added in each step."""
 
-    def loss(self, module: nn.Module, activation: torch.Tensor, step: int, n_steps: int) -> torch.Tensor:
-        """Of the module, beside a batch of activations of the training set."""
+    def run(
+        self, module: nn.Module, activation: torch.Tensor, step: int, n_steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The module's outputs for a batch of activations of the training set, and the loss beside them."""
 
 
 def train(
@@ -279,15 +281,14 @@ class _Run:
         if len(own):
             activation = self.activations.take_to_train(self.data.rows[own])
             with autocast(activation.device, self.plan.autocast):
-                outputs = self.module(activation)
+                if self.beside is None:
+                    outputs, added = self.module(activation), 0.0
+                else:
+                    outputs, added = self.beside.run(self.module, activation, self.step, self.n_steps)
             device = outputs.device
             losses = self.loss(outputs.float(), self.targets[own].to(device)) * self.weights[own].to(device)
             total = losses.sum()
-            objective = total / len(rows)
-            if self.beside is not None:
-                with autocast(activation.device, self.plan.autocast):
-                    objective = objective + self.beside.loss(self.module, activation, self.step, self.n_steps)
-            objective.backward()
+            (total / len(rows) + added).backward()
         total = total.detach().to(self._params()[0].device)
         if self.processes.count > 1:
             self._add_up(total)
@@ -309,11 +310,14 @@ class _Run:
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut into batches; a remainder of one joins its neighbour, since BatchNorm cannot train on one row."""
-    cuts = list(range(size, len(order), size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+    """Cut into the fewest batches of at most ``size`` (three for size 2), all alike in length and none of one row.
+
+    A short remainder would weigh its rows more, and its statistics less surely; BatchNorm cannot train on one row.
+    """
+    n = -(-len(order) // max(size, 1))
+    if size > 1:
+        n = min(n, len(order) // 2)
+    return np.array_split(order, max(n, 1))
 
 
 @torch.inference_mode()
