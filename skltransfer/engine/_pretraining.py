@@ -113,8 +113,8 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
 def adapt_to_texts(task: PretrainingTask, samples: Samples) -> Pretrained:
     """Train the stages after the boundary to guess hidden tokens.
 
-    A head that the checkpoint does not bring is trained alone first, so that it neither spoils the stages while it
-    knows nothing, nor makes the loss fall for which they would get the praise.
+    A head that the checkpoint does not bring is trained alone first, so that it does not spoil the stages while it
+    knows nothing, and so that most of what a head can learn is learnt before the first loss is taken.
 
     Raises
     ------
