@@ -7,6 +7,7 @@ __version__ = "0.1.0.dev0"
 
 _ROOMS = {
     "ActivationStore": "engine",
+    "AdaptedBackbone": "pretraining",
     "Backbone": "backbones",
     "DomainAdaptedClassifier": "network_adaptation",
     "ELMClassifier": "elm",
@@ -36,6 +37,7 @@ _ROOMS = {
 
 __all__ = [
     "ActivationStore",
+    "AdaptedBackbone",
     "Backbone",
     "DomainAdaptedClassifier",
     "ELMClassifier",

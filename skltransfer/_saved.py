@@ -1,11 +1,12 @@
 """One file that holds arrays and JSON, and no code: what ``save`` writes and ``load`` reads.
 
 A safetensors file whose header carries one JSON text. Values that JSON has no word for (arrays of labels, tuples,
-dicts by label, backbones) are written as a dict with one key that names their kind. Must not know estimators.
+dicts by label, backbones) are written as a dict with one key that names their kind. Must not know what estimators do.
 """
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from skltransfer.backbones import Backbone
+from skltransfer import __version__
+from skltransfer.backbones import AdaptedWeights, Backbone
 from skltransfer.exceptions import WeightsError
 
+ADAPTED = "adapted."
 FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
 
 
@@ -64,6 +67,33 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
     return header, arrays
 
 
+def described(estimator: Any) -> dict[str, Any]:
+    """A fitted estimator's part of a header: version, class, parameters without folders of this machine, attributes."""
+    parameters = estimator.get_params(deep=False)
+    here = {"cache": estimator.cache if estimator.cache is None else "memory", "checkpoint": None}
+    parameters |= {name: value for name, value in here.items() if name in parameters}
+    fitted = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
+    return {
+        "version": __version__,
+        "class": type(estimator).__name__,
+        "parameters": {k: encoded(v) for k, v in parameters.items()},
+        "fitted": {k: encoded(v) for k, v in fitted.items() if not isinstance(v, Backbone)},
+    }
+
+
+def restored(kind: type, header: Mapping[str, Any], backbone: Backbone, *, has_moved: bool) -> Any:
+    """An estimator with the parameters and attributes in a header; its backbone is given, where that was no name."""
+    parameters = {key: decoded(value) for key, value in header["parameters"].items()}
+    if has_moved or isinstance(header["parameters"]["backbone"], Mapping):
+        parameters["backbone"] = backbone
+    model = kind(**parameters)
+    for key, value in header["fitted"].items():
+        if not re.fullmatch(r"[a-z]\w*_", key):
+            raise KeyError(key)
+        setattr(model, key, decoded(value))
+    return model
+
+
 def encoded(value: Any) -> Any:
     """A value in JSON's terms.
 
@@ -82,7 +112,7 @@ def encoded(value: Any) -> Any:
         if isinstance(value, kind):
             return in_words(value)
     if isinstance(value, np.random.RandomState) or callable(value):  # what training alone needs
-        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=4)
+        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=5)
         return None
     raise TypeError(f"A value of type {type(value).__name__} cannot be saved without code: {value!r}. Use pickle.")
 
@@ -93,6 +123,7 @@ KINDS = {
     Mapping: lambda value: {"pairs": [[encoded(key), encoded(item)] for key, item in value.items()]},
     os.PathLike: lambda value: {"path": os.fspath(value)},
     Backbone: lambda value: {"backbone": value.name},
+    AdaptedWeights: lambda value: {"adapted": value.base},
 }
 
 
@@ -110,4 +141,6 @@ def decoded(value: Any) -> Any:
         return {decoded(key): decoded(item) for key, item in value["pairs"]}
     if "path" in value:
         return Path(value["path"])
+    if "adapted" in value:
+        return AdaptedWeights(value["adapted"], {})  # what changed are arrays of the file
     return None  # a backbone, which its weights' hash tells better

@@ -10,12 +10,20 @@ from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.network_adaptation import DomainAdaptedClassifier
+from skltransfer.pretraining import AdaptedBackbone
 
-KINDS = (DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner)
+KINDS = (
+    AdaptedBackbone,
+    DomainAdaptedClassifier,
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+)
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}
 
 
-def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner:
+def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner | AdaptedBackbone:
     """Read an estimator that ``save`` wrote. No code is run that the file contains: there is none.
 
     Parameters
@@ -28,7 +36,8 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
 
     Returns
     -------
-    DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or MultiTaskFineTuner
+    AdaptedBackbone, DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or
+    MultiTaskFineTuner
         Fitted; its predictions are those of the one that was saved.
 
     Raises

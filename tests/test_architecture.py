@@ -29,6 +29,7 @@ FLOORS = {
     "fine_tuning": 5,
     "multi_task": 5,
     "network_adaptation": 5,
+    "pretraining": 5,
     "elm": 5,
     "_versions": 6,
     "persistence": 6,

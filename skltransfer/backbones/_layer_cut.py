@@ -274,7 +274,11 @@ class LayerCut:
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":
         """The same cut of a copy of the network."""
-        return LayerCut(copy.deepcopy(self.network).to(device, dtype), self.entry)
+        return self.of(copy.deepcopy(self.network).to(device, dtype))
+
+    def of(self, network: nn.Module) -> "LayerCut":
+        """The same cut of another network of this kind."""
+        return LayerCut(network, self.entry)
 
 
 def _longest_list(network: nn.Module) -> str:

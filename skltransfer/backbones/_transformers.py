@@ -6,8 +6,12 @@ Folders of sentence-transformers are recognised: their pooling, normalisation an
 
 import contextlib
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._hub import hub_folder
@@ -31,12 +35,7 @@ POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
     """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower."""
-    place, tower = name, ""
-    if name.endswith((":vision", ":text")):
-        place, _, tower = name.rpartition(":")
-    place, _, revision = (place, "", "") if Path(place).is_dir() else place.partition("@")
-    shared = {"revision": revision or "main", "trust_remote_code": bool(options.get("trust_remote_code", False))}
-    shared["local_files_only"] = bool(options.get("local_files_only", False))
+    place, tower, shared = _located(name, options)
     seed = random_seed(weights)
     try:
         with seeded(seed or 0), _no_progress_bars():
@@ -60,6 +59,16 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
         head_names=(),
         options=options,
     )
+
+
+def _located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[str, object]]:
+    """A repository or folder, a tower of its network, and how transformers is to load from there."""
+    place, tower = name, ""
+    if name.endswith((":vision", ":text")):
+        place, _, tower = name.rpartition(":")
+    place, _, revision = (place, "", "") if Path(place).is_dir() else place.partition("@")
+    shared = {"revision": revision or "main", "trust_remote_code": bool(options.get("trust_remote_code", False))}
+    return place, tower, shared | {"local_files_only": bool(options.get("local_files_only", False))}
 
 
 def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
@@ -180,6 +189,67 @@ def _explained(error: Exception, name: str, place: str) -> Exception:
         f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {hub_folder()}; or name a local folder: "
         "backbone='hf:<folder>'."
     )
+
+
+class _Output(tuple):
+    """What an encoder of transformers returns, read by position or by name."""
+
+    last_hidden_state = property(operator.itemgetter(0))
+    hidden_states = attentions = None
+
+
+class _Given(nn.Module):
+    """Stands where the encoder of a language model was, and returns what that would have; looks like it otherwise."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["encoder"], self.__dict__["hidden"] = encoder, None
+
+    def __getattr__(self, name: str):
+        return getattr(self.__dict__["encoder"], name)
+
+    def forward(self, *args, **kwargs) -> _Output:
+        return _Output([self.__dict__["hidden"]])
+
+
+class LanguageHead(nn.Module):
+    """What comes after the encoder of a library's own language model: vectors (k, d) -> scores (k, vocabulary).
+
+    Parameters
+    ----------
+    model : nn.Module
+        With its encoder.
+    encoder : nn.Module
+        Whose token vectors the scores are made with, where the model's own encoder shared them.
+    """
+
+    def __init__(self, model: nn.Module, encoder: nn.Module) -> None:
+        super().__init__()
+        tokens, last = encoder.get_input_embeddings(), model.get_output_embeddings()
+        if last.weight is model.get_input_embeddings().weight:
+            last.weight = tokens.weight
+        setattr(model, model.base_model_prefix, _Given(encoder))
+        self.model, self.tokens = model, tokens
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        given = getattr(self.model, self.model.base_model_prefix)
+        given.__dict__["hidden"] = vectors[None]
+        return self.model(input_ids=torch.zeros(1, len(vectors), dtype=torch.long, device=vectors.device)).logits[0]
+
+
+def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, object]) -> LanguageHead | None:
+    """The head with which a checkpoint guesses hidden tokens, if it has one."""
+    import transformers
+
+    place, _, shared = _located(name, options)
+    kinds = getattr(transformers.AutoConfig.from_pretrained(place, **shared), "architectures", None) or ()
+    if not any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds):
+        return None
+    with seeded(0), _no_progress_bars():
+        model, found = transformers.AutoModelForMaskedLM.from_pretrained(
+            place, dtype="float32", output_loading_info=True, **shared
+        )
+    return None if found["missing_keys"] else LanguageHead(model, encoder)
 
 
 def _without_pooler(network):

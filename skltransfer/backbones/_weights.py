@@ -10,8 +10,10 @@ import os
 import pickle
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -22,6 +24,41 @@ from skltransfer.exceptions import WeightsError
 State = Mapping[str, torch.Tensor]
 MAX_HEADER_BYTES = 1_000_000
 INSIDE = "skltransfer.backbone."  # of a backbone's weights in the file of a fitted estimator
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedWeights:
+    """Weights some of which were changed here; equal if all of them are.
+
+    Attributes
+    ----------
+    base : str
+        What :func:`load_backbone` calls the weights that were changed.
+    changed : mapping of str to ndarray
+        Entries of the library's state dict, as they are now.
+    digest : str
+        Of these entries, hexadecimal.
+    """
+
+    base: str
+    changed: Mapping[str, np.ndarray]
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", fingerprint(self.tensors()))
+
+    def __repr__(self) -> str:
+        return f"{self.base} + {self.digest[:8]}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AdaptedWeights) and (self.base, self.digest) == (other.base, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.base, self.digest))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of what changed."""
+        return {name: torch.tensor(array) for name, array in self.changed.items()}
 
 
 def random_seed(weights: str) -> int | None:

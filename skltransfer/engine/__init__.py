@@ -12,6 +12,7 @@ from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
 from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
 from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
@@ -33,6 +34,8 @@ __all__ = [
     "Head",
     "MultiTaskHead",
     "MultilabelHead",
+    "Pretrained",
+    "PretrainingTask",
     "Probe",
     "PrototypeHead",
     "RegressionHead",
@@ -42,6 +45,8 @@ __all__ = [
     "Tuned",
     "TunedNetwork",
     "TuningTask",
+    "adapt_norms",
+    "adapt_to_texts",
     "canonical",
     "folder_store",
     "is_native",

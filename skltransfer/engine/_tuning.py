@@ -195,7 +195,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
 
 def _settled(task: TuningTask) -> TrainingPlan:
     """With the dtype of the stages, and one seed for all processes."""
-    return replace(task.plan, autocast=_autocast_dtype(task.stages), seed=processes().same(task.plan.seed))
+    return replace(task.plan, autocast=task.stages.autocast, seed=processes().same(task.plan.seed))
 
 
 def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
@@ -242,16 +242,12 @@ def _address(stages: FrozenStages, boundary: int, pooling: str) -> Address:
 
 def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
     values: np.ndarray | None = None
-    with torch.inference_mode(), autocast(stages.device, _autocast_dtype(stages)):
+    with torch.inference_mode(), autocast(stages.device, stages.autocast):
         for members, batch in activations.exact_batches(rows, stages.batch):
             part = run_padded(module, batch, stages.batch).float().cpu().numpy()
             values = np.empty((len(rows), *part.shape[1:])) if values is None else values
             values[members] = part
     return values
-
-
-def _autocast_dtype(stages: FrozenStages) -> torch.dtype | None:
-    return None if stages.dtype == torch.float32 else stages.dtype
 
 
 @dataclass(frozen=True)
@@ -332,7 +328,7 @@ class _Work:
         def batches() -> Iterator[torch.Tensor]:
             return (batch for _, batch in activations.exact_batches(rows, task.stages.batch))
 
-        with autocast(task.stages.device, _autocast_dtype(task.stages)):
+        with autocast(task.stages.device, task.stages.autocast):
             refreshed = refresh_norms(network, batches, task.prior)
         if not refreshed:
             raise ValueError(
