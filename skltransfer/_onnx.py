@@ -4,6 +4,7 @@ Must not know estimators, backbones or what the numbers mean.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import warnings
@@ -55,8 +56,7 @@ def write(network: nn.Module, axes: Mapping[str, Sequence[str]], example: Sequen
     """
     import onnx
 
-    known: dict[str, Any] = {}
-    shapes = tuple({i: _axis(name, known) for i, name in enumerate(names)} for names in axes.values())
+    shapes = tuple(dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for names in axes.values())
     with torch.inference_mode():
         outputs = list(network(*example))
     with warnings.catch_warnings():
@@ -67,15 +67,20 @@ def write(network: nn.Module, axes: Mapping[str, Sequence[str]], example: Sequen
     for node in model.graph.node:
         del node.metadata_props[:]  # names this machine's files
     del model.graph.value_info[:]  # quantisation changes shapes
+    _name_axes(model.graph, axes)
     onnx.save(model, path)
 
 
-def _axis(name: str, known: dict[str, Any]) -> Any:
-    """An axis is named once; where it comes again, its length is found to be the same."""
-    if name in known:
-        return torch.export.Dim.DYNAMIC
-    known[name] = torch.export.Dim(name)
-    return known[name]
+def _name_axes(graph: Any, axes: Mapping[str, Sequence[str]]) -> None:
+    inputs, outputs = ([value.type.tensor_type.shape.dim for value in values] for values in (graph.input, graph.output))
+    names = {
+        dim.dim_param: name
+        for dims, own in zip(inputs, axes.values(), strict=True)
+        for dim, name in zip(dims, own, strict=False)
+    }
+    for dim in itertools.chain(*inputs, *outputs):
+        if dim.dim_param in names:
+            dim.dim_param = names[dim.dim_param]
 
 
 def run(path: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]]:
@@ -141,5 +146,5 @@ def describe(path: Path, text: Mapping[str, Any]) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {KEY: json.dumps(text)})
+    onnx.helper.set_model_props(model, {KEY: json.dumps(text, default=str)})
     onnx.save(model, path)

@@ -35,7 +35,8 @@ from skltransfer.engine import (
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
 
-FORMAT, TOLERANCE, MOST_BYTES = 1, 1e-4, 2_000_000_000  # a file of ONNX ends at 2 GiB
+FORMAT, MOST_BYTES = 1, 2_000_000_000  # a file of ONNX ends at 2 GiB
+TOLERANCE, WORTHLESS = 1e-4, 1.0  # a probability that is off by 1 is another's
 
 
 @validate_params(
@@ -90,7 +91,7 @@ def export_onnx(
         If ``path`` does not end in ``.onnx``.
     UnsupportedBackboneError
         If the network cannot be written as a graph, is too large for one file, or the file differs from the estimator
-        by more than 1e-4.
+        by more than 1e-4 (whole numbers: by more than 1).
     BadSampleError
         With the row, if a sample of X cannot be read.
 
@@ -182,7 +183,7 @@ class _Source:
         """The largest from the estimator that a file shows; NaN if one of them says so."""
         found = _onnx.run(path, self.feeds(arrays))
         pairs = zip(found, (self.reference(self.intake.batch(*each)) for each in arrays), strict=True)
-        return max(self._difference(*pair) for pair in pairs)
+        return float(np.max([self._difference(*pair) for pair in pairs]))
 
     def _difference(self, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
         units = {name: self.outputs[name].get("scale", 1.0) for name in expected}
@@ -244,7 +245,7 @@ def _intake_of(estimator: Any, backbone: Backbone) -> Intake:
 
 def _outputs_of(head: Head | MultiTaskHead, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     if isinstance(head, MultiTaskHead):
-        names = dict(enumerate(tasks))
+        names = list(tasks)
         return {
             f"{output}_{task}": {"task": names[task], **text}
             for task, part, _ in head.places()
@@ -273,24 +274,29 @@ def _written(source: _Source, draft: Path, given: list[tuple[torch.Tensor, ...]]
         known = [source.intake.example(n, longer=longer) for n, longer in ((2, True), (1, False), (3, True))]
     try:
         _onnx.write(source.network, source.intake.axes, known[0], draft)
-        difference = source.difference(draft, known + given)
-    except (OSError, MemoryError):
+        difference = _checked(source, draft, known + given, TOLERANCE)
+    except (OSError, MemoryError, UnsupportedBackboneError):
         raise
     except Exception as error:  # of many kinds, from several libraries
         raise UnsupportedBackboneError(
             f"{source.backbone.name!r} cannot be written as ONNX: {_first_words(error)}. Choose another backbone, or, "
             "of an extractor of a transformer, layer='penultimate'."
         ) from error
-    if not difference <= TOLERANCE:
-        raise UnsupportedBackboneError(
-            f"The ONNX file of {source.backbone.name!r} differs from the estimator by {difference:.1e}, more than "
-            f"{TOLERANCE:.0e}; it was not written. Choose another backbone."
-        )
     if quantize is None:
         return difference
     whole = draft.replace(draft.with_name("float32.onnx"))
     _onnx.quantise(whole, draft, source.feeds(given))
-    return source.difference(draft, given or known)
+    return _checked(source, draft, given or known, WORTHLESS)
+
+
+def _checked(source: _Source, draft: Path, arrays: list[tuple[torch.Tensor, ...]], limit: float) -> float:
+    difference = source.difference(draft, arrays)
+    if not difference <= limit:
+        raise UnsupportedBackboneError(
+            f"The ONNX file of {source.backbone.name!r} differs from the estimator by {difference:.1e}, more than "
+            f"{limit:.0e}; it was not written. Choose another backbone, or, for quantize='int8', None."
+        )
+    return difference
 
 
 def _first_words(error: BaseException) -> str:
