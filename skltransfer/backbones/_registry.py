@@ -10,7 +10,6 @@ import functools
 import os
 import re
 import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._timm import load_timm, timm_names
@@ -38,7 +38,7 @@ MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
-_lock = threading.RLock()
+_lock = Lock()
 
 
 def load_backbone(
