@@ -8,10 +8,10 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def started(code, *arguments, threads=1, **environment):
-    """A Python process that runs ``code``."""
+def started(code, *arguments, threads=1, within=(), **environment):
+    """A Python process that runs ``code``, perhaps ``within`` another command."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)} | environment
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    command = [*within, sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
