@@ -1,8 +1,9 @@
 """Activations in a folder: immutable safetensors files of some hundred rows, shared by processes and by later runs.
 
 Promises that what comes back is what was put, bit for bit, or nothing: each row carries a checksum, and each file says
-what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never holds more than
-``max_bytes``, and never leaves a half-written file under a name that is read.
+what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never grows beyond
+``max_bytes`` (processes that write at the same moment, by a file each), and never leaves a half-written file under a
+name that is read.
 
     folder/v1/<space>/<boundary>-<pooling>/<name>.safetensors     rows, and in the header their keys and checksums
     folder/v1/<space>/space.json                                  what the space is, for people
