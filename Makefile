@@ -7,7 +7,7 @@ PEERS := $(VENV)/.peers
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all lint format bench docs clean
+.PHONY: demo test test-all lint format bench compat docs clean
 
 $(MADE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,8 +43,11 @@ bench: $(PEERS)  ## ratios of medians, into docs/reference/benchmarks.md; leave 
 	$(RUN) tests/benchmarks/bench_growth.py
 	$(RUN) tests/benchmarks/bench_search.py
 
+compat:  ## the tests with the oldest libraries that pyproject.toml allows and with the newest, into README.md; an hour
+	$(PYTHON) .ci/compat.py
+
 docs: $(MADE)  ## run every example in README, docs and docstrings
 	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest .venv-newest

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from skltransfer import __version__
+from skltransfer._files import replacing
 from skltransfer.backbones import AdaptedWeights, Backbone
 from skltransfer.exceptions import WeightsError
 
@@ -27,14 +28,10 @@ FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
 def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file whole or not at all."""
     path = Path(path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     text = json.dumps({"format": FORMAT, **header})
-    try:
-        whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    with replacing(path) as draft:
         draft.write_bytes(save(whole, metadata={KEY: text}))  # with the rights that any new file has here
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
@@ -31,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, load_backbone
+from skltransfer.exceptions import BadSampleError
 
 
 @pytest.fixture
@@ -120,6 +122,16 @@ def test_deep_features_beside_numbers_in_a_column_transformer(two_kinds, rng):
     names = columns.fit_transform(frame).columns
     assert {"same__photo_0", "numbers__age"} <= set(names)
     assert len(names) == 512 + 8 + 2
+
+
+def test_a_search_names_the_sample_that_cannot_be_read_if_told_to_raise(two_kinds, classifier):
+    X, y = two_kinds
+    X = [*X[:-1], b"<html>404"]
+    search = GridSearchCV(classifier, {"C": [0.1, 1.0]}, cv=2, error_score="raise")
+    with pytest.raises(BadSampleError, match=r"X\[19\] .*<html>"):  # the last of its fold
+        search.fit(X, y)
+    with pytest.warns(FitFailedWarning), pytest.raises(BadSampleError):  # the refit
+        search.set_params(error_score=np.nan).fit(X, y)
 
 
 def test_stacking_and_calibration(two_kinds, classifier):

@@ -7,12 +7,12 @@ It must not know: y, losses, scikit-learn, files of data.
 
 import copy
 import functools
-import threading
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
 
+from skltransfer._forks import Lock
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
@@ -94,7 +94,7 @@ class Backbone:
     ) -> None:
         cut.network.eval().requires_grad_(False)
         self._cuts = {ORIGINAL: cut}
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._is_verified = False
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)

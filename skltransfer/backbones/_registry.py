@@ -10,7 +10,6 @@ import functools
 import os
 import re
 import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
+from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._timm import load_timm, timm_names
@@ -41,7 +41,7 @@ CHANNELS = ("auto", "first", "last")
 KEPT = 4
 ESTIMATOR = " That is an estimator, which clone would unfit: fit it, and pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
-_lock = threading.RLock()
+_lock = Lock()
 
 
 def load_backbone(

@@ -7,7 +7,6 @@ Promises that recalling equals recomputing, that it never holds more than ``max_
 import functools
 import hashlib
 import os
-import threading
 import uuid
 import weakref
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from skltransfer._forks import Lock
 from skltransfer.engine._address import Address
 from skltransfer.engine._shards import NOTES, ShardFolder
 
@@ -30,7 +30,7 @@ class _Memory:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.clear()
 
     def clear(self) -> None:
@@ -52,8 +52,8 @@ class _Memory:
             shelf = self.shelves.setdefault(address.boundary, OrderedDict())
             if (address, digest) in shelf or not self._make_room(size, address.boundary):
                 return
+            self.bytes += size  # first, so that an interrupt between the two leaves the bound
             shelf[address, digest] = value
-            self.bytes += size
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Evict until ``size`` bytes fit; what is deeper than ``boundary`` stays."""
@@ -70,7 +70,7 @@ class _Memory:
 
 _memories: "weakref.WeakValueDictionary[str, _Memory]" = weakref.WeakValueDictionary()
 _folders: "weakref.WeakValueDictionary[tuple[str, int], ShardFolder]" = weakref.WeakValueDictionary()
-_opening = threading.Lock()
+_opening = Lock()
 
 
 class ActivationStore:

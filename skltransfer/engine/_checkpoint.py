@@ -4,8 +4,6 @@ Promises that a file is whole or not there, and that one that cannot be read cos
 trained.
 """
 
-import contextlib
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -13,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from skltransfer._files import replacing
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,9 @@ class Checkpoint:
 
     def write(self, state: Mapping) -> None:
         """Replace what was there; a disk that fails costs the checkpoint, not the training."""
-        draft = self.path.with_suffix(f".{os.getpid()}.draft")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save(dict(state), draft)
-            os.replace(draft, self.path)
+            with replacing(self.path) as draft:
+                torch.save(dict(state), draft)
         except OSError as error:
             warnings.warn(f"No checkpoint could be written to {self.folder} ({error}); training goes on.", stacklevel=2)
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Which device, and which dtype: resolved once, refused rather than replaced."""
 
-import threading
 import weakref
 
 import torch
 
+from skltransfer._forks import Lock
 from skltransfer.backbones import Backbone
 from skltransfer.engine._activations import ActivationStore
 from skltransfer.engine._processes import processes
@@ -12,7 +12,7 @@ from skltransfer.engine._processes import processes
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LEAST_COSINE = 0.999
 _faithful: "weakref.WeakKeyDictionary[Backbone, bool]" = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def resolve_device(device: str) -> torch.device:

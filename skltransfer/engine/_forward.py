@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from skltransfer._forks import after_fork_in_child
 from skltransfer.backbones import mask_of
 from skltransfer.engine._address import Address
 from skltransfer.engine._frozen import FrozenStages
@@ -31,8 +32,8 @@ _guard: list[bool] = []
 
 def _guard_forks() -> None:
     """A child forked after a multi-threaded forward pass would wait for threads that it does not have."""
-    if not _guard and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    if not _guard:
+        after_fork_in_child(lambda: torch.set_num_threads(1))
         _guard.append(True)
 
 

@@ -4,7 +4,6 @@ Estimators hold the sleeping form, which pickles small (only what training chang
 Waking it takes the backbone. Must not know y, scikit-learn or the store.
 """
 
-import threading
 import weakref
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skltransfer._forks import Lock
 from skltransfer.backbones import Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
 from skltransfer.exceptions import WeightsError
@@ -224,4 +224,4 @@ class SleepingNetwork:
 
 
 _awake: "weakref.WeakKeyDictionary[SleepingNetwork, dict]" = weakref.WeakKeyDictionary()  # the last used comes last
-_awake_lock = threading.RLock()
+_awake_lock = Lock()

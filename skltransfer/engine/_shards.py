@@ -1,8 +1,9 @@
 """Activations in a folder: immutable safetensors files of some hundred rows, shared by processes and by later runs.
 
 Promises that what comes back is what was put, bit for bit, or nothing: each row carries a checksum, and each file says
-what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never holds more than
-``max_bytes``, and never leaves a half-written file under a name that is read.
+what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never grows beyond
+``max_bytes`` (processes that write at the same moment, by a file each), and never leaves a half-written file under a
+name that is read.
 
     folder/v1/<space>/<boundary>-<pooling>/<name>.safetensors     rows, and in the header their keys and checksums
     folder/v1/<space>/space.json                                  what the space is, for people
@@ -15,7 +16,6 @@ import json
 import os
 import shutil
 import stat
-import threading
 import time
 import uuid
 import warnings
@@ -31,6 +31,8 @@ import PIL
 import torch
 from safetensors.torch import save
 
+from skltransfer._files import DRAFT, remove, replacing
+from skltransfer._forks import Lock
 from skltransfer.engine._address import Address
 
 LAYOUT = "v1"
@@ -80,7 +82,7 @@ class ShardFolder:
         self.path, self.max_bytes = path, max_bytes
         self.root = path / LAYOUT
         self._drawers: dict[Address, _Drawer] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._is_off = self._refuses()
 
     def _refuses(self) -> bool:
@@ -174,7 +176,7 @@ class ShardFolder:
 
     def _drop(self, drawer: _Drawer, path: Path) -> None:
         drawer.places = {digest: place for digest, place in drawer.places.items() if place[0].path != path}
-        path.unlink(missing_ok=True)
+        remove(path)
 
     # Writing
 
@@ -212,17 +214,19 @@ class ShardFolder:
         described = drawer.folder.parent / "space.json"
         if not described.exists():
             described.write_text(json.dumps(_space(drawer.address), indent=1))
-        _write_atomically(drawer.folder / f"{uuid.uuid4().hex}.safetensors", content)
+        with replacing(drawer.folder / f"{uuid.uuid4().hex}.safetensors") as draft:
+            draft.write_bytes(content)
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Delete files, the shallowest and among them the oldest first, until ``size`` bytes fit."""
+        if size > self.max_bytes:
+            return False
         files = sorted(self._files(), key=lambda file: file[:2])
         excess = sum(n_bytes for _, _, n_bytes, _ in files) + size - self.max_bytes
         for shelf, _, n_bytes, path in files:
             if excess <= 0 or shelf > boundary:
                 break
-            path.unlink(missing_ok=True)
-            excess -= n_bytes
+            excess -= n_bytes if remove(path) else 0
         return excess <= 0
 
     def _files(self) -> Iterator[tuple[int, float, int, Path]]:
@@ -234,10 +238,10 @@ class ShardFolder:
 
     def _sweep(self) -> None:
         """Take away what a killed process left half-written."""
-        for path in self.root.glob("*/*/*.part"):
+        for path in self.root.glob(f"*/*/*{DRAFT}"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
+                    remove(path)
 
     # Sharing
 
@@ -367,25 +371,7 @@ def _content(shard: _Shard, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _touch(path: Path) -> None:
-    """Note that a file is in use, at most once an hour."""
-    if time.time() - path.stat().st_mtime > STALE_SECONDS:
-        os.utime(path)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Note that a file is in use, at most once an hour; not where the folder can only be read."""
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            os.utime(path)

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import io
 import os
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from skltransfer._forks import Lock
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
@@ -28,7 +28,7 @@ SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
 REMEMBERED_DIGESTS = 1_000_000
 SLOW_TO_HASH = 50_000  # bytes
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
-_digests_lock = threading.Lock()
+_digests_lock = Lock()
 
 
 class ImageSamples(Samples):
