@@ -23,6 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fi
 
 from skltransfer import __version__, _saved, _shell
 from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
+from skltransfer._stamp import VersionStamp
 from skltransfer.backbones import Backbone, freeze_boundary, portable_state, reload_backbone
 from skltransfer.engine import (
     HEADS,
@@ -40,7 +41,7 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 
-class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
 
     _parameter_constraints: dict = {

@@ -20,6 +20,7 @@ FLOORS = {
     "_domains": 3,
     "_saved": 3,
     "_shell": 3,
+    "_stamp": 3,
     "_ridge": 3,
     "_nested": 3,
     "_fine_tuner": 4,

@@ -21,6 +21,16 @@ from skltransfer.exceptions import WeightsError
 
 State = Mapping[str, torch.Tensor]
 MAX_HEADER_BYTES = 1_000_000
+UNREADABLE = (
+    OSError,
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    ValueError,
+    LookupError,
+    TypeError,
+)
 INSIDE = "skltransfer.backbone."  # of a backbone's weights in the file of a fitted estimator
 
 
@@ -45,7 +55,7 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         )
     try:
         state = _read_torch(path) if _is_of_torch(path) else _read_safetensors(path)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), "it ends too early")
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {reason}). Expected "
