@@ -301,6 +301,12 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         if not (weights > 0).any():
             raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
+        with np.errstate(over="ignore"):
+            total = weights.sum()
+        if not np.finfo(np.float32).tiny < total < np.finfo(np.float32).max:
+            raise ValueError(
+                f"sample_weight sums to {total:g}, with which no loss can be computed. Scale it to about 1."
+            )
         return weights
 
     def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
@@ -395,6 +401,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         if backbone is not None or isinstance(header["parameters"]["backbone"], Mapping):
             parameters["backbone"] = found
         model = cls(**parameters)
+        model.set_params(**model._portable_params())._validate_params()  # the file names no folder to write to
         for key, value in header["fitted"].items():
             if not re.fullmatch(r"[a-z]\w*_", key):
                 raise KeyError(key)
@@ -404,9 +411,9 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
         )
         model._network_.refuse_unless_it_fits(found, str(path))
-        kind, values = header["head"]
-        model._head_ = object.__new__(HEADS[kind])
-        vars(model._head_).update(_saved.decoded(values))
+        if model.dtype_ not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype_={model.dtype_!r}")
+        model._head_ = _head_of(*header["head"], model._network_.n_outputs)
         model._origin_ = (name, weights, options, expected)
         return model
 
@@ -414,6 +421,17 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _head_of(kind: str, values: Any, n_outputs: int) -> Head:
+    """The head that a file describes, once it has shown that it can read the network's outputs."""
+    head = object.__new__(HEADS[kind])
+    for name, value in _saved.decoded(values).items():
+        if hasattr(head, name):
+            raise KeyError(name)  # a method would be replaced
+        setattr(head, name, value)
+    head.decode(np.arange(1.0, n_outputs + 1)[None])
+    return head
 
 
 class _Epochs:

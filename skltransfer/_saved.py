@@ -18,7 +18,8 @@ from safetensors.numpy import save
 from skltransfer.backbones import Backbone
 from skltransfer.exceptions import WeightsError
 
-FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
+FORMAT, KEY = 1, "skltransfer"
+MAX_HEADER_BYTES, MAX_ARRAY_BYTES = 50_000_000, 200_000_000
 
 
 def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -51,7 +52,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
             header = json.loads((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         form = header["format"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{str(path)!r} is no file that save() wrote, or is damaged ({type(error).__name__}: {error}). Save the "
             "estimator again."
@@ -96,6 +97,14 @@ KINDS = {
 }
 
 
+def _array(items: Any, dtype: np.dtype) -> np.ndarray:
+    """An array of no more bytes than a header could hold: a dtype of a few letters can ask for gigabytes."""
+    n_bytes = np.array(items, dtype=object).size * dtype.itemsize
+    if dtype.kind == "V" or n_bytes > MAX_ARRAY_BYTES:
+        raise ValueError(f"an array of dtype {dtype} and {n_bytes:,} bytes")
+    return np.array(items, dtype=dtype)
+
+
 def decoded(value: Any) -> Any:
     """What :func:`encoded` was given."""
     if isinstance(value, list):
@@ -103,7 +112,7 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return np.array(decoded(value["array"]), dtype=np.dtype(value["dtype"]))
+        return _array(decoded(value["array"]), np.dtype(value["dtype"]))
     if "tuple" in value:
         return tuple(decoded(value["tuple"]))
     if "pairs" in value:

@@ -5,6 +5,7 @@ trained.
 """
 
 import contextlib
+import logging
 import os
 import pickle
 import warnings
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+logger = logging.getLogger("skltransfer")
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,12 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             warnings.warn(f"{self.path} is damaged, so training begins anew ({error}).", stacklevel=2)
             return None
+        logger.info("training goes on from %s", self.path)
+        return state
 
     def write(self, state: Mapping) -> None:
         """Replace what was there; a disk that fails costs the checkpoint, not the training."""

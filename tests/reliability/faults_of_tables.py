@@ -199,6 +199,12 @@ FAULTS = [
         for what, weights, says in (
             ("a negative weight", lambda y: y - 0.5, "Negative values in data passed to `sample_weight`"),
             ("a weight of NaN", lambda y: np.where(y, np.nan, 1.0), "Input sample_weight contains NaN"),
+            (
+                "weights without measure",
+                lambda y: 1e306 * (y + 1.0),
+                r"sums to 3.6e\+307, .* Scale it to about 1",
+            ),
+            ("weights of next to nothing", lambda y: 1e-320 * (y + 1.0), "sample_weight sums to .*e-31"),
             ("too few weights", lambda y: y[1:] + 1.0, r"sample_weight.shape == \(23,\), expected \(24,\)"),
             ("weights of zero", lambda y: 0.0 * y, "Sample weights must contain at least one non-zero number"),
         )
