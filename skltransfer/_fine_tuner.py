@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fi
 
 from skltransfer import _saved, _shell
 from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
+from skltransfer._stamp import VersionStamp
 from skltransfer.backbones import AdaptedWeights, Backbone, freeze_boundary, portable_state, reload_backbone
 from skltransfer.engine import (
     HEADS,
@@ -38,7 +39,7 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 
-class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
 
     _parameter_constraints: dict = {
@@ -286,6 +287,12 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         if not (weights > 0).any():
             raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
+        with np.errstate(over="ignore"):
+            total = weights.sum()
+        if not np.finfo(np.float32).tiny < total < np.finfo(np.float32).max:
+            raise ValueError(
+                f"sample_weight sums to {total:g}, with which no loss can be computed. Scale it to about 1."
+            )
         return weights
 
     def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
@@ -379,9 +386,9 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
         )
         model._network_.refuse_unless_it_fits(found, str(path))
-        kind, values = header["head"]
-        model._head_ = object.__new__(HEADS[kind])
-        vars(model._head_).update(_saved.decoded(values))
+        if model.dtype_ not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype_={model.dtype_!r}")
+        model._head_ = _head_of(*header["head"], model._network_.n_outputs)
         model._origin_ = (name, weights, options, expected)
         return model
 
@@ -389,6 +396,17 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _head_of(kind: str, values: Any, n_outputs: int) -> Head:
+    """The head that a file describes, once it has shown that it can read the network's outputs."""
+    head = object.__new__(HEADS[kind])
+    for name, value in _saved.decoded(values).items():
+        if hasattr(head, name):
+            raise KeyError(name)  # a method would be replaced
+        setattr(head, name, value)
+    head.decode(np.arange(1.0, n_outputs + 1)[None])
+    return head
 
 
 class _Epochs:

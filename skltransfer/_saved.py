@@ -22,7 +22,8 @@ from skltransfer.backbones import AdaptedWeights, Backbone
 from skltransfer.exceptions import WeightsError
 
 ADAPTED = "adapted."
-FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
+FORMAT, KEY = 1, "skltransfer"
+MAX_HEADER_BYTES, MAX_ARRAY_BYTES = 50_000_000, 200_000_000
 
 
 def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -51,7 +52,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
             header = json.loads((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         form = header["format"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{str(path)!r} is no file that save() wrote, or is damaged ({type(error).__name__}: {error}). Save the "
             "estimator again."
@@ -66,9 +67,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 def described(estimator: Any) -> dict[str, Any]:
     """A fitted estimator's part of a header: version, class, parameters without folders of this machine, attributes."""
-    parameters = estimator.get_params(deep=False)
-    here = {"cache": estimator.cache if estimator.cache is None else "memory", "checkpoint": None}
-    parameters |= {name: value for name, value in here.items() if name in parameters}
+    parameters = estimator.get_params(deep=False) | _without_folders(estimator)
     fitted = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
     return {
         "version": __version__,
@@ -84,11 +83,18 @@ def restored(kind: type, header: Mapping[str, Any], backbone: Backbone, *, has_m
     if has_moved or isinstance(header["parameters"]["backbone"], Mapping):
         parameters["backbone"] = backbone
     model = kind(**parameters)
+    model.set_params(**_without_folders(model))._validate_params()  # the file names no folder to write to
     for key, value in header["fitted"].items():
         if not re.fullmatch(r"[a-z]\w*_", key):
             raise KeyError(key)
         setattr(model, key, decoded(value))
     return model
+
+
+def _without_folders(estimator: Any) -> dict[str, Any]:
+    """Values of the parameters that may name folders of this machine."""
+    here = {"cache": estimator.cache if estimator.cache is None else "memory", "checkpoint": None}
+    return {name: value for name, value in here.items() if name in estimator.get_params(deep=False)}
 
 
 def encoded(value: Any) -> Any:
@@ -124,6 +130,14 @@ KINDS = {
 }
 
 
+def _array(items: Any, dtype: np.dtype) -> np.ndarray:
+    """An array of no more bytes than a header could hold: a dtype of a few letters can ask for gigabytes."""
+    n_bytes = np.array(items, dtype=object).size * dtype.itemsize
+    if dtype.kind == "V" or n_bytes > MAX_ARRAY_BYTES:
+        raise ValueError(f"an array of dtype {dtype} and {n_bytes:,} bytes")
+    return np.array(items, dtype=dtype)
+
+
 def decoded(value: Any) -> Any:
     """What :func:`encoded` was given."""
     if isinstance(value, list):
@@ -131,7 +145,7 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return np.array(decoded(value["array"]), dtype=np.dtype(value["dtype"]))
+        return _array(decoded(value["array"]), np.dtype(value["dtype"]))
     if "tuple" in value:
         return tuple(decoded(value["tuple"]))
     if "pairs" in value:

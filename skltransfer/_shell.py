@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, _check_n_features, validate_data
 
@@ -132,7 +133,7 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
         estimator, reset = copy.copy(estimator), True
     if is_table(X, backbone.modality):
-        X = validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+        X = _checked_table(estimator, X, reset=reset)
         return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **backbone.reading)
     if hasattr(X, "columns"):
         _check_feature_names(estimator, X, reset=reset)
@@ -142,6 +143,19 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
             vars(estimator).pop(stale, None)
     rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
     return samples_from_collection(X, backbone.modality, **backbone.reading, **rate)
+
+
+def _checked_table(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+    """scikit-learn's check of a table, whose complaint about NaN gains the rows."""
+    try:
+        return validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+    except ValueError as error:
+        if "contains NaN" in str(error) or "contains infinity" in str(error):
+            values = check_array(X, dtype=np.float32, ensure_all_finite=False)
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
+            more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+            error.add_note(f"They are in rows {rows[:10]}{more} of X: drop or fill them.")
+        raise
 
 
 _cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text

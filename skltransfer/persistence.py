@@ -5,7 +5,7 @@ import os
 from skltransfer import _saved
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
-from skltransfer.exceptions import WeightsError
+from skltransfer.exceptions import SkltransferError, WeightsError
 from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
@@ -57,12 +57,14 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
     True
     """
     header, arrays = _saved.read(path)
-    if header.get("class") not in ESTIMATORS:
+    if str(header.get("class")) not in ESTIMATORS:
         raise WeightsError(f"{os.fspath(path)!r} holds a {header.get('class')!r}; expected one of {list(ESTIMATORS)}.")
     where = load_backbone(backbone) if isinstance(backbone, str) else backbone
     try:
         return ESTIMATORS[header["class"]]._restored(header, arrays, path, where)
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+    except SkltransferError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{os.fspath(path)!r} was written by skltransfer {header.get('version')!r} and cannot be read by this "
             f"version, or is damaged ({type(error).__name__}: {error}). Save the estimator again."

@@ -234,7 +234,7 @@ def _suggestion(name: str) -> str:
 
 def _checked_weights(weights: str | os.PathLike) -> str:
     text = os.fspath(weights)
-    if text == "pretrained" or random_seed(text) is not None or Path(text).is_file():
+    if text == "pretrained" or random_seed(text) is not None or os.path.isfile(text):
         return text
     if re.fullmatch(r"[A-Z][A-Z0-9_]*", text):  # a library's own name for weights, which its adapter knows
         return text
@@ -244,7 +244,7 @@ def _checked_weights(weights: str | os.PathLike) -> str:
 def _file_stamp(weights: str) -> tuple | None:
     """Which version of a file: one that changes between two calls is loaded anew."""
     path = Path(weights)
-    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    return (path.stat().st_mtime_ns, path.stat().st_size) if os.path.isfile(path) else None
 
 
 def reload_backbone(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> Backbone:

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from skltransfer.exceptions import WeightsError
 
 State = Mapping[str, torch.Tensor]
 MAX_HEADER_BYTES = 1_000_000
+UNREADABLE = (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+UNREADABLE += (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile)
 INSIDE = "skltransfer.backbone."  # of a backbone's weights in the file of a fitted estimator
 
 
@@ -76,13 +79,13 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         If the file is absent, empty, damaged, or holds anything but tensors by name.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(
             f"weights={str(path)!r} is neither 'pretrained', 'random', 'random:<seed>' nor an existing file."
         )
     try:
         state = _read_torch(path) if _is_of_torch(path) else _read_safetensors(path)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), "it ends too early")
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {reason}). Expected "
@@ -114,6 +117,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > path.stat().st_size:
+            raise ValueError(f"it would unpack to {n_bytes:,} bytes, and torch.save packs nothing")
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
