@@ -21,7 +21,7 @@ class VersionStamp:
         if version != __version__:
             warnings.warn(
                 f"This {type(self).__name__} was pickled by skltransfer {version}, and is opened by {__version__}: it "
-                "may fail, or predict otherwise. Fit it again; or let the old version save() it, and load() that file.",
+                "may fail, or predict otherwise. Fit it again; or have the old version save() it, where it can.",
                 stacklevel=2,
             )
         super().__setstate__(state)

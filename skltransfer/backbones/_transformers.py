@@ -69,8 +69,8 @@ def _located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[s
     return place, tower, shared | {"local_files_only": bool(options.get("local_files_only", False))}
 
 
-def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
-    """The encoder, or one tower of a network that has two, with its own or random weights."""
+def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tuple:
+    """The class of transformers, and the configuration, of an encoder or of one tower of a network that has two."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(place, **shared)
@@ -84,6 +84,12 @@ def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[st
         family = type(config).__name__.removesuffix("Config")
         kind = getattr(transformers, f"{family}{tower.capitalize()}Model")
         config = getattr(config, f"{tower}_config")
+    return kind, config
+
+
+def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
+    """The encoder, with its own or random weights."""
+    kind, config = _kind(name, place, tower, shared)
     absent: list[str] = []
     if weights == "pretrained":
         network, told = kind.from_pretrained(place, config=config, dtype="float32", output_loading_info=True, **shared)
