@@ -17,8 +17,9 @@ from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.model_selection._plain import linear_model, random_layer
 
 WHOLE = {"adapter": None, "unfreeze_schedule": None}
-# At the estimator's own rates: at the head's, with norms that follow the data, a network from scratch did worse on few
-# labels (digits 68 % against 80 %, ants and bees 63 % against 70 %).
+# At the estimator's own rates and with norms that stay. At the head's rate, with norms that follow the data, a network
+# from scratch does no better on few labels: two draws each, CIFAR-10 (10 per class) 17 % against 23 %, ants and bees 63 %
+# against 66 %, digits (300) 94 % against 93 %.
 NETWORKS = {"scratch": WHOLE | {"freeze_depth": 0.0}, "random": WHOLE | {"freeze_depth": 1.0}}
 PLAIN = {"linear": linear_model, "elm": random_layer}
 BASELINES = (*NETWORKS, *PLAIN)
