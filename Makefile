@@ -4,10 +4,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MADE := $(VENV)/.made
 PEERS := $(VENV)/.peers
+FUZZER := $(VENV)/.fuzzer
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all lint format bench compat docs clean
+.PHONY: demo test test-all lint format bench compat fuzz docs clean
 
 $(MADE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +46,14 @@ bench: $(PEERS)  ## ratios of medians, into docs/reference/benchmarks.md; leave 
 
 compat:  ## the tests with the oldest libraries that pyproject.toml allows and with the newest, into README.md; an hour
 	$(PYTHON) .ci/compat.py
+
+$(FUZZER): $(MADE)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
+	touch $(FUZZER)
+
+fuzz: $(FUZZER)  ## 50,000 inputs by chance, then ten minutes of those that reach new code
+	SKLTRANSFER_FUZZ=50000 $(ONE_THREAD) $(RUN) -m pytest --timeout 3600 tests/reliability/test_fuzz.py
+	$(ONE_THREAD) $(RUN) tests/reliability/fuzz_readers.py $(VENV)/fuzz -max_total_time=600 -max_len=4096 -rss_limit_mb=2048
 
 docs: $(MADE)  ## run every example in README, docs and docstrings
 	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py

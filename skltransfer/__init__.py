@@ -7,6 +7,7 @@ __version__ = "0.1.0.dev0"
 
 _ROOMS = {
     "ActivationStore": "engine",
+    "AdaptedBackbone": "pretraining",
     "Backbone": "backbones",
     "DomainAdaptedClassifier": "network_adaptation",
     "ELMClassifier": "elm",
@@ -22,6 +23,7 @@ _ROOMS = {
     "TrainingHistoryDisplay": "inspection",
     "TransferReportDisplay": "inspection",
     "describe_backbone": "backbones",
+    "export_onnx": "export",
     "freeze_depth_grid": "model_selection",
     "importance_weighted_accuracy": "domain_adaptation",
     "list_backbones": "backbones",
@@ -36,6 +38,7 @@ _ROOMS = {
 
 __all__ = [
     "ActivationStore",
+    "AdaptedBackbone",
     "Backbone",
     "DomainAdaptedClassifier",
     "ELMClassifier",
@@ -51,6 +54,7 @@ __all__ = [
     "TrainingHistoryDisplay",
     "TransferReportDisplay",
     "describe_backbone",
+    "export_onnx",
     "freeze_depth_grid",
     "importance_weighted_accuracy",
     "list_backbones",

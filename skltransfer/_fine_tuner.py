@@ -7,12 +7,10 @@ nor how a network is trained.
 import copy
 import numbers
 import os
-import re
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,9 +19,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
-from skltransfer import __version__, _saved, _shell
+from skltransfer import _saved, _shell
 from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
-from skltransfer.backbones import Backbone, freeze_boundary, portable_state, reload_backbone
+from skltransfer._stamp import VersionStamp
+from skltransfer.backbones import AdaptedWeights, Backbone, freeze_boundary, portable_state, reload_backbone
 from skltransfer.engine import (
     HEADS,
     Head,
@@ -40,7 +39,7 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 
-class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
 
     _parameter_constraints: dict = {
@@ -165,11 +164,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
 
     def _draft(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
-        draft = copy.copy(self)
-        if start is None:
-            parameters = self.get_params(deep=False)
-            draft.__dict__ = {k: v for k, v in vars(self).items() if k in parameters or not k.endswith("_")}
-        return draft
+        return _shell.unfitted_copy(self) if start is None else copy.copy(self)
 
     def _become(self, draft: Self) -> Self:
         self.__dict__ = draft.__dict__  # one step: an interrupt leaves the old model or the new one
@@ -233,7 +228,7 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             validation_fraction=self.validation_fraction,
             adapter=self.adapter,
             augment=self._checked_augment(backbone, single_pass),
-            checkpoint=None if self.checkpoint is None or single_pass else self._checkpoint_folder(),
+            checkpoint=None if single_pass else _shell.checkpoint_folder(self),
             unfreezes_gradually=self.unfreeze_schedule == "gradual" and not single_pass,
             single_pass=single_pass,
             start=start,
@@ -249,14 +244,6 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
                 "Wrap it: torchvision.transforms.v2.Compose([...])."
             )
         return self.augment
-
-    def _checkpoint_folder(self) -> Path:
-        if not isinstance(self.random_state, numbers.Integral):
-            raise ValueError(
-                f"checkpoint={self.checkpoint!r} needs random_state to be an int, so that a fit that goes on is "
-                f"the one that was interrupted; got random_state={self.random_state!r}."
-            )
-        return Path(self.checkpoint).expanduser().absolute()
 
     def _settle(self, task: TuningTask, result: Tuned) -> None:
         backbone, boundary = task.stages.backbone, task.boundary
@@ -300,6 +287,12 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         if not (weights > 0).any():
             raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
+        with np.errstate(over="ignore"):
+            total = weights.sum()
+        if not np.finfo(np.float32).tiny < total < np.finfo(np.float32).max:
+            raise ValueError(
+                f"sample_weight sums to {total:g}, with which no loss can be computed. Scale it to about 1."
+            )
         return weights
 
     def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
@@ -352,13 +345,9 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
             If the backbone needs more than its weights to be built again: a tokenizer, a configuration.
         """
         check_is_fitted(self)
-        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         network = self._network_
         header = {
-            "version": __version__,
-            "class": type(self).__name__,
-            "parameters": {k: _saved.encoded(v) for k, v in self._portable_params().items()},
-            "fitted": {k: _saved.encoded(v) for k, v in fitted.items()},
+            **_saved.described(self),
             "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
             "adapter": network.adapter,
             "sphere": network.sphere,
@@ -370,13 +359,9 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         arrays = {f"changed.{name}": array for name, array in network.changed.items()}
         if include_backbone:
             arrays |= portable_state(*self._origin_)
+        elif isinstance(self._origin_[1], AdaptedWeights):
+            arrays |= {f"{_saved.ADAPTED}{name}": array for name, array in self._origin_[1].changed.items()}
         _saved.write(path, header, arrays)
-
-    def _portable_params(self) -> dict[str, Any]:
-        """Without folders of this machine."""
-        parameters = self.get_params(deep=False)
-        here = {"cache": self.cache if self.cache is None else "memory", "checkpoint": None}
-        return parameters | {name: value for name, value in here.items() if name in parameters}
 
     @classmethod
     def _restored(
@@ -387,25 +372,23 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         options["trust_remote_code"] = False  # the file's word is not enough to run a repository's code
         if header["include_backbone"]:
             weights = os.path.abspath(path)
+        elif isinstance(weights, AdaptedWeights):
+            changed = {
+                key.removeprefix(_saved.ADAPTED): a for key, a in arrays.items() if key.startswith(_saved.ADAPTED)
+            }
+            weights = AdaptedWeights(weights.base, changed)
         if backbone is not None:
             name, weights, options = backbone.name, backbone.weights, dict(backbone.options)
         found = reload_backbone(name, weights, options, expected)
-        parameters = {key: _saved.decoded(value) for key, value in header["parameters"].items()}
-        if backbone is not None or isinstance(header["parameters"]["backbone"], Mapping):
-            parameters["backbone"] = found
-        model = cls(**parameters)
-        for key, value in header["fitted"].items():
-            if not re.fullmatch(r"[a-z]\w*_", key):
-                raise KeyError(key)
-            setattr(model, key, _saved.decoded(value))
+        model = _saved.restored(cls, header, found, has_moved=backbone is not None)
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
         model._network_ = SleepingNetwork(
             *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
         )
         model._network_.refuse_unless_it_fits(found, str(path))
-        kind, values = header["head"]
-        model._head_ = object.__new__(HEADS[kind])
-        vars(model._head_).update(_saved.decoded(values))
+        if model.dtype_ not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype_={model.dtype_!r}")
+        model._head_ = _head_of(*header["head"], model._network_.n_outputs)
         model._origin_ = (name, weights, options, expected)
         return model
 
@@ -413,6 +396,17 @@ class FineTuner(CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _head_of(kind: str, values: Any, n_outputs: int) -> Head:
+    """The head that a file describes, once it has shown that it can read the network's outputs."""
+    head = object.__new__(HEADS[kind])
+    for name, value in _saved.decoded(values).items():
+        if hasattr(head, name):
+            raise KeyError(name)  # a method would be replaced
+        setattr(head, name, value)
+    head.decode(np.arange(1.0, n_outputs + 1)[None])
+    return head
 
 
 class _Epochs:

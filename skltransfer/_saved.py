@@ -1,11 +1,12 @@
 """One file that holds arrays and JSON, and no code: what ``save`` writes and ``load`` reads.
 
 A safetensors file whose header carries one JSON text. Values that JSON has no word for (arrays of labels, tuples,
-dicts by label, backbones) are written as a dict with one key that names their kind. Must not know estimators.
+dicts by label, backbones) are written as a dict with one key that names their kind. Must not know what estimators do.
 """
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from skltransfer import __version__
 from skltransfer._files import replacing
-from skltransfer.backbones import Backbone
+from skltransfer.backbones import AdaptedWeights, Backbone
 from skltransfer.exceptions import WeightsError
 
-FORMAT, KEY, MAX_HEADER_BYTES = 1, "skltransfer", 50_000_000
+ADAPTED = "adapted."
+FORMAT, KEY = 1, "skltransfer"
+MAX_HEADER_BYTES, MAX_ARRAY_BYTES = 50_000_000, 200_000_000
 
 
 def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -48,7 +52,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
             header = json.loads((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         form = header["format"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{str(path)!r} is no file that save() wrote, or is damaged ({type(error).__name__}: {error}). Save the "
             "estimator again."
@@ -59,6 +63,38 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
             f"format {FORMAT}. Install the version that wrote it."
         )
     return header, arrays
+
+
+def described(estimator: Any) -> dict[str, Any]:
+    """A fitted estimator's part of a header: version, class, parameters without folders of this machine, attributes."""
+    parameters = estimator.get_params(deep=False) | _without_folders(estimator)
+    fitted = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
+    return {
+        "version": __version__,
+        "class": type(estimator).__name__,
+        "parameters": {k: encoded(v) for k, v in parameters.items()},
+        "fitted": {k: encoded(v) for k, v in fitted.items() if not isinstance(v, Backbone)},
+    }
+
+
+def restored(kind: type, header: Mapping[str, Any], backbone: Backbone, *, has_moved: bool) -> Any:
+    """An estimator with the parameters and attributes in a header; its backbone is given, where that was no name."""
+    parameters = {key: decoded(value) for key, value in header["parameters"].items()}
+    if has_moved or isinstance(header["parameters"]["backbone"], Mapping):
+        parameters["backbone"] = backbone
+    model = kind(**parameters)
+    model.set_params(**_without_folders(model))._validate_params()  # the file names no folder to write to
+    for key, value in header["fitted"].items():
+        if not re.fullmatch(r"[a-z]\w*_", key):
+            raise KeyError(key)
+        setattr(model, key, decoded(value))
+    return model
+
+
+def _without_folders(estimator: Any) -> dict[str, Any]:
+    """Values of the parameters that may name folders of this machine."""
+    here = {"cache": estimator.cache if estimator.cache is None else "memory", "checkpoint": None}
+    return {name: value for name, value in here.items() if name in estimator.get_params(deep=False)}
 
 
 def encoded(value: Any) -> Any:
@@ -79,7 +115,7 @@ def encoded(value: Any) -> Any:
         if isinstance(value, kind):
             return in_words(value)
     if isinstance(value, np.random.RandomState) or callable(value):  # what training alone needs
-        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=4)
+        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=5)
         return None
     raise TypeError(f"A value of type {type(value).__name__} cannot be saved without code: {value!r}. Use pickle.")
 
@@ -90,7 +126,16 @@ KINDS = {
     Mapping: lambda value: {"pairs": [[encoded(key), encoded(item)] for key, item in value.items()]},
     os.PathLike: lambda value: {"path": os.fspath(value)},
     Backbone: lambda value: {"backbone": value.name},
+    AdaptedWeights: lambda value: {"adapted": value.base},
 }
+
+
+def _array(items: Any, dtype: np.dtype) -> np.ndarray:
+    """An array of no more bytes than a header could hold: a dtype of a few letters can ask for gigabytes."""
+    n_bytes = np.array(items, dtype=object).size * dtype.itemsize
+    if dtype.kind == "V" or n_bytes > MAX_ARRAY_BYTES:
+        raise ValueError(f"an array of dtype {dtype} and {n_bytes:,} bytes")
+    return np.array(items, dtype=dtype)
 
 
 def decoded(value: Any) -> Any:
@@ -100,11 +145,13 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return np.array(decoded(value["array"]), dtype=np.dtype(value["dtype"]))
+        return _array(decoded(value["array"]), np.dtype(value["dtype"]))
     if "tuple" in value:
         return tuple(decoded(value["tuple"]))
     if "pairs" in value:
         return {decoded(key): decoded(item) for key, item in value["pairs"]}
     if "path" in value:
         return Path(value["path"])
+    if "adapted" in value:
+        return AdaptedWeights(value["adapted"], {})  # what changed are arrays of the file
     return None  # a backbone, which its weights' hash tells better

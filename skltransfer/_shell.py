@@ -8,10 +8,12 @@ import copy
 import numbers
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, _check_n_features, validate_data
 
 from skltransfer.backbones import POOLINGS, Backbone, load_backbone
@@ -30,7 +32,7 @@ from skltransfer.inputs import Samples, is_table, samples_from_collection, sampl
 MOST_KNOWN_TEXTS = 100_000
 
 SHARED_CONSTRAINTS: dict[str, list] = {
-    "backbone": [str, Backbone],
+    "backbone": [str, Backbone, Hidden(HasMethods("fit"))],  # an estimator is told what to pass instead
     "weights": [str, os.PathLike],
     "pooling": [StrOptions({"auto", *POOLINGS})],
     "image_shape": [tuple, list, None],
@@ -65,6 +67,31 @@ def loaded_backbone(estimator: Any) -> Backbone:
         return load_backbone(estimator.backbone, weights=estimator.weights, **options)
     backbone = estimator.backbone
     return load_backbone(backbone.name, weights=backbone.weights, **backbone.options | options) if options else backbone
+
+
+def unfitted_copy(estimator: Any) -> Any:
+    """A shallow copy that learns in the estimator's place, without what an earlier fit left."""
+    draft, parameters = copy.copy(estimator), estimator.get_params(deep=False)
+    draft.__dict__ = {k: v for k, v in vars(estimator).items() if k in parameters or not k.endswith("_")}
+    return draft
+
+
+def checkpoint_folder(estimator: Any) -> Path | None:
+    """Where training leaves its state, if anywhere.
+
+    Raises
+    ------
+    ValueError
+        If another fit would draw other random numbers.
+    """
+    if estimator.checkpoint is None:
+        return None
+    if not isinstance(estimator.random_state, numbers.Integral):
+        raise ValueError(
+            f"checkpoint={estimator.checkpoint!r} needs random_state to be an int, so that a fit that goes on is "
+            f"the one that was interrupted; got random_state={estimator.random_state!r}."
+        )
+    return Path(estimator.checkpoint).expanduser().absolute()
 
 
 def resolved_pooling(estimator: Any, backbone: Backbone) -> str:
@@ -106,7 +133,7 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
         estimator, reset = copy.copy(estimator), True
     if is_table(X, backbone.modality):
-        X = validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+        X = _checked_table(estimator, X, reset=reset)
         return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **backbone.reading)
     if hasattr(X, "columns"):
         _check_feature_names(estimator, X, reset=reset)
@@ -116,6 +143,19 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
             vars(estimator).pop(stale, None)
     rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
     return samples_from_collection(X, backbone.modality, **backbone.reading, **rate)
+
+
+def _checked_table(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+    """scikit-learn's check of a table, whose complaint about NaN gains the rows."""
+    try:
+        return validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+    except ValueError as error:
+        if "contains NaN" in str(error) or "contains infinity" in str(error):
+            values = check_array(X, dtype=np.float32, ensure_all_finite=False)
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
+            more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+            error.add_note(f"They are in rows {rows[:10]}{more} of X: drop or fill them.")
+        raise
 
 
 _cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text

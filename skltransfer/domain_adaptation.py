@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from skltransfer import _domains
 from skltransfer._alignment import METHODS, Affine, Alignment
+from skltransfer._stamp import VersionStamp
 from skltransfer.exceptions import AdaptationWarning
 
 FORGOTTEN = 0.3  # share of what labels told about the source that self-training may lose
@@ -47,7 +48,7 @@ def _if_estimator_has(method: str) -> Callable:
     return available_if(check)
 
 
-class FeatureAdaptedClassifier(ClassifierMixin, BaseEstimator):
+class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
     """Classify rows of a target domain without labels, from labelled rows of a source domain.
 
     Both domains are scaled or aligned, a classifier learns the source rows, and may go on with its own labels of target

@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from skltransfer._ridge import BLOCK, FEW, LeaveOneOut, Moments, Rows, Spectrum, coefficients
+from skltransfer._stamp import VersionStamp
 
 ALPHAS = np.logspace(-5, 3, 17)
 SHARPNESS = (-5.0, 7.0)  # of probabilities, as a logarithm
@@ -55,7 +56,7 @@ class _HiddenLayer:
         return np.hstack([values, features / np.sqrt(len(self.mean))]) if self.direct_links else values
 
 
-class _ExtremeLearningMachine(BaseEstimator, metaclass=ABCMeta):
+class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
     """Parent of both, which say what targets mean: ``_rows``, ``_precision``, ``_judge``."""
 
     _parameter_constraints: dict = {

@@ -5,17 +5,25 @@ import os
 from skltransfer import _saved
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
-from skltransfer.exceptions import WeightsError
+from skltransfer.exceptions import SkltransferError, WeightsError
 from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.network_adaptation import DomainAdaptedClassifier
+from skltransfer.pretraining import AdaptedBackbone
 
-KINDS = (DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner)
+KINDS = (
+    AdaptedBackbone,
+    DomainAdaptedClassifier,
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+)
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}
 
 
-def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner:
+def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner | AdaptedBackbone:
     """Read an estimator that ``save`` wrote. No code is run that the file contains: there is none.
 
     Parameters
@@ -28,7 +36,8 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
 
     Returns
     -------
-    DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or MultiTaskFineTuner
+    AdaptedBackbone, DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or
+    MultiTaskFineTuner
         Fitted; its predictions are those of the one that was saved.
 
     Raises
@@ -48,12 +57,14 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
     True
     """
     header, arrays = _saved.read(path)
-    if header.get("class") not in ESTIMATORS:
+    if str(header.get("class")) not in ESTIMATORS:
         raise WeightsError(f"{os.fspath(path)!r} holds a {header.get('class')!r}; expected one of {list(ESTIMATORS)}.")
     where = load_backbone(backbone) if isinstance(backbone, str) else backbone
     try:
         return ESTIMATORS[header["class"]]._restored(header, arrays, path, where)
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+    except SkltransferError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{os.fspath(path)!r} was written by skltransfer {header.get('version')!r} and cannot be read by this "
             f"version, or is damaged ({type(error).__name__}: {error}). Save the estimator again."

@@ -20,8 +20,10 @@ FLOORS = {
     "_classifier_verbs": 3,
     "_alignment": 3,
     "_domains": 3,
+    "_onnx": 3,
     "_saved": 3,
     "_shell": 3,
+    "_stamp": 3,
     "_ridge": 3,
     "_nested": 3,
     "_fine_tuner": 4,
@@ -31,8 +33,10 @@ FLOORS = {
     "fine_tuning": 5,
     "multi_task": 5,
     "network_adaptation": 5,
+    "pretraining": 5,
     "elm": 5,
     "_versions": 6,
+    "export": 6,
     "persistence": 6,
     "inspection": 6,
     "testing": 6,
@@ -42,6 +46,8 @@ FLOORS = {
 TENANTS = {
     "accelerate": "_processes.py",
     "huggingface_hub": "_hub.py",
+    "onnx": "_onnx.py",
+    "onnxruntime": "_onnx.py",
     "peft": "_adapters.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py",
@@ -125,6 +131,40 @@ def test_files_stay_under_400_lines_and_functions_under_50(path):
 @pytest.mark.parametrize("path", [p for p in MODULES if p.read_text()], ids=name_of)
 def test_each_module_opens_with_a_docstring(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "compile",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "joblib.load",
+    "torch.jit.load",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_that_a_file_holds_is_run(path):
+    for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+        name, options = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}
+        assert name not in FORBIDDEN, f"{path.name}, line {call.lineno}: {name}"
+        assert "allow_pickle" not in options
+        if name == "torch.load":
+            assert options.get("weights_only") == "True", f"{path.name}, line {call.lineno}: weights_only"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_log_is_called_skltransfer_and_says_nothing_unasked(path):
+    """What a user must see is a warning; below that level, Python shows nothing unless asked."""
+    for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+        name = ast.unparse(call.func)
+        assert not name.endswith((".basicConfig", ".addHandler", ".setLevel"))
+        if name == "logging.getLogger":
+            assert ast.unparse(call) == "logging.getLogger('skltransfer')"
+        if name.startswith("logger."):
+            assert name in ("logger.debug", "logger.info")
 
 
 def test_importing_the_package_loads_no_model_library():

@@ -20,6 +20,7 @@ from views import (
 )
 
 from skltransfer import (
+    AdaptedBackbone,
     DomainAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
@@ -41,11 +42,12 @@ FEW_SHOT = [FewShotClassifier("toy:rows"), FewShotClassifier("toy:images", pooli
 FEW_SHOT += [FewShotClassifier("toy:rows", method="contrastive"), PngFewShotClassifier()]
 TOGETHER = [MultiTaskFineTuner("toy:rows"), MultiTaskFineTuner("toy:images")]
 ADAPTED = [DomainAdaptedClassifier("toy:rows"), DomainAdaptedClassifier("toy:rows", method=None)]
-ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *FEW_SHOT, *REGRESSORS, *TOGETHER, *ADAPTED]
+UNSUPERVISED = [AdaptedBackbone("toy:rows"), AdaptedBackbone("toy:images")]
+ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *FEW_SHOT, *REGRESSORS, *TOGETHER, *ADAPTED, *UNSUPERVISED]
 # Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
 COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 74) for e in CLASSIFIERS] + [(e, 66) for e in REGRESSORS]
 COUNTED += [(e, 68) for e in FEW_SHOT] + [(e, 55) for e in TOGETHER]
-COUNTED += [(e, 68) for e in ADAPTED]
+COUNTED += [(e, 68) for e in ADAPTED] + [(e, 47) for e in UNSUPERVISED]
 IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
 
 
@@ -88,7 +90,9 @@ BESIDES = [
 
 @pytest.mark.parametrize("check", BESIDES)
 @pytest.mark.parametrize(
-    "estimator", [EXTRACTORS[0], CLASSIFIERS[0], FEW_SHOT[0], REGRESSORS[0], TOGETHER[0], ADAPTED[0]], ids=in_words
+    "estimator",
+    [group[0] for group in (EXTRACTORS, CLASSIFIERS, FEW_SHOT, REGRESSORS, TOGETHER, ADAPTED, UNSUPERVISED)],
+    ids=in_words,
 )
 def test_checks_that_scikit_learn_leaves_to_its_own_estimators(estimator, check):
     if check == "check_get_feature_names_out_error" and not estimator.__sklearn_tags__().requires_fit:

@@ -393,6 +393,15 @@ def test_a_batch_of_one_left_over_joins_its_neighbour(two_kinds):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+def test_features_are_scaled_as_training_sees_them_where_statistics_live(two_kinds):
+    """Statistics of random weights are far from those of any batch: the first loss was 79 where chance has 0.7."""
+    X, y = two_kinds
+    network = load_backbone("bundled:tiny-photo", weights="random", input_size=16)
+    options = {"freeze_depth": 0.0, "norm_policy": "train", "head_init": "random", "max_epochs": 1, "random_state": 0}
+    model = FineTunedClassifier(network, dtype="float32", **options).fit(X, y)
+    assert model.history_["loss"][0] < 2
+
+
 def test_maps_that_end_in_channels_are_pooled_over_their_places_below_the_top_too(rng):
     """A network whose stages give (n, h, w, c): what is tuned sees the features that the frozen network gives."""
     X, name = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), "timm:swin_tiny_patch4_window7_224"

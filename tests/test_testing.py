@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, testing
+from skltransfer import AdaptedBackbone, FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, testing
 from skltransfer.testing import check_transfer_estimator, transfer_checks
 
 TOYS = {"image": "toy:images", "text": "toy:text", "audio": "toy:audio"}
@@ -19,6 +19,8 @@ OURS = [
     for depth in (1.0, 0.5)
 ]
 OURS += [(PretrainedFeatureExtractor(TOYS[modality], dtype="float32"), modality) for modality in TOYS]
+OURS += [(AdaptedBackbone("toy:text", objective="masked_lm", **OPTIONS | {"max_epochs": 1}), "text")]
+OURS += [(AdaptedBackbone("toy:images", dtype="float32"), "image")]
 CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator)]
 
 

@@ -9,16 +9,25 @@ from skltransfer.backbones._freeze_depth import freeze_boundary
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._registry import list_backbones, load_backbone, portable_state, reload_backbone
-from skltransfer.backbones._weights import fingerprint
+from skltransfer.backbones._registry import (
+    adapted_backbone,
+    list_backbones,
+    load_backbone,
+    portable_state,
+    reload_backbone,
+    source_language_head,
+)
+from skltransfer.backbones._weights import AdaptedWeights, fingerprint
 
 __all__ = [
     "PADDING_ID",
     "POOLINGS",
+    "AdaptedWeights",
     "Backbone",
     "BackboneDescription",
     "Pooling",
     "StageDescription",
+    "adapted_backbone",
     "describe_backbone",
     "fingerprint",
     "freeze_boundary",
@@ -28,4 +37,5 @@ __all__ = [
     "portable_state",
     "reload_backbone",
     "seeded",
+    "source_language_head",
 ]

@@ -18,7 +18,7 @@ from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._weights import fingerprint
+from skltransfer.backbones._weights import AdaptedWeights, fingerprint, fit_state
 from skltransfer.exceptions import UnsupportedBackboneError
 
 TOLERANCE = 1e-5
@@ -33,7 +33,8 @@ class Backbone:
     ----------
     cut : GraphCut or LayerCut
         The library's network and where its stages end. Its parameters stop requiring gradients.
-    name, weights : str
+    name : str
+    weights : str or AdaptedWeights
         What :func:`load_backbone` was called with.
     preprocessing : ImagePreprocessing or RowPreprocessing
         From a decoded sample to an input tensor.
@@ -81,7 +82,7 @@ class Backbone:
         cut: GraphCut | LayerCut,
         *,
         name: str,
-        weights: str,
+        weights: str | AdaptedWeights,
         preprocessing: Preprocessing,
         pooling: str,
         head_names: Collection[str],
@@ -100,8 +101,9 @@ class Backbone:
         self.source_accuracy = source_accuracy
         self.options = dict(options or {})
         self._maps_end_in_channels, self._unit_length = frozenset(maps_end_in_channels), unit_length
+        self._head_names = frozenset(head_names)
         self.stage_names: tuple[str, ...] = cut.stage_names
-        stages = {k: v for k, v in cut.network.state_dict().items() if k not in set(head_names)}
+        stages = {k: v for k, v in cut.network.state_dict().items() if k not in self._head_names}
         self.fingerprint = fingerprint(stages, self.preprocessing, self.stage_names, type(cut.network).__name__)
 
     def __repr__(self) -> str:
@@ -215,6 +217,34 @@ class Backbone:
     def library_state(self) -> dict[str, torch.Tensor]:
         """The state dict of the library's own network, its source head included."""
         return {key: value.detach().contiguous() for key, value in self._cuts[ORIGINAL].network.state_dict().items()}
+
+    def adapted(self, weights: AdaptedWeights) -> "Backbone":
+        """Another value: the same network with ``weights``, and so with another fingerprint.
+
+        Raises
+        ------
+        WeightsError
+            If an entry has no place in this network.
+        """
+        cut = self._cuts[ORIGINAL]
+        network = copy.deepcopy(cut.network)
+        fit_state(network, network.state_dict() | weights.tensors(), optional=(), where=f"weights={weights!r}")
+        return Backbone(
+            cut.of(network),
+            name=self.name,
+            weights=weights,
+            preprocessing=self.preprocessing,
+            pooling=self.pooling,
+            head_names=self._head_names,
+            classes=self.classes,
+            options=self.options,
+            maps_end_in_channels=self._maps_end_in_channels,
+            unit_length=self._unit_length,
+        )
+
+    def text_model(self, suffix: nn.Module | None = None) -> nn.Module:
+        """The library's own model of texts: the shared one, or that inside of a suffix which begins at the input."""
+        return self._cuts[ORIGINAL].network if suffix is None else suffix.model
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the library's own network says, its source head included: logits (n, classes)."""

@@ -196,7 +196,10 @@ class GraphCut:
         if dtype != torch.float32:
             for convolution, norm in self._foldable():
                 _fold(network, convolution, norm)
-        network = network.to(device, dtype, memory_format=torch.channels_last)
+        return self.of(network.to(device, dtype, memory_format=torch.channels_last))
+
+    def of(self, network: nn.Module) -> "GraphCut":
+        """The same cut of another network of this kind."""
         return GraphCut(network, list(zip(self.stage_names, self.end_modules, strict=True)), self.whole)
 
     def _foldable(self) -> list[tuple[str, str]]:

@@ -5,10 +5,13 @@ Knows repositories and files; no architecture.
 """
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 
 from skltransfer.exceptions import WeightsError
+
+logger = logging.getLogger("skltransfer")
 
 
 def hub_folder() -> str:
@@ -50,6 +53,7 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
     except (OSError, ValueError) as absent:
         if local_files_only:
             raise WeightsError(f"{filename} of {repository!r} is not in {hub_folder()}. {remedy}") from absent
+        logger.info("fetching %s of %s from the hub", filename, repository)
         try:
             path = Path(hf_hub_download(repository, filename, revision=revision))
         except (OSError, ValueError) as error:

@@ -86,7 +86,7 @@ class DenseEntry:
 
     def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Call it with zeros; activations will replace what it makes of them."""
-        return model(**{self.name: batch.new_zeros(len(batch), *self.shape)}).last_hidden_state
+        return model(**{self.name: batch.new_zeros(batch.shape[0], *self.shape)}).last_hidden_state
 
     def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         """As it is."""
@@ -100,10 +100,15 @@ class WaveformEntry:
     ----------
     kernels, strides : sequence of int
         Of the convolutions.
+
+    Attributes
+    ----------
+    pads : bool
+        Whether waveforms of a batch may end in padding; where all are whole, nothing depends on values.
     """
 
     def __init__(self, kernels: Sequence[int], strides: Sequence[int]) -> None:
-        self.kernels, self.strides = tuple(kernels), tuple(strides)
+        self.kernels, self.strides, self.pads = tuple(kernels), tuple(strides), True
 
     def example(self) -> torch.Tensor:
         return torch.zeros(1, 4000)
@@ -111,13 +116,14 @@ class WaveformEntry:
     def run(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Call it with waveforms."""
         mask = mask_of(batch)
-        padding = {} if mask.all() else {"attention_mask": mask.long()}
+        padding = {} if not self.pads or mask.all() else {"attention_mask": mask.long()}
         return model(input_values=batch.nan_to_num(), **padding).last_hidden_state
 
     def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Call its encoder with zeros; activations will replace what it makes of them."""
         mask = mask_of(batch)
-        return model.encoder(torch.zeros_like(batch), attention_mask=None if mask.all() else mask).last_hidden_state
+        is_whole = not self.pads or mask.all()
+        return model.encoder(torch.zeros_like(batch), attention_mask=None if is_whole else mask).last_hidden_state
 
     def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         """Frames that saw padding alone as NaN."""
@@ -274,7 +280,11 @@ class LayerCut:
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":
         """The same cut of a copy of the network."""
-        return LayerCut(copy.deepcopy(self.network).to(device, dtype), self.entry)
+        return self.of(copy.deepcopy(self.network).to(device, dtype))
+
+    def of(self, network: nn.Module) -> "LayerCut":
+        """The same cut of another network of this kind."""
+        return LayerCut(network, self.entry)
 
 
 def _longest_list(network: nn.Module) -> str:

@@ -61,8 +61,8 @@ class Pooling:
         if self.how == "cls":
             return tokens[:, 0]
         if self.how == "last":
-            return tokens[torch.arange(len(tokens), device=tokens.device), mask.sum(1) - 1]
-        if mask.all():
+            return tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
+        if not torch.compiler.is_exporting() and mask.all():  # a graph cannot look at values; the rest gives the same
             return tokens.mean(1) if self.how == "mean" else tokens.amax(1)
         if self.how == "max":
             return tokens.masked_fill(~mask[..., None], -torch.inf).amax(1)

@@ -42,6 +42,7 @@ class ImagePreprocessing:
 
     modality = "image"
     is_ragged = False
+    longest_aspect = LONGEST_ASPECT
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -64,10 +65,13 @@ class ImagePreprocessing:
         """A photo (h, w, 3) of uint8, or a row of numbers (f,) that is laid out as a strip -> (3, side, side)."""
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
 
-    def _from_photo(self, pixels: np.ndarray) -> torch.Tensor:
-        image = Image.fromarray(pixels)
-        image = self._central_crop(self._resized(image if self.squash else _shortened(image)))
-        x = np.asarray(image).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
+    def pixels(self, photo: np.ndarray) -> np.ndarray:
+        """A photo (h, w, 3), resized and cropped: (side, side, 3) of uint8."""
+        image = Image.fromarray(photo)
+        return np.asarray(self._central_crop(self._resized(image if self.squash else _shortened(image))))
+
+    def _from_photo(self, photo: np.ndarray) -> torch.Tensor:
+        x = self.pixels(photo).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
         x /= np.float32(255)
         x -= np.asarray(self.mean, dtype=np.float32)
         x /= np.asarray(self.std, dtype=np.float32)

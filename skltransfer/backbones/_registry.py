@@ -11,11 +11,13 @@ import os
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
+from torch import nn
 
 from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
@@ -23,8 +25,8 @@ from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._timm import load_timm, timm_names
 from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
 from skltransfer.backbones._toy import load_toy
-from skltransfer.backbones._transformers import load_transformer
-from skltransfer.backbones._weights import INSIDE, random_seed
+from skltransfer.backbones._transformers import load_transformer, own_language_head
+from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 ADAPTERS = {
@@ -37,6 +39,7 @@ ADAPTERS = {
 MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
+ESTIMATOR = " That is an estimator, which clone would unfit: fit it, and pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _lock = Lock()
 
@@ -44,7 +47,7 @@ _lock = Lock()
 def load_backbone(
     name: str,
     *,
-    weights: str | os.PathLike = "pretrained",
+    weights: str | os.PathLike | AdaptedWeights = "pretrained",
     local_files_only: bool = False,
     max_pixels: int = 64_000_000,
     channels: str = "auto",
@@ -64,7 +67,8 @@ def load_backbone(
     weights : {"pretrained", "random", "random:<seed>"}, name or path, default="pretrained"
         A name is one of the library's own, e.g. ``"IMAGENET1K_V1"``; it may also be the third part of ``name``. A path
         is a local ``.safetensors`` file or a state dict written by ``torch.save``; it is read without unpickling, and
-        every entry but the source head's must fit. ``"random"`` is ``"random:0"``.
+        every entry but the source head's must fit; the files that :meth:`AdaptedBackbone.save` writes are such files.
+        ``"random"`` is ``"random:0"``. An adapted backbone's ``weights`` are taken too.
     local_files_only : bool, default=False
         Refuse to download; weights must be in the cache folder of their library.
     max_pixels : int, default=64_000_000
@@ -104,7 +108,8 @@ def load_backbone(
     >>> load_backbone("toy:rows", weights="random:7")
     Backbone('toy:rows', weights='random:7', 4 stages, 32 features)
     """
-    adapter, model, weights = _parse(name, _checked_weights(weights))
+    source = weights.base if isinstance(weights, AdaptedWeights) else weights
+    adapter, model, source = _parse(name, _checked_weights(source))
     if channels not in CHANNELS:
         raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
     if input_size is not None and not name.startswith(("bundled:", "timm:", "torchvision:")):
@@ -113,14 +118,54 @@ def load_backbone(
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
-    key = (name, weights, _file_stamp(weights), *options.values())
+    key = (name, source, _file_stamp(source), *options.values())
+    backbone = _shared(key, lambda: adapter(model, source, options))
+    if not isinstance(weights, AdaptedWeights):
+        return backbone
+    return _shared((*key, weights), lambda: backbone.adapted(weights))
+
+
+def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
     with _lock:
         if key not in _loaded:
-            _loaded[key] = adapter(model, weights, options)
+            _loaded[key] = make()
         _loaded.move_to_end(key)
         while len(_loaded) > KEPT:
             _loaded.popitem(last=False)
         return _loaded[key]
+
+
+def adapted_backbone(backbone: Backbone, state: Mapping[str, torch.Tensor | np.ndarray]) -> Backbone:
+    """The same network with other weights, as a value of its own, which pickles with those that changed.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    state : mapping of str to tensor or ndarray
+        Entries of the library's state dict.
+    """
+    base = backbone
+    if isinstance(backbone.weights, AdaptedWeights):
+        base = load_backbone(backbone.name, weights=backbone.weights.base, **backbone.options)
+    original = base.library_state()
+    now = {key: torch.as_tensor(value).cpu() for key, value in {**backbone.library_state(), **state}.items()}
+    changed = {key: value.numpy().copy() for key, value in now.items() if not torch.equal(value, original[key])}
+    return load_backbone(base.name, weights=AdaptedWeights(base.weights, changed), **base.options)
+
+
+def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | None:
+    """What the checkpoint guesses hidden tokens with, from vectors (k, d) to scores (k, vocabulary); None without.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    model : nn.Module
+        Of :meth:`Backbone.text_model`; its token vectors become the head's where they were the head's before.
+    """
+    weights = getattr(backbone.weights, "base", backbone.weights)
+    if not backbone.name.startswith("hf:") or weights != "pretrained":
+        return None
+    return own_language_head(backbone.name.removeprefix("hf:"), model, backbone.options)
 
 
 def list_backbones(modality: str | None = None) -> list[str]:
@@ -164,7 +209,7 @@ def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
         raise BackboneNotFoundError(
             f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {name!r}."
-            + _suggestion(name)
+            + (ESTIMATOR if hasattr(name, "fit") else _suggestion(name))
         )
     if named and weights not in ("pretrained", named):
         raise WeightsError(
@@ -189,7 +234,7 @@ def _suggestion(name: str) -> str:
 
 def _checked_weights(weights: str | os.PathLike) -> str:
     text = os.fspath(weights)
-    if text == "pretrained" or random_seed(text) is not None or Path(text).is_file():
+    if text == "pretrained" or random_seed(text) is not None or os.path.isfile(text):
         return text
     if re.fullmatch(r"[A-Z][A-Z0-9_]*", text):  # a library's own name for weights, which its adapter knows
         return text
@@ -199,10 +244,10 @@ def _checked_weights(weights: str | os.PathLike) -> str:
 def _file_stamp(weights: str) -> tuple | None:
     """Which version of a file: one that changes between two calls is loaded anew."""
     path = Path(weights)
-    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    return (path.stat().st_mtime_ns, path.stat().st_size) if os.path.isfile(path) else None
 
 
-def reload_backbone(name: str, weights: str, options: dict, expected: str) -> Backbone:
+def reload_backbone(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> Backbone:
     """Load a backbone again, and refuse weights whose fingerprint is not ``expected``."""
     backbone = load_backbone(name, weights=weights, **options)
     if backbone.fingerprint != expected:
@@ -213,7 +258,7 @@ def reload_backbone(name: str, weights: str, options: dict, expected: str) -> Ba
     return backbone
 
 
-def portable_state(name: str, weights: str, options: dict, expected: str) -> dict[str, np.ndarray]:
+def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> dict[str, np.ndarray]:
     """A backbone's weights as arrays that :func:`load_backbone` finds in a file, given as its ``weights``.
 
     Raises
@@ -242,4 +287,4 @@ def _pickled(backbone: Backbone) -> tuple:
     return reload_backbone, (backbone.name, backbone.weights, backbone.options, backbone.fingerprint)
 
 
-copyreg.pickle(Backbone, _pickled)  # by name and hash, never as weights
+copyreg.pickle(Backbone, _pickled)  # by name and hash, never as weights that did not change

@@ -89,6 +89,16 @@ class TextPreprocessing:
             beginning = text[: 4 * len(beginning)]
         return True
 
+    @property
+    def mask_id(self) -> int | None:
+        """The token that stands for a hidden one, if the network was trained with one."""
+        return getattr(self.tokenizer, "mask_token_id", None)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Tokens that are no part of a text."""
+        return tuple(self.tokenizer.all_special_ids)
+
     def _of_nothing(self) -> int:
         """The token that stands for an empty text, where the tokenizer gives none."""
         for name in ("cls_token_id", "bos_token_id", "eos_token_id", "pad_token_id"):

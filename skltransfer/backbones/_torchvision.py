@@ -6,6 +6,7 @@ on every load, and are never unpickled. Preprocessing comes from the weights' ow
 """
 
 import hashlib
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._weights import State, fit_state, random_seed, read_state
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
+
+logger = logging.getLogger("skltransfer")
 
 
 class Family(NamedTuple):
@@ -221,6 +224,7 @@ def _download(name: str, url: str, path: Path, prefix: str, local_files_only: bo
     if local_files_only:
         raise WeightsError(f"The weights of 'torchvision:{name}' are not in {path.parent}. {remedy}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("fetching %s", url)
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     except (URLError, OSError, RuntimeError) as error:

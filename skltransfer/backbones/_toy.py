@@ -128,9 +128,10 @@ class ToyListener(nn.Module):
 
 
 class ToyTokenizer:
-    """A token is a byte of UTF-8."""
+    """A token is a byte of UTF-8; the byte 0, which no text needs, hides others."""
 
     is_fast = False
+    mask_token_id, all_special_ids = 0, [0]
 
     def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
         return {"input_ids": list(text.encode()[:max_length])}

@@ -6,8 +6,14 @@ Folders of sentence-transformers are recognised: their pooling, normalisation an
 
 import contextlib
 import json
+import operator
+import os
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._hub import hub_folder
@@ -24,6 +30,7 @@ from skltransfer.exceptions import (
     WeightsError,
 )
 
+NEVER_READ = ("masked_spec_embed",)  # weights that only pretraining needs
 LONGEST = 512  # tokens, where neither model nor tokenizer says less
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 POOLINGS |= {"pooling_mode_lasttoken": "last"}
@@ -31,25 +38,15 @@ POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
     """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower."""
-    place, tower = name, ""
-    if name.endswith((":vision", ":text")):
-        place, _, tower = name.rpartition(":")
-    place, _, revision = (place, "", "") if Path(place).is_dir() else place.partition("@")
-    shared = {"revision": revision or "main", "trust_remote_code": bool(options.get("trust_remote_code", False))}
-    shared["local_files_only"] = bool(options.get("local_files_only", False))
+    place, tower, shared = _located(name, options)
     seed = random_seed(weights)
-    try:
+    with _explaining(name, place):
         with seeded(seed or 0), _no_progress_bars():
             network = _network(name, place, tower, weights, shared)
         reader = READERS[network.main_input_name](place, network, options, shared)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, SkltransferError):
-            raise
-        raise _explained(error, name, place) from error
-    network = _without_pooler(network).eval()
+        wrapped = _sentence_transformer(Path(place))
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
-    wrapped = _sentence_transformer(Path(place))
     return Backbone(
         LayerCut(network, _entry(network, reader)),
         name=f"hf:{name}",
@@ -60,6 +57,16 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
         head_names=(),
         options=options,
     )
+
+
+def _located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[str, object]]:
+    """A repository or folder, a tower of its network, and how transformers is to load from there."""
+    place, tower = name, ""
+    if name.endswith((":vision", ":text")):
+        place, _, tower = name.rpartition(":")
+    place, _, revision = (place, "", "") if os.path.isdir(place) else place.partition("@")
+    shared = {"revision": revision or "main", "trust_remote_code": bool(options.get("trust_remote_code", False))}
+    return place, tower, shared | {"local_files_only": bool(options.get("local_files_only", False))}
 
 
 def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
@@ -77,12 +84,15 @@ def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[st
         family = type(config).__name__.removesuffix("Config")
         kind = getattr(transformers, f"{family}{tower.capitalize()}Model")
         config = getattr(config, f"{tower}_config")
+    absent: list[str] = []
     if weights == "pretrained":
-        network = kind.from_pretrained(place, config=config, dtype="float32", **shared)
+        network, told = kind.from_pretrained(place, config=config, dtype="float32", output_loading_info=True, **shared)
+        absent = [key for key in told["missing_keys"] if not key.endswith(NEVER_READ)]
     else:
         network = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-    if config.model_type == "whisper":
-        network = network.get_encoder()
+    state = network.state_dict(keep_vars=True)
+    network = _without_pooler(network.get_encoder() if config.model_type == "whisper" else network).eval()
+    _refuse_random({id(state[key]): key for key in absent if key in state}, network, name)
     for part in (network.config, network):
         if getattr(part, "layerdrop", 0):
             part.layerdrop = 0.0  # a suffix whose first layer were dropped would lose what it was handed
@@ -157,6 +167,28 @@ def _entry(network, reader: Preprocessing) -> Entry:
     return DenseEntry(network.main_input_name, reader.input_shape)
 
 
+def _refuse_random(absent: Mapping[int, str], network, name: str) -> None:
+    """transformers fills what a file lacks with random numbers; where that is read, it must not go unseen."""
+    lacking = sorted(absent[id(value)] for value in network.state_dict(keep_vars=True).values() if id(value) in absent)
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise WeightsError(
+            f"'hf:{name}' lacks the weights {lacking[:3]}{more}, which would be random. Get the whole model; or "
+            "ask for weights='random'."
+        )
+
+
+@contextlib.contextmanager
+def _explaining(name: str, place: str) -> Iterator[None]:
+    """Whatever a foreign library says of a folder that is not what it should be, with what to do."""
+    try:
+        yield
+    except (ImportError, MemoryError, SkltransferError):
+        raise
+    except Exception as error:
+        raise _explained(error, name, place) from error
+
+
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
     from transformers.utils import logging
@@ -171,15 +203,77 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _explained(error: Exception, name: str, place: str) -> Exception:
-    if Path(place).is_dir():
-        return BackboneNotFoundError(
-            f"The folder {place!r} holds no model that transformers can load: {str(error).splitlines()[0]}"
-        )
+    reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "its weights hold more than tensors, and nothing is ever unpickled; save them as safetensors"
+    if os.path.isdir(place):
+        return BackboneNotFoundError(f"The folder {place!r} holds no model that transformers can load: {reason}.")
     return WeightsError(
-        f"'hf:{name}' could not be loaded ({str(error).splitlines()[0]}). On a machine with network, run "
+        f"'hf:{name}' could not be loaded ({reason}). On a machine with network, run "
         f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {hub_folder()}; or name a local folder: "
         "backbone='hf:<folder>'."
     )
+
+
+class _Output(tuple):
+    """What an encoder of transformers returns, read by position or by name."""
+
+    last_hidden_state = property(operator.itemgetter(0))
+    hidden_states = attentions = None
+
+
+class _Given(nn.Module):
+    """Stands where the encoder of a language model was, and returns what that would have; looks like it otherwise."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["encoder"], self.__dict__["hidden"] = encoder, None
+
+    def __getattr__(self, name: str):
+        return getattr(self.__dict__["encoder"], name)
+
+    def forward(self, *args, **kwargs) -> _Output:
+        return _Output([self.__dict__["hidden"]])
+
+
+class LanguageHead(nn.Module):
+    """What comes after the encoder of a library's own language model: vectors (k, d) -> scores (k, vocabulary).
+
+    Parameters
+    ----------
+    model : nn.Module
+        With its encoder.
+    encoder : nn.Module
+        Whose token vectors the scores are made with, where the model's own encoder shared them.
+    """
+
+    def __init__(self, model: nn.Module, encoder: nn.Module) -> None:
+        super().__init__()
+        tokens, last = encoder.get_input_embeddings(), model.get_output_embeddings()
+        if last.weight is model.get_input_embeddings().weight:
+            last.weight = tokens.weight
+        setattr(model, model.base_model_prefix, _Given(encoder))
+        self.model, self.tokens = model, tokens
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        given = getattr(self.model, self.model.base_model_prefix)
+        given.__dict__["hidden"] = vectors[None]
+        return self.model(input_ids=torch.zeros(1, len(vectors), dtype=torch.long, device=vectors.device)).logits[0]
+
+
+def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, object]) -> LanguageHead | None:
+    """The head with which a checkpoint guesses hidden tokens, if it has one."""
+    import transformers
+
+    place, _, shared = _located(name, options)
+    kinds = getattr(transformers.AutoConfig.from_pretrained(place, **shared), "architectures", None) or ()
+    if not any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds):
+        return None
+    with seeded(0), _no_progress_bars():
+        model, found = transformers.AutoModelForMaskedLM.from_pretrained(
+            place, dtype="float32", output_loading_info=True, **shared
+        )
+    return None if found["missing_keys"] else LanguageHead(model, encoder)
 
 
 def _without_pooler(network):
@@ -216,7 +310,10 @@ def _sentence_transformer(folder: Path) -> dict[str, object]:
     for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
-            settings = json.loads((folder / module["path"] / "config.json").read_text(encoding="utf-8"))
+            file = folder / module["path"] / "config.json"
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise UnsupportedBackboneError(f"{folder} asks for a file outside of it: {module['path']!r}.")
+            settings = json.loads(file.read_text(encoding="utf-8"))
             modes = [how for key, how in POOLINGS.items() if settings.get(key)]
             if len(modes) != 1:
                 raise UnsupportedBackboneError(f"{folder} pools in a way that is not supported: {settings}.")

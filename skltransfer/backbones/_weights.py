@@ -9,9 +9,12 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -21,7 +24,44 @@ from skltransfer.exceptions import WeightsError
 
 State = Mapping[str, torch.Tensor]
 MAX_HEADER_BYTES = 1_000_000
+UNREADABLE = (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+UNREADABLE += (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile)
 INSIDE = "skltransfer.backbone."  # of a backbone's weights in the file of a fitted estimator
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedWeights:
+    """Weights some of which were changed here; equal if all of them are.
+
+    Attributes
+    ----------
+    base : str
+        What :func:`load_backbone` calls the weights that were changed.
+    changed : mapping of str to ndarray
+        Entries of the library's state dict, as they are now.
+    digest : str
+        Of these entries, hexadecimal.
+    """
+
+    base: str
+    changed: Mapping[str, np.ndarray]
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", fingerprint(self.tensors()))
+
+    def __repr__(self) -> str:
+        return f"{self.base} + {self.digest[:8]}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AdaptedWeights) and (self.base, self.digest) == (other.base, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.base, self.digest))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of what changed."""
+        return {name: torch.tensor(array) for name, array in self.changed.items()}
 
 
 def random_seed(weights: str) -> int | None:
@@ -39,13 +79,13 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         If the file is absent, empty, damaged, or holds anything but tensors by name.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(
             f"weights={str(path)!r} is neither 'pretrained', 'random', 'random:<seed>' nor an existing file."
         )
     try:
         state = _read_torch(path) if _is_of_torch(path) else _read_safetensors(path)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), "it ends too early")
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {reason}). Expected "
@@ -77,6 +117,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > path.stat().st_size:
+            raise ValueError(f"it would unpack to {n_bytes:,} bytes, and torch.save packs nothing")
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

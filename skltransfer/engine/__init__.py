@@ -10,13 +10,22 @@ from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
 from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._intakes import INTAKES, Intake
 from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine._pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
 from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
+from skltransfer.engine._whole import (
+    WholeNetwork,
+    frozen_reference,
+    frozen_whole,
+    tuned_reference,
+    tuned_whole,
+)
 
 HEADS = {
     kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, MultiTaskHead, PrototypeHead, RegressionHead)
@@ -24,6 +33,7 @@ HEADS = {
 
 __all__ = [
     "HEADS",
+    "INTAKES",
     "ActivationStore",
     "Activations",
     "Address",
@@ -31,8 +41,11 @@ __all__ = [
     "ClassificationHead",
     "FrozenStages",
     "Head",
+    "Intake",
     "MultiTaskHead",
     "MultilabelHead",
+    "Pretrained",
+    "PretrainingTask",
     "Probe",
     "PrototypeHead",
     "RegressionHead",
@@ -42,8 +55,13 @@ __all__ = [
     "Tuned",
     "TunedNetwork",
     "TuningTask",
+    "WholeNetwork",
+    "adapt_norms",
+    "adapt_to_texts",
     "canonical",
     "folder_store",
+    "frozen_reference",
+    "frozen_whole",
     "is_native",
     "new_network",
     "recall",
@@ -55,4 +73,6 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "tuned_reference",
+    "tuned_whole",
 ]

@@ -40,15 +40,19 @@ class Companion:
         self._activations, self._rows, self._method = activations, rows, method
         self._weight, self._size, self._seed = weight, min(batch_size, len(rows)), seed
 
-    def loss(self, network: TunedNetwork, source: torch.Tensor, step: int, n_steps: int) -> torch.Tensor:
-        """Of this step's batch of the target beside a batch of source activations."""
+    def run(
+        self, network: TunedNetwork, source: torch.Tensor, step: int, n_steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs of a batch of source activations, and the loss of this step's batch of the target beside it."""
         drawn = np.random.default_rng([self._seed, step]).choice(self._rows, self._size, replace=False)
-        features = network.features(self._activations.take(drawn))
+        of_source = network.features(source)
+        of_target = network.features(self._activations.take(drawn))
         if self._method == "mcc":
-            value = class_confusion(network.outputs(features).float())
+            value = class_confusion(network.outputs(of_target).float())
         else:
-            value = CORAL_SCALE * covariance_distance(network.features(source).float(), features.float())
-        return self._weight * (2 / (1 + math.exp(-RAMP * step / n_steps)) - 1) * value
+            value = CORAL_SCALE * covariance_distance(network.seen(of_source), network.seen(of_target))
+        rise = 2 / (1 + math.exp(-RAMP * step / n_steps)) - 1
+        return network.outputs(of_source), self._weight * rise * value
 
 
 def class_confusion(outputs: torch.Tensor) -> torch.Tensor:

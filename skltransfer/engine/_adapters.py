@@ -43,6 +43,14 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int) -> nn.Mo
         return peft.inject_adapter_in_model(config, suffix)
 
 
+def merged(network: nn.Module) -> nn.Module:
+    """Add adapters to the weights that they stand beside, in place."""
+    for module in network.modules():
+        if hasattr(module, "lora_A"):
+            module.merge()
+    return network
+
+
 def original_name(name: str) -> str:
     """What an entry of the state dict is called without adapters."""
     return name.replace(BASE, ".")

@@ -4,6 +4,7 @@ Promises that a file is whole or not there, and that one that cannot be read cos
 trained.
 """
 
+import logging
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 import torch
 
 from skltransfer._files import replacing
+
+logger = logging.getLogger("skltransfer")
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,12 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             warnings.warn(f"{self.path} is damaged, so training begins anew ({error}).", stacklevel=2)
             return None
+        logger.info("training goes on from %s", self.path)
+        return state
 
     def write(self, state: Mapping) -> None:
         """Replace what was there; a disk that fails costs the checkpoint, not the training."""

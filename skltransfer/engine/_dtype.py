@@ -1,5 +1,6 @@
 """Which device, and which dtype: resolved once, refused rather than replaced."""
 
+import logging
 import weakref
 
 import torch
@@ -9,6 +10,7 @@ from skltransfer.backbones import Backbone
 from skltransfer.engine._activations import ActivationStore
 from skltransfer.engine._processes import processes
 
+logger = logging.getLogger("skltransfer")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LEAST_COSINE = 0.999
 _faithful: "weakref.WeakKeyDictionary[Backbone, bool]" = weakref.WeakKeyDictionary()
@@ -64,6 +66,8 @@ def _survives(backbone: Backbone, store: ActivationStore | None) -> bool:
             question = f"bfloat16 {backbone.fingerprint} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
             known = None if store is None else store.answer(question)
             _faithful[backbone] = _least_cosine(backbone) >= LEAST_COSINE if known is None else known
+            if not _faithful[backbone]:
+                logger.info("the features of %s do not survive bfloat16: dtype='auto' is float32", backbone.name)
             if store is not None and known is None:
                 store.put_answer(question, _faithful[backbone])
         return _faithful[backbone]

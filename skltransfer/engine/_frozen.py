@@ -42,6 +42,11 @@ class FrozenStages:
         self.batch = backbone.inference_batch(device)
         self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
 
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The dtype in which what follows these stages computes; None where that is its own, float32."""
+        return None if self.dtype == torch.float32 else self.dtype
+
     def address(self, boundary: int, pooling: str | None = None) -> Address:
         """Where the activations of ``boundary`` live: as they are, or pooled."""
         return Address(self.space, boundary, pooling)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skltransfer._forks import Lock
-from skltransfer.backbones import Backbone, Pooling, seeded
+from skltransfer.backbones import POOLINGS, Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
 from skltransfer.exceptions import WeightsError
 
@@ -82,10 +82,14 @@ class TunedNetwork(nn.Module):
             activation = self.pooling(self.suffix(activation).float())
         return activation.float()
 
+    def seen(self, features: torch.Tensor) -> torch.Tensor:
+        """Pooled features as the head sees them: standardised, or of length 1."""
+        return F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
-            seen = F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+            seen = self.seen(features)
             return seen if self.is_headless else self.head(seen)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
@@ -199,10 +203,17 @@ class SleepingNetwork:
             raise WeightsError(
                 f"{where} freezes {self.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
             )
+        if self.pooling not in POOLINGS:
+            raise WeightsError(f"{where} pools by {self.pooling!r}; expected one of {POOLINGS}.")
+        n_values = sum(value.size for value in self.changed.values())
+        if not (0 < self.n_outputs <= n_values and 0 <= self.n_constants <= n_values):
+            raise WeightsError(
+                f"{where} claims {self.n_outputs} outputs and {self.n_constants} constants, but holds {n_values}."
+            )
         network = self._blank(backbone)
-        own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        own = {key: (tuple(value.shape), value.numpy().dtype) for key, value in network.state_dict().items()}
         needed = {key for key in own if not key.startswith("suffix.")}
-        wrong = {key for key, value in self.changed.items() if own.get(key) != value.shape}
+        wrong = {key for key, value in self.changed.items() if own.get(key) != (value.shape, value.dtype)}
         wrong |= needed - self.changed.keys()
         if wrong:
             raise WeightsError(f"{where} does not fit {backbone.name!r}: {sorted(wrong)[:5]} are missing or misshapen.")

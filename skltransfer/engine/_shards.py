@@ -13,6 +13,7 @@ name that is read.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -39,6 +40,7 @@ LAYOUT = "v1"
 NOTES = 10**6  # the boundary of what is no activation: so deep that it is evicted last
 SHARD_BYTES, SHARD_ROWS, MAX_HEADER_BYTES = 16 * 2**20, 1024, 2**20
 STALE_SECONDS, LEASE_SECONDS = 3600, 600
+logger = logging.getLogger("skltransfer")
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "U8": torch.uint8}
 
 
@@ -175,6 +177,7 @@ class ShardFolder:
         return torch.from_numpy(content.reshape(-1)).view(shard.dtype).view(len(rows), *shard.row_shape)
 
     def _drop(self, drawer: _Drawer, path: Path) -> None:
+        logger.info("%s is damaged, not ours, or gone: what it held is computed anew", path)
         drawer.places = {digest: place for digest, place in drawer.places.items() if place[0].path != path}
         remove(path)
 
@@ -227,6 +230,7 @@ class ShardFolder:
             if excess <= 0 or shelf > boundary:
                 break
             excess -= n_bytes if remove(path) else 0
+            logger.debug("%s made room for newer activations", path)
         return excess <= 0
 
     def _files(self) -> Iterator[tuple[int, float, int, Path]]:
@@ -329,7 +333,7 @@ def _described(path: Path, address: Address) -> tuple[_Shard, list[bytes]] | Non
         digests = [bytes.fromhex(text["digests"][i * width : (i + 1) * width]) for i in range(n)]
         shard = _Shard(path, start, tuple(row_shape), DTYPES[table["dtype"]], checksums)
         is_whole = path.stat().st_size == start + n * shard.row_bytes and len(checksums) == n
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):
         return None
     return (shard, digests) if is_whole and text["address"] == _signature(address) else None
 
@@ -345,7 +349,7 @@ def _read_header(path: Path) -> tuple[dict, int]:
 def _n_rows(path: Path) -> int:
     try:
         return _read_header(path)[0]["rows"]["shape"][0]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 

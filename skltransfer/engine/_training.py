@@ -8,7 +8,7 @@ import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,8 +89,10 @@ class Watch(Protocol):
 class Beside(Protocol):
     """A loss on other samples, added in each step."""
 
-    def loss(self, module: nn.Module, activation: torch.Tensor, step: int, n_steps: int) -> torch.Tensor:
-        """Of the module, beside a batch of activations of the training set."""
+    def run(
+        self, module: nn.Module, activation: torch.Tensor, step: int, n_steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The module's outputs for a batch of activations of the training set, and the loss beside them."""
 
 
 def train(
@@ -279,15 +281,14 @@ class _Run:
         if len(own):
             activation = self.activations.take_to_train(self.data.rows[own])
             with autocast(activation.device, self.plan.autocast):
-                outputs = self.module(activation)
+                if self.beside is None:
+                    outputs, added = self.module(activation), 0.0
+                else:
+                    outputs, added = self.beside.run(self.module, activation, self.step, self.n_steps)
             device = outputs.device
             losses = self.loss(outputs.float(), self.targets[own].to(device)) * self.weights[own].to(device)
             total = losses.sum()
-            objective = total / len(rows)
-            if self.beside is not None:
-                with autocast(activation.device, self.plan.autocast):
-                    objective = objective + self.beside.loss(self.module, activation, self.step, self.n_steps)
-            objective.backward()
+            (total / len(rows) + added).backward()
         total = total.detach().to(self._params()[0].device)
         if self.processes.count > 1:
             self._add_up(total)
@@ -309,11 +310,14 @@ class _Run:
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut into batches; a remainder of one joins its neighbour, since BatchNorm cannot train on one row."""
-    cuts = list(range(size, len(order), size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+    """Cut into the fewest batches of at most ``size`` (three for size 2), all alike in length and none of one row.
+
+    A short remainder would weigh its rows more, and its statistics less surely; BatchNorm cannot train on one row.
+    """
+    n = -(-len(order) // max(size, 1))
+    if size > 1:
+        n = min(n, len(order) // 2)
+    return np.array_split(order, max(n, 1))
 
 
 @torch.inference_mode()
@@ -333,6 +337,30 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """torch's autocast to ``dtype``, or nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+@torch.no_grad()
+def settle_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
+    """Give BatchNorm the mean of its statistics over batches, so that evaluation is what training is about to see.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Changed in place, and left in eval mode.
+    inputs : iterable of Tensor
+        Batches as training will cut them.
+    """
+    module.eval()
+    momenta = {part: part.momentum for part in module.modules() if isinstance(part, NORMS)}
+    for part in momenta:
+        part.reset_running_stats()
+        part.momentum = None  # torch's word for a plain mean
+        part.train()
+    for batch in inputs:
+        module(batch)
+    for part, momentum in momenta.items():
+        part.momentum = momentum
+    module.eval()
 
 
 def _mask_seed(seed: int, epoch: int, rank: int) -> int:

@@ -25,7 +25,7 @@ from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, train
+from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, batches, settle_norms, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -195,7 +195,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
 
 def _settled(task: TuningTask) -> TrainingPlan:
     """With the dtype of the stages, and one seed for all processes."""
-    return replace(task.plan, autocast=_autocast_dtype(task.stages), seed=processes().same(task.plan.seed))
+    return replace(task.plan, autocast=task.stages.autocast, seed=processes().same(task.plan.seed))
 
 
 def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
@@ -242,16 +242,12 @@ def _address(stages: FrozenStages, boundary: int, pooling: str) -> Address:
 
 def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
     values: np.ndarray | None = None
-    with torch.inference_mode(), autocast(stages.device, _autocast_dtype(stages)):
+    with torch.inference_mode(), autocast(stages.device, stages.autocast):
         for members, batch in activations.exact_batches(rows, stages.batch):
             part = run_padded(module, batch, stages.batch).float().cpu().numpy()
             values = np.empty((len(rows), *part.shape[1:])) if values is None else values
             values[members] = part
     return values
-
-
-def _autocast_dtype(stages: FrozenStages) -> torch.dtype | None:
-    return None if stages.dtype == torch.float32 else stages.dtype
 
 
 @dataclass(frozen=True)
@@ -281,6 +277,8 @@ class _Work:
         task, data = self.task, self.data
         if task.start is not None and not task.is_probe:
             return None
+        if task.plan.norm_policy == "train" and network.suffix is not None:
+            self._settle(network)
         features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
         if task.sphere:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -294,6 +292,14 @@ class _Work:
             state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
         network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
         return probe
+
+    def _settle(self, network: TunedNetwork) -> None:
+        """Statistics that training will replace at once must not decide how features are scaled."""
+        plan, rows = self.task.plan, self.data.rows
+        with autocast(self.task.stages.device, plan.autocast):
+            settle_norms(
+                network, (self.activations.take(rows[part]) for part in batches(np.arange(len(rows)), plan.batch_size))
+            )
 
     def result(self, network: TunedNetwork, history: History, n_iter: int) -> Tuned:
         """What the fit returns if it ends with this network; its head is calibrated here."""
@@ -322,7 +328,7 @@ class _Work:
         def batches() -> Iterator[torch.Tensor]:
             return (batch for _, batch in activations.exact_batches(rows, task.stages.batch))
 
-        with autocast(task.stages.device, _autocast_dtype(task.stages)):
+        with autocast(task.stages.device, task.stages.autocast):
             refreshed = refresh_norms(network, batches, task.prior)
         if not refreshed:
             raise ValueError(

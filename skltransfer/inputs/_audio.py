@@ -7,6 +7,7 @@ libraries that read and resample are those of the extra ``audio``.
 import functools
 import io
 import numbers
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from skltransfer.exceptions import BadSampleError, MissingDependencyError
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
 
-MAX_SECONDS, CLIPPED_SHARE = 600, 0.01
+MAX_SECONDS, MAX_VALUES, CLIPPED_SHARE = 600, 2**27, 0.01
 
 
 class AudioSamples(Samples):
@@ -73,7 +74,7 @@ class AudioSamples(Samples):
             raise refuse("it is empty", "replace it or drop the row")
         soundfile = _library("soundfile")
         try:
-            sound = soundfile.SoundFile(io.BytesIO(content))
+            sound = soundfile.SoundFile(_Content(content))
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
             start = content[:12].decode("latin-1")
             raise refuse(
@@ -81,9 +82,11 @@ class AudioSamples(Samples):
             ) from None
         if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content):
             _warn_of_missing_end(row)
-        if sound.frames > MAX_SECONDS * sound.samplerate:
+        n_seconds, n_values = sound.frames / max(1, sound.samplerate), sound.frames * sound.channels
+        if n_seconds > MAX_SECONDS or n_values > MAX_VALUES:
             sound.close()
-            raise refuse(f"more than {MAX_SECONDS} seconds by its header", "cut it into pieces")
+            limit = f"{MAX_SECONDS} seconds" if n_seconds > MAX_SECONDS else f"{MAX_VALUES:,} values"
+            raise refuse(f"more than {limit} by its header", "cut it into pieces")
         return sound
 
     def _decoded(self, row: int, refuse) -> tuple[np.ndarray, int]:
@@ -107,6 +110,16 @@ class AudioSamples(Samples):
         return functools.partial(BadSampleError, row, shown(self.items[row]))
 
 
+class _Content(io.BytesIO):
+    """Bytes in which a damaged header may ask for a place before the first: it stays where it is."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def _warn_of_missing_end(row: int) -> None:
     warnings.warn(f"X[{row}] is shorter than its header says; what is there is read.", stacklevel=2)
 
@@ -128,12 +141,14 @@ def _scaled(values: np.ndarray, refuse) -> np.ndarray:
         return values.astype(np.float32) / -float(np.iinfo(values.dtype).min)
     if values.dtype.kind != "f":
         raise refuse(f"values of type {values.dtype}", "pass floats in [-1, 1], or integers of 8, 16 or 32 bits")
-    return values
+    return values.astype(
+        np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False
+    )  # in this machine's order
 
 
 def _mono(values: np.ndarray, refuse) -> np.ndarray:
     """(n,), (n, channels) or (channels, n) -> (n,)."""
-    if values.ndim == 2 and min(values.shape) <= 8:
+    if values.ndim == 2 and 0 < min(values.shape) <= 8:
         return values.mean(axis=int(np.argmin(values.shape)))
     if values.ndim != 1:
         raise refuse(f"shape {values.shape} is not that of a sound", "pass (n,) or (n, channels)")

@@ -8,7 +8,9 @@ import contextlib
 import functools
 import io
 import os
+import struct
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,18 @@ from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missi
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+DAMAGE += (struct.error, zlib.error)  # all that Pillow was seen to raise, or could, of a file that is not whole
 REMEMBERED_DIGESTS = 1_000_000
 SLOW_TO_HASH = 50_000  # bytes
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
@@ -156,7 +170,7 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
         raise refuse(f"not a picture (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise refuse("more than max_pixels", _LARGER) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DAMAGE as error:
         raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
 
 

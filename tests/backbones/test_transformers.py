@@ -9,8 +9,8 @@ import tokenizers
 import torch
 import transformers
 
-from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones import seeded
+from skltransfer import ActivationStore, AdaptedBackbone, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
+from skltransfer.backbones import seeded, source_language_head
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
@@ -103,7 +103,12 @@ def save_tokenizer(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]")):
         single=f"{cls} $A {sep}", special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
     )
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token=special[1], cls_token=cls, sep_token=sep, model_max_length=64
+        tokenizer_object=backend,
+        unk_token=special[1],
+        cls_token=cls,
+        sep_token=sep,
+        mask_token=special[4] if len(special) > 4 else None,
+        model_max_length=64,
     ).save_pretrained(folder)
 
 
@@ -300,3 +305,72 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 def test_without_network_the_error_names_the_model_the_folder_and_the_way_out():
     with pytest.raises(WeightsError, match=r"'hf:no-such/model' could not be loaded .*cache folder .*local folder"):
         load_backbone("hf:no-such/model", local_files_only=True)
+
+
+MASKED = ["bert", "deberta-v3", "distilbert", "electra", "esm", "modernbert", "mpnet", "roberta"]
+
+
+def masked_language_model(family, folder):
+    """The library's own, saved, with a mask token that the tokenizer knows."""
+    with seeded(len(family)):
+        model = transformers.AutoModelForMaskedLM.from_config(CONFIGURATIONS[family](transformers)).eval()
+        for parameter in model.parameters():
+            parameter.data.add_(0.05 * torch.randn_like(parameter))  # no bias is zero, as after training
+    model.save_pretrained(folder)
+    save_tokenizer(folder, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+    return model
+
+
+@pytest.mark.parametrize("trains_tokens", [True, False])
+@pytest.mark.parametrize("family", MASKED)
+def test_a_checkpoints_own_head_scores_tokens_as_the_library_does(family, trains_tokens, tmp_path):
+    model = masked_language_model(family, tmp_path)
+    backbone = load_backbone(f"hf:{tmp_path}")
+    suffix = backbone.suffix(0)
+    encoder = backbone.text_model(suffix) if trains_tokens else backbone.text_model()
+    head = source_language_head(backbone, encoder).eval()
+    ids = torch.tensor([[2, 5, 6, 7, 3]])
+    with torch.inference_mode():
+        ours = head(suffix(ids)[0])
+        theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    if trains_tokens and model.get_output_embeddings().weight is model.get_input_embeddings().weight:
+        assert head.model.get_output_embeddings().weight is suffix.model.get_input_embeddings().weight
+
+
+def test_a_checkpoint_without_such_a_head_brings_none(tmp_path):
+    transformers.AutoModel.from_config(CONFIGURATIONS["bert"](transformers)).save_pretrained(tmp_path / "encoder")
+    other = transformers.ElectraForPreTraining(CONFIGURATIONS["electra"](transformers))
+    other.save_pretrained(tmp_path / "discriminator")
+    for name in ("encoder", "discriminator"):
+        save_tokenizer(tmp_path / name)
+        backbone = load_backbone(f"hf:{tmp_path / name}")
+        assert source_language_head(backbone, backbone.text_model()) is None
+    whole = masked_language_model("bert", tmp_path / "whole")
+    assert whole.get_output_embeddings() is not None
+    backbone = load_backbone(f"hf:{tmp_path / 'whole'}", weights="random")
+    assert source_language_head(backbone, backbone.text_model()) is None
+
+
+@pytest.mark.parametrize("freeze_depth", [0.0, 0.5])
+@pytest.mark.parametrize("family", ["bert", "deberta-v3", "electra without a head", "modernbert"])
+def test_a_network_learns_to_guess_hidden_words(family, freeze_depth, tmp_path):
+    model = masked_language_model(family.split()[0], tmp_path)
+    if family.endswith("without a head"):  # whose token vectors are narrower than what it gives
+        model.base_model.save_pretrained(tmp_path)
+    texts = [f"{text} {word}" for text in TEXTS for word in WORDS]
+    options = {"objective": "masked_lm", "freeze_depth": freeze_depth, "learning_rate": 1e-2, "random_state": 0}
+    adapted = AdaptedBackbone(f"hf:{tmp_path}", dtype="float32", **options).fit(texts)
+    report, backbone = adapted.adaptation_report_, adapted.backbone_
+    assert report["loss_after"] < report["loss_before"] - 0.1
+    assert pickle.loads(pickle.dumps(backbone)).fingerprint == backbone.fingerprint
+    adapted.save(tmp_path / "adapted.safetensors")
+    again = load_backbone(f"hf:{tmp_path}", weights=tmp_path / "adapted.safetensors")
+    assert again.fingerprint == backbone.fingerprint
+
+
+def test_a_network_without_a_token_that_hides_is_refused(tmp_path):
+    transformers.AutoModel.from_config(CONFIGURATIONS["gpt2"](transformers)).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    with pytest.raises(UnsupportedBackboneError, match="knows none. Choose a network such as BERT's"):
+        AdaptedBackbone(f"hf:{tmp_path}", objective="masked_lm").fit(TEXTS)

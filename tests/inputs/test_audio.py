@@ -1,5 +1,6 @@
 """Sounds in every container, and what is wrong with some of them."""
 
+import contextlib
 import io
 import sys
 
@@ -122,6 +123,26 @@ def test_a_truncated_file_is_read_as_far_as_it_goes_with_a_warning():
     content = wav(np.rint(tone(seconds=1.0) * 32768).astype(np.int16))
     with pytest.warns(UserWarning, match=r"X\[0\] is shorter than its header says"):
         assert len(read(content[: len(content) // 2])) < 4100
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_header_may_ask_for_a_place_before_the_first():
+    content = bytearray(wav(tone(), format="AIFF"))
+    content[36:40] = b"\x7f\xff\xff\xff"
+    with contextlib.suppress(BadSampleError):
+        read(bytes(content))
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", ">f8", "longdouble", ">i2"])
+@pytest.mark.parametrize("rate", [RATE, 16_000])
+def test_arrays_of_any_precision_and_byte_order_are_read(kind, rate):
+    values = tone(rate=rate) if kind != ">i2" else np.rint(tone(rate=rate) * 32768)
+    np.testing.assert_allclose(read((values.astype(kind), rate)), read((tone(rate=rate), rate)), atol=1e-3)
+
+
+def test_an_array_of_channels_without_samples_is_refused():
+    with pytest.raises(BadSampleError, match=r"X\[0\].*shape \(0, 2\) is not that of a sound"):
+        read((np.zeros((0, 2)), RATE))
 
 
 def test_a_clipped_sound_is_told():

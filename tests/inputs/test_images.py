@@ -174,7 +174,7 @@ BAD = {
     "missing file": ("no/such/photo.jpg", "no such file.*relative paths start at "),
     "folder": (str(pathlib.Path(__file__).parent), "not a regular file"),
     "nul": ("a\0b.jpg", "unreadable"),
-    "url": ("https://example.com/a.jpg", "no such file"),
+    "url": ("https://example.com/a.jpg", "an address, and nothing is fetched. Fix: download it"),
     "number": (object(), "not a picture"),
     "two channels": (np.zeros((8, 8, 2), np.uint8), "2 channels"),
     "five channels": (np.zeros((8, 8, 5), np.uint8), "5 channels"),

@@ -1,0 +1,185 @@
+"""What a client sends to a network that stands alone: arrays that need no torch, and how samples become such arrays.
+
+One class for each kind of sample. Its ``recipe`` says in words that go into JSON what is left to the client. Must not
+know stages, heads or formats of files.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from skltransfer.backbones import PADDING_ID, Backbone
+
+LENGTHS = (7, 12)  # tokens
+SECONDS = (0.3, 0.5)
+Arrays = tuple[torch.Tensor, ...]
+
+
+class Intake(ABC):
+    """From arrays to what the first stage is given.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    width : int, optional
+        Columns of a table, where samples are its rows.
+
+    Attributes
+    ----------
+    axes : mapping of str to tuple of str
+        The arrays' names, and for each the names of its first axes: those whose length may change.
+    tool : object with ``save_pretrained``, or None
+        What a client needs the files of.
+    """
+
+    axes: Mapping[str, tuple[str, ...]]
+    tool: Any = None
+
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        self.preprocessing = backbone.preprocessing
+
+    @abstractmethod
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        """Random arrays of n samples, in one of two lengths."""
+
+    @abstractmethod
+    def one(self, sample: Any) -> Arrays:
+        """The arrays of one sample, as it was read."""
+
+    @abstractmethod
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """What the first stage is given."""
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """How a client makes the arrays."""
+
+    def save_files(self, folder: Path) -> bool:
+        """Save what a client needs besides; whether there is anything."""
+        if hasattr(self.tool, "save_pretrained"):
+            self.tool.save_pretrained(folder)
+        return folder.exists()
+
+
+class PixelIntake(Intake):
+    """Pictures as Pillow gives them, resized and cropped: (n, h, w, 3) of uint8."""
+
+    axes = {"pixels": ("n",)}
+
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        return (torch.randint(0, 256, (n, *self.preprocessing.input_shape[1:], 3), dtype=torch.uint8),)
+
+    def one(self, sample: np.ndarray) -> Arrays:
+        return (torch.tensor(self.preprocessing.pixels(sample))[None],)
+
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        x = arrays[0].float() / 255
+        x = (x - torch.tensor(self.preprocessing.mean)) / torch.tensor(self.preprocessing.std)
+        return x.permute(0, 3, 1, 2)
+
+    def recipe(self) -> dict[str, Any]:
+        how = self.preprocessing
+        return {
+            "input": "pixels",
+            "reader": "Pillow",
+            "draft": how.draft,
+            "exif_transpose": True,
+            "background": "white",
+            "mode": "RGB",
+            "longest_aspect": None if how.squash else how.longest_aspect,
+            "resize": how.resize,
+            "squash": how.squash,
+            "interpolation": how.interpolation,
+            "crop": how.crop,
+            "in_the_graph": {"scale": 1 / 255, "mean": list(how.mean), "std": list(how.std)},
+        }
+
+
+class TokenIntake(Intake):
+    """Token ids (n, length), and 1 where there is a token, 0 where there is padding."""
+
+    axes = {"input_ids": ("n", "length"), "attention_mask": ("n", "length")}
+
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        super().__init__(backbone, width)
+        self.tool = backbone.preprocessing.tokenizer
+
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        length = min(LENGTHS[longer], self.preprocessing.max_length)
+        ids, mask = torch.randint(0, self.preprocessing.n_tokens, (n, length)), torch.ones(n, length, dtype=torch.long)
+        for row in range(1, n):
+            mask[row, max(1, length - 2 * row) :] = 0
+        return ids, mask
+
+    def one(self, sample: str) -> Arrays:
+        ids = self.preprocessing(sample)[None]
+        return ids, torch.ones_like(ids)
+
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        ids, mask = arrays
+        return ids.masked_fill(mask == 0, PADDING_ID)
+
+    def recipe(self) -> dict[str, Any]:
+        return {
+            "input": "input_ids and attention_mask",
+            "max_length": self.preprocessing.max_length,
+            "ids_of_an_empty_text": self.preprocessing("").tolist(),
+        }
+
+
+class SoundIntake(Intake):
+    """What the feature extractor makes of sounds: waveforms (n, length), all equally long, or (n, bands, frames)."""
+
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        super().__init__(backbone, width)
+        self.axes = {"sound": ("n", "length") if backbone.is_ragged else ("n",)}
+        self.tool = backbone.preprocessing.extractor
+
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        shape = self.preprocessing.shape or (int(SECONDS[longer] * self.preprocessing.rate),)
+        return (torch.randn(n, *shape) * 0.1,)
+
+    def one(self, sample: np.ndarray) -> Arrays:
+        return (self.preprocessing(sample)[None],)
+
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        return arrays[0]
+
+    def recipe(self) -> dict[str, Any]:
+        return {"input": "sound", "rate": self.preprocessing.rate}
+
+
+class RowIntake(Intake):
+    """Rows of numbers (n, width), as many as the table had columns."""
+
+    axes = {"rows": ("n",)}
+
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        super().__init__(backbone, width)
+        self.width = width or self.preprocessing.width
+
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        return (torch.randn(n, self.width),)
+
+    def one(self, sample: np.ndarray) -> Arrays:
+        return (torch.tensor(sample, dtype=torch.float32)[None],)
+
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        rows = arrays[0][:, None]
+        return F.interpolate(rows, size=self.preprocessing.width, mode="linear", align_corners=True)[:, 0]
+
+    def recipe(self) -> dict[str, Any]:
+        return {"input": "rows", "width": self.width}
+
+
+INTAKES: dict[str, type[Intake]] = {
+    "audio": SoundIntake,
+    "image": PixelIntake,
+    "rows": RowIntake,
+    "text": TokenIntake,
+}
