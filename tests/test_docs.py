@@ -1,7 +1,7 @@
 """README, docs and docstrings do what they say: each example is run, each link leads somewhere."""
 
 import doctest
-import importlib
+import importlib.util
 import pathlib
 import re
 
@@ -32,6 +32,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__docs__"}
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        if "sklearn.callback" in block and importlib.util.find_spec("sklearn.callback") is None:
+            continue  # scikit-learn before 1.9
         exec(compile(block, page_name(page), "exec"), namespace)
 
 

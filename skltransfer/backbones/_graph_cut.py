@@ -163,7 +163,10 @@ class GraphCut:
                 copied[node] = graph.node_copy(node, lookup)
         if last.op != "output":
             graph.output(copied[last])
-        return fx.GraphModule(self.network, graph, class_name="Piece").eval()
+        piece = fx.GraphModule(self.network, graph, class_name="Piece").eval()
+        for path, module in piece.named_modules():  # torch 2.11 forgets which buffers no state dict holds
+            module._non_persistent_buffers_set |= self.network.get_submodule(path)._non_persistent_buffers_set
+        return piece
 
     def parameter_names(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage, as in the library's state dict."""
