@@ -18,8 +18,8 @@ from skltransfer.model_selection._plain import linear_model, random_layer
 
 WHOLE = {"adapter": None, "unfreeze_schedule": None}
 # At the estimator's own rates and with norms that stay. At the head's rate, with norms that follow the data, a network
-# from scratch does no better on few labels: two draws each, CIFAR-10 (10 per class) 17 % against 23 %, ants and bees 63 %
-# against 66 %, digits (300) 94 % against 93 %.
+# from scratch does no better on few labels: two draws each, CIFAR-10 (10 per class) 17 % against 23 %, ants and bees
+# 63 % against 66 %, digits (300) 94 % against 93 %.
 NETWORKS = {"scratch": WHOLE | {"freeze_depth": 0.0}, "random": WHOLE | {"freeze_depth": 1.0}}
 PLAIN = {"linear": linear_model, "elm": random_layer}
 BASELINES = (*NETWORKS, *PLAIN)
