@@ -98,8 +98,7 @@ def quantise(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
     """Write a copy whose weights are whole numbers of 8 bits.
 
     In a network of convolutions, scales of what flows through it are settled by ``feeds``; elsewhere, or without them,
-    they are found anew in each call. Signed weights get 7 bits, so that sums do not overflow on processors without
-    instructions for them.
+    they are found anew in each call.
     """
     import onnx
     from onnxruntime import quantization
@@ -108,14 +107,13 @@ def quantise(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
     convolves = count["Conv"] > count["MatMul"]
     with _quiet():
         if convolves and feeds:
-            quantization.quantize_static(source, target, _Reader(feeds), per_channel=True, reduce_range=True)
+            quantization.quantize_static(source, target, _Reader(feeds), per_channel=True)
             return
         quantization.quantize_dynamic(
             source,
             target,
             op_types_to_quantize=["Conv", "MatMul"] if convolves else ["Gather", "MatMul"],
             per_channel=True,
-            reduce_range=not convolves,
             weight_type=quantization.QuantType.QUInt8 if convolves else quantization.QuantType.QInt8,
         )  # convolutions of signed weights have no fast kernel
 

@@ -48,6 +48,7 @@ TENANTS = {
     "huggingface_hub": "_hub.py",
     "onnx": "_onnx.py",
     "onnxruntime": "_onnx.py",
+    "onnxscript": "_onnx.py",
     "peft": "_adapters.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py",

@@ -63,11 +63,10 @@ TASKS = {
 
 
 def fitted(name: str, draw: int, folder: pathlib.Path) -> FineTunedClassifier:
-    """In float32, so that what a file says can be compared."""
     place = folder / f"{name}-{draw}.skl"
     if not place.exists():
         read, options = TASKS[name]
-        FineTunedClassifier(dtype="float32", random_state=draw, **options).fit(*read(draw)[0]).save(place)
+        FineTunedClassifier(random_state=draw, **options).fit(*read(draw)[0]).save(place)
     return load(place)
 
 
@@ -116,15 +115,19 @@ def exported(name: str, draw: int, folder: pathlib.Path) -> dict[str, pathlib.Pa
 def accuracy(name: str, draw: int, folder: pathlib.Path) -> dict[str, float]:
     """Of the estimator and of each file, and how far their probabilities differ, batches of 32."""
     X, y = TASKS[name][0](draw)[1]
-    expected = fitted(name, draw, folder).predict_proba(X)
-    found = {"estimator": float((expected.argmax(1) == y).mean())}
+    model = fitted(name, draw, folder)
+    said = {f"estimator in {model.dtype_}": model.predict_proba(X)}
+    model.dtype_ = "float32"  # as the files are
+    expected = model.predict_proba(X)
+    found = {"estimator in float32": float((expected.argmax(1) == y).mean())}
     for kind, path in exported(name, draw, folder).items():
         client = client_of(path, 1)
-        probabilities = np.vstack([client(X[start : start + 32]) for start in range(0, len(X), 32)])
+        said[kind] = np.vstack([client(X[start : start + 32]) for start in range(0, len(X), 32)])
+        found[f"{kind}, MB"] = path.stat().st_size / 1e6
+    for kind, probabilities in said.items():
         found[kind] = float((probabilities.argmax(1) == y).mean())
         found[f"{kind}, difference"] = float(np.abs(probabilities - expected).max())
         found[f"{kind}, agreement"] = float((probabilities.argmax(1) == expected.argmax(1)).mean())
-        found[f"{kind}, MB"] = path.stat().st_size / 1e6
     return found
 
 
