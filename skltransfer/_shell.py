@@ -197,5 +197,10 @@ def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:
         _check_feature_names_in(estimator, input_features, generate_names=False)
     columns = getattr(estimator, "feature_names_in_", ())
     prefix = f"{columns[0]}_" if len(columns) == 1 else type(estimator).__name__.lower()
+    return numbered(prefix, n)
+
+
+def numbered(prefix: str, n: int) -> np.ndarray:
+    """Names of n features."""
     digits = len(str(n - 1))
     return np.array([f"{prefix}{i:0{digits}d}" for i in range(n)], dtype=object)

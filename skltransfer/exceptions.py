@@ -58,7 +58,8 @@ class BadSampleError(SkltransferError, ValueError):
         self.row, self.shown, self.cause, self.remedy, self.others = row, shown, cause, remedy, others
 
     def __reduce__(self):
-        return type(self), (self.row, self.shown, self.cause, self.remedy, self.others)
+        notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
+        return type(self), (self.row, self.shown, self.cause, self.remedy, self.others), notes
 
     def along_with(self, others: "Sequence[BadSampleError]") -> "BadSampleError":
         """The same complaint, which names other rows too."""

@@ -36,6 +36,7 @@ FLOORS = {
     "pretraining": 5,
     "elm": 5,
     "_versions": 6,
+    "distributed": 6,
     "export": 6,
     "persistence": 6,
     "inspection": 6,
@@ -45,11 +46,13 @@ FLOORS = {
 }
 TENANTS = {
     "accelerate": "_processes.py",
+    "dask": "distributed.py",
     "huggingface_hub": "_hub.py",
     "onnx": "_onnx.py",
     "onnxruntime": "_onnx.py",
     "onnxscript": "_onnx.py",
     "peft": "_adapters.py",
+    "pyarrow": "distributed.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py",
     "transformers": "_transformers.py",
