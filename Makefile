@@ -8,7 +8,7 @@ FUZZER := $(VENV)/.fuzzer
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all lint format bench compat fuzz docs clean
+.PHONY: demo test test-all lint format bench compat fuzz docs linkcheck clean
 
 $(MADE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,8 +55,13 @@ fuzz: $(FUZZER)  ## 50,000 inputs by chance, then ten minutes of those that reac
 	SKLTRANSFER_FUZZ=50000 $(ONE_THREAD) $(RUN) -m pytest --timeout 3600 tests/reliability/test_fuzz.py
 	$(ONE_THREAD) $(RUN) tests/reliability/fuzz_readers.py $(VENV)/fuzz -max_total_time=600 -max_len=4096 -rss_limit_mb=2048
 
-docs: $(MADE)  ## run every example in README, docs and docstrings
-	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py
+docs: $(MADE)  ## run every example in README, docs and docstrings; build the site into docs/_build, any warning an error
+	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py tests/test_site.py
+	$(RUN) -m sphinx -E -W --keep-going -q docs docs/_build
+	@echo "The site: docs/_build/index.html"
+
+linkcheck: $(MADE)  ## do links to other sites lead somewhere? Needs the network
+	$(RUN) -m sphinx -b linkcheck -q docs docs/_build/linkcheck
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest
+	rm -rf $(VENV) .venv-oldest .venv-newest docs/_build docs/reference/objects

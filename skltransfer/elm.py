@@ -267,7 +267,8 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
         The first call (or ``fit``) settles what depends on more than sums over rows: means and scales of features,
         ``alpha_``, ``best_score_`` and ``temperature_``. So it should hold rows of all kinds. This is recursive least
-        squares [2]_ that carries the moments of hidden values rather than an inverse, so that rounding does not grow.
+        squares (Liang et al. 2006) that carries the moments of hidden values rather than an inverse, so that rounding
+        does not grow.
 
         Parameters
         ----------
@@ -336,7 +337,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         """Softmax of the outputs over ``temperature_``.
 
         A ridge makes no probabilities. Outputs are divided by the one number that makes the labels most likely under
-        leave-one-out, smoothed as by Platt [4]_ so that it is finite where all are right. That is honest on average
+        leave-one-out, smoothed as by Platt (1999) so that it is finite where all are right. That is honest on average
         over rows like the first ones, and not for each kind of row.
 
         Parameters
@@ -492,8 +493,8 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         """Learn from further rows, exactly: the ridge is that of all rows so far.
 
         The first call (or ``fit``) settles what depends on more than sums over rows: means and scales of features,
-        ``alpha_`` and ``best_score_``. So it should hold rows of all kinds. This is recursive least squares [2]_ that
-        carries the moments of hidden values rather than an inverse, so that rounding does not grow.
+        ``alpha_`` and ``best_score_``. So it should hold rows of all kinds. This is recursive least squares (Liang et
+        al. 2006) that carries the moments of hidden values rather than an inverse, so that rounding does not grow.
 
         Parameters
         ----------

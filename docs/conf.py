@@ -1,0 +1,102 @@
+"""How the site is built: pages as they lie here, and one page per public object, written from its docstring.
+
+Promises that a public name in a text leads to its page, so that pages stay plain markdown. Must not know what they say.
+"""
+
+import importlib
+import inspect
+import pathlib
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+import skltransfer
+
+HERE = pathlib.Path(__file__).parent
+OBJECTS = HERE / "reference" / "objects"
+ROOMS = ("skltransfer", "skltransfer.model_selection", "skltransfer.exceptions", "skltransfer.testing")
+
+project = "skltransfer"
+version = release = skltransfer.__version__
+copyright = "The skltransfer developers"  # noqa: A001
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nitpicky = False
+numpydoc_show_class_members = False
+autodoc_typehints = "none"  # numpydoc's Parameters say it in words
+add_module_names = False
+copybutton_prompt_text = ">>> |... "
+copybutton_prompt_is_regexp = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skltransfer"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def public_objects() -> dict[str, Any]:
+    """Full names -> objects, each by the first of the rooms that offers it."""
+    found: dict[str, Any] = {}
+    for room in map(importlib.import_module, ROOMS):
+        names = getattr(room, "__all__", None) or [n for n, thing in vars(room).items() if is_own(thing, room, n)]
+        known = {name.rsplit(".")[-1] for name in found}
+        found |= {f"{room.__name__}.{name}": getattr(room, name) for name in names if name not in known}
+    return found
+
+
+def is_own(thing: Any, room: Any, name: str) -> bool:
+    return getattr(thing, "__module__", "") == room.__name__ and not name.startswith("_")
+
+
+def write_objects(app: Sphinx) -> None:
+    """One page per public object, left alone where nothing changed so that a second build is quick."""
+    OBJECTS.mkdir(exist_ok=True)
+    for full_name, thing in public_objects().items():
+        room, name = full_name.rsplit(".", 1)
+        directive = "autoclass" if inspect.isclass(thing) else "autofunction"
+        options = "   :members:\n   :inherited-members: Exception, UserWarning\n" if inspect.isclass(thing) else ""
+        text = f"{name}\n{'=' * len(name)}\n\n.. currentmodule:: {room}\n\n.. {directive}:: {name}\n{options}"
+        page = OBJECTS / f"{full_name}.rst"
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def skip_foreign(app: Sphinx, kind: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """What a class inherits from scikit-learn is described there, in the words of its own site."""
+    module = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__module__", None) or ""
+    return True if module.startswith("sklearn.") else None
+
+
+def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """`FineTunedClassifier` in a text leads to its page, but on that page."""
+    pages = {name.rsplit(".", 1)[-1]: f"reference/objects/{name}" for name in public_objects()}
+    for literal in list(doctree.findall(nodes.literal)):
+        target = pages.get(literal.astext())
+        if target in (None, page) or isinstance(literal.parent, nodes.reference):
+            continue
+        uri = app.builder.get_relative_uri(page, target)
+        literal.replace_self(nodes.reference("", "", literal.deepcopy(), refuri=uri, internal=True))
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", write_objects)
+    app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("doctree-resolved", link_names)

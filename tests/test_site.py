@@ -1,0 +1,103 @@
+"""The site holds together: it is built without a warning, and leads to every public name and every page."""
+
+import html
+import importlib
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+pytest.importorskip("sphinx")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """All pages, built anew in a folder of their own, each warning an error."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("_build", "objects"))
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", folder / "docs", folder / "site"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+def public_names():
+    for room in ("skltransfer", "skltransfer.model_selection", "skltransfer.inspection"):
+        yield from importlib.import_module(room).__all__
+    exceptions = importlib.import_module("skltransfer.exceptions")
+    yield from (
+        name for name, thing in vars(exceptions).items() if getattr(thing, "__module__", "") == exceptions.__name__
+    )
+    yield "check_transfer_estimator"
+
+
+def text_of(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+
+
+def links(page):
+    """Links of a page within the site: files, and the ids meant there."""
+    for target in re.findall(r'(?:href|src)="([^"]+)"', page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:", "mailto:", "data:", "javascript:")):
+            file, _, anchor = html.unescape(target).partition("#")
+            yield (page.parent / file.partition("?")[0] if file else page), anchor
+
+
+@pytest.mark.slow
+def test_each_public_name_has_a_page_with_its_docstring(site):
+    for name in public_names():
+        (page,) = (site / "reference" / "objects").glob(f"*.{name}.html")
+        assert 'id="skltransfer.' in page.read_text(encoding="utf-8"), f"{name}: nothing was documented"
+
+
+@pytest.mark.slow
+def test_a_public_name_in_a_text_leads_to_its_page(site):
+    page = (site / "how_to" / "few_labels.html").read_text(encoding="utf-8")
+    assert 'href="../reference/objects/skltransfer.FewShotClassifier.html"' in page
+
+
+@pytest.mark.slow
+def test_each_markdown_page_can_be_reached_from_home(site):
+    reached, waiting = set(), [site / "index.html"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page not in reached and page.suffix == ".html":
+            reached.add(page)
+            waiting += [file for file, _ in links(page) if file.exists()]
+    for page in DOCS.rglob("*.md"):
+        assert (site / page.relative_to(DOCS)).with_suffix(".html").resolve() in reached, page
+
+
+@pytest.mark.slow
+def test_links_within_the_site_lead_somewhere(site):
+    ids = {}
+    for page in (p for p in site.rglob("*.html") if "_static" not in p.parts):
+        for file, anchor in links(page):
+            assert file.exists(), f"{page.relative_to(site)}: {file}"
+            if anchor and file.suffix == ".html":
+                known = ids.setdefault(
+                    file.resolve(), set(re.findall(r'\bid="([^"]+)"', file.read_text(encoding="utf-8")))
+                )
+                assert anchor in known, f"{page.relative_to(site)}: {file.name}#{anchor}"
+
+
+@pytest.mark.slow
+def test_a_newcomer_gets_from_home_to_the_first_tutorial_and_its_code_runs(site, tmp_path):
+    """What a browser shows is pasted into a fresh interpreter, not what lies in the markdown."""
+    (first,) = {file.resolve() for file, _ in links(site / "index.html") if file.name == "first_transfer.html"}
+    blocks = re.findall(
+        r'<div class="highlight-python.*?<pre>(.*?)</pre>', first.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert len(blocks) == 3
+    (tmp_path / "pasted.py").write_text(
+        "\n".join(html.unescape(re.sub(r"<[^>]+>", "", b)) for b in blocks), encoding="utf-8"
+    )
+    done = subprocess.run([sys.executable, "pasted.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert re.search(r"frozen features: 0\.\d\d", done.stdout)
+    assert "raw pixels: 0." in done.stdout
