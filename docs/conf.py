@@ -6,16 +6,18 @@ Promises that a public name in a text leads to its page, so that pages stay plai
 import importlib
 import inspect
 import pathlib
+import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
 import skltransfer
+from skltransfer.testing import check_transfer_estimator
 
 HERE = pathlib.Path(__file__).parent
 OBJECTS = HERE / "reference" / "objects"
-ROOMS = ("skltransfer", "skltransfer.model_selection", "skltransfer.exceptions", "skltransfer.testing")
+ROOMS = ("skltransfer", "skltransfer.model_selection", "skltransfer.exceptions")
 
 project = "skltransfer"
 version = release = skltransfer.__version__
@@ -31,10 +33,10 @@ extensions = [
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-nitpicky = False
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # numpydoc's Parameters say it in words
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = ">>> |... "
 copybutton_prompt_is_regexp = True
 
@@ -43,10 +45,11 @@ html_title = "skltransfer"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_sidebars = {"index": [], "gallery": []}
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "how_to/coming_from": [], "gallery": []},  # room for two columns
     "footer_start": ["copyright"],
     "footer_end": [],
 }
@@ -56,14 +59,16 @@ def public_objects() -> dict[str, Any]:
     """Full names -> objects, each by the first of the rooms that offers it."""
     found: dict[str, Any] = {}
     for room in map(importlib.import_module, ROOMS):
-        names = getattr(room, "__all__", None) or [n for n, thing in vars(room).items() if is_own(thing, room, n)]
         known = {name.rsplit(".")[-1] for name in found}
-        found |= {f"{room.__name__}.{name}": getattr(room, name) for name in names if name not in known}
+        found |= {f"{room.__name__}.{n}": getattr(room, n) for n in names_of(room) if n not in known}
+    found["skltransfer.testing.check_transfer_estimator"] = check_transfer_estimator
     return found
 
 
-def is_own(thing: Any, room: Any, name: str) -> bool:
-    return getattr(thing, "__module__", "") == room.__name__ and not name.startswith("_")
+def names_of(room: Any) -> list[str]:
+    return getattr(
+        room, "__all__", [n for n, thing in vars(room).items() if getattr(thing, "__module__", "") == room.__name__]
+    )
 
 
 def write_objects(app: Sphinx) -> None:
@@ -85,6 +90,11 @@ def skip_foreign(app: Sphinx, kind: str, name: str, thing: Any, skip: bool, opti
     return True if module.startswith("sklearn.") else None
 
 
+def keep_initials(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A reference that begins with an initial ("A. Kumar") is no list whose first item is A."""
+    lines[:] = [re.sub(r"^(\s*(?:\.\. \[[\w-]+\] )?)([A-Z]\. )", r"\1\\\2", line) for line in lines]
+
+
 def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """`FineTunedClassifier` in a text leads to its page, but on that page."""
     pages = {name.rsplit(".", 1)[-1]: f"reference/objects/{name}" for name in public_objects()}
@@ -99,4 +109,5 @@ def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_objects)
     app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("autodoc-process-docstring", keep_initials, priority=600)  # after numpydoc
     app.connect("doctree-resolved", link_names)
