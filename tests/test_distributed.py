@@ -1,9 +1,12 @@
 """Features on Dask, Ray and Spark: each row once, files whole or not at all, killed runs that go on."""
 
 import os
+import pathlib
 import pickle
 import signal
+import subprocess
 import sys
+import time
 
 import dask
 import dask.bag
@@ -30,7 +33,7 @@ from skltransfer import (
 )
 from skltransfer.backbones import _registry
 from skltransfer.engine import folder_store
-from skltransfer.exceptions import MissingDependencyError
+from skltransfer.exceptions import BadSampleError, MissingDependencyError
 
 
 @pytest.fixture
@@ -106,6 +109,35 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(extractor, ph
         BatchExtractor(FineTunedClassifier(), "photo")
 
 
+@pytest.fixture(scope="module")
+def ray():
+    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_data_maps_batches_in_two_actors_and_goes_on_by_the_folder(ray, extractor, photos, tmp_path):
+    extractor.set_params(cache=str(tmp_path / "store"))
+    extractor.transform(photos[:5])  # what a run that was killed left
+    rows = ray.data.from_items(
+        [{"id": i, "photo": png(photo)} for i, photo in enumerate(photos)], override_num_blocks=3
+    )
+    features = rows.map_batches(
+        BatchExtractor,
+        fn_constructor_args=[extractor, "photo"],
+        batch_size=4,
+        compute=ray.data.ActorPoolStrategy(size=2),
+    )
+    features.write_parquet(str(tmp_path / "features"))
+    found = read(tmp_path / "features").sort_values("id")
+    assert found["id"].tolist() == list(range(12))
+    np.testing.assert_array_equal(np.stack(found["features"]), extractor.set_params(cache=None).transform(photos))
+    assert ActivationStore(tmp_path / "store").info()["samples"] == 12
+
+
 # Partitions
 
 
@@ -177,6 +209,14 @@ def test_a_run_that_ended_early_goes_on_and_computes_no_row_twice(
     assert not list(tmp_path.glob("*.part"))
     extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
     assert len(dies_in_the_second_partition) == 4
+
+
+def test_a_sample_that_cannot_be_read_is_named_with_its_partition(client, extractor, table, tmp_path):
+    table["photo"] = table["photo"].where(table["id"] != 60, b"no picture")
+    in_parts = dask.dataframe.from_pandas(table, npartitions=3)
+    with dask.config.set(scheduler=client), pytest.raises(BadSampleError, match=r"X\[2\]") as caught:
+        extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
+    assert caught.value.__notes__ == ["while reading the partition of part-00001.parquet"]
 
 
 def test_a_file_that_is_damaged_is_written_anew(extractor, in_parts, tmp_path):
@@ -266,13 +306,56 @@ def test_a_missing_library_is_named_with_its_extra(extractor, in_parts, tmp_path
         extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
 
 
+# A run that is killed
+
+KILLED = """
+import sys
+import dask.bag
+import numpy as np
+from skltransfer import PretrainedFeatureExtractor, extract_to_parquet
+
+def row(i):
+    return {"id": i, "photo": np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)}
+
+rows = dask.bag.range(2000, npartitions=40).map(row)
+extract_to_parquet(PretrainedFeatureExtractor("toy:images", dtype="float32"), rows, sys.argv[1], column="photo")
+"""
+
+
+def started(folder):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(folder)], env=environment)
+
+
+def parts(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+
+
+def test_a_process_that_is_killed_goes_on_and_ends_with_the_files_of_one_that_was_not(tmp_path):
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    child = started(killed)
+    while len(parts(killed)) < 5 and child.poll() is None:
+        time.sleep(0.01)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    before = parts(killed)
+    assert 5 <= len(before) < 40
+    assert started(killed).wait() == 0
+    assert parts(killed).items() >= before.items()  # not written again
+    assert started(undisturbed).wait() == 0
+    for name in parts(undisturbed):
+        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert read(killed)["id"].tolist() == list(range(2000))
+    assert sorted(os.listdir(killed)) == sorted(os.listdir(undisturbed))  # no drafts
+
+
 # A search in workers
 
 
 @pytest.fixture(scope="module")
 def client():
     """Of two worker processes of one thread each."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         yield client
 
 

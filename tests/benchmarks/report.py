@@ -24,7 +24,7 @@ RESULTS, PAGE, PICTURE = (
     DOCS / "reference" / "benchmarks.md",
     DOCS / "images" / "benchmarks.png",
 )
-ORDER = ("search", "depths", "accuracy", "images", "texts", "store", "start", "growth")
+ORDER = ("search", "depths", "accuracy", "images", "texts", "store", "start", "growth", "dask")
 TOP = """# Benchmarks
 
 Each table comes from one run in which all contestants took turns, alone on the machine; `make bench` makes this page
