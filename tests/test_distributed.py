@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def in_parts(table):
 
 def read(folder):
     return pd.read_parquet(folder)
+
+
+def parts(folder):
+    """When each file was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
 # Batches
@@ -199,12 +205,13 @@ def test_a_run_that_ended_early_goes_on_and_computes_no_row_twice(
 ):
     with pytest.raises(DeathError) as caught:
         extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
-    assert caught.value.__notes__ == ["while reading the partition of part-00001.parquet"]
+    assert re.fullmatch(r"while reading the partition of part-0000\d.parquet", *caught.value.__notes__)
     (tmp_path / "part-00001.parquet.0123.part").write_bytes(b"half of it")  # what SIGKILL leaves
-    before = read(tmp_path / "part-00000.parquet")
+    (name, when), *others = parts(tmp_path).items()
+    assert not others
     extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
-    assert dies_in_the_second_partition == [4, 4, 4, 4]  # the second partition twice, since it died
-    pd.testing.assert_frame_equal(read(tmp_path)[:4], before)
+    assert dies_in_the_second_partition == [4, 4, 4, 4]  # one partition twice, since it died
+    assert parts(tmp_path)[name] == when
     assert sorted(read(tmp_path)["id"]) == list(range(0, 120, 10))
     assert not list(tmp_path.glob("*.part"))
     extract_to_parquet(extractor, in_parts, tmp_path, column="photo")
@@ -327,10 +334,6 @@ def started(folder):
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(folder)], env=environment)
 
 
-def parts(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
-
-
 def test_a_process_that_is_killed_goes_on_and_ends_with_the_files_of_one_that_was_not(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     child = started(killed)
@@ -354,8 +357,12 @@ def test_a_process_that_is_killed_goes_on_and_ends_with_the_files_of_one_that_wa
 
 @pytest.fixture(scope="module")
 def client():
-    """Of two worker processes of one thread each."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
+    """Of two worker processes of one thread each, which nobody tells how many threads torch has."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            patch.delenv(name, raising=False)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
         yield client
 
 
