@@ -74,8 +74,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples and
-        follow; their affine part is trained either way.
+        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
+        and follow; their affine part is trained either way.
     label_smoothing : float in [0, 1), default=0.0
         In the training loss; the probe is solved without.
     class_weight : dict, "balanced" or None, default=None
@@ -398,8 +398,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples and
-        follow; their affine part is trained either way.
+        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
+        and follow; their affine part is trained either way.
     adapter : {"lora"} or None, default=None
         ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
         their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.

@@ -74,8 +74,8 @@ class MultiTaskFineTuner(FineTuner):
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [4]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples and
-        follow; their affine part is trained either way.
+        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
+        and follow; their affine part is trained either way.
     adapter : {"lora"} or None, default=None
         ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
         their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
