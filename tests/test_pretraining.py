@@ -294,7 +294,9 @@ def test_a_classifier_on_it_is_saved_with_what_changed(of_texts, tmp_path, inclu
 
 @pytest.mark.parametrize("use", [lambda it: FineTunedClassifier(it).fit(TEXTS, LABELS), load_backbone])
 def test_the_estimator_itself_is_no_backbone(of_texts, use):
-    with pytest.raises(BackboneNotFoundError, match="clone would unfit: fit it, and pass its backbone_"):
+    with pytest.raises(
+        BackboneNotFoundError, match="clone would unfit: of a fitted AdaptedBackbone, pass its backbone_"
+    ):
         use(of_texts)
 
 

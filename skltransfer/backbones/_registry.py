@@ -39,7 +39,7 @@ ADAPTERS = {
 MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
-ESTIMATOR = " That is an estimator, which clone would unfit: fit it, and pass its backbone_."
+ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _lock = Lock()
 
