@@ -53,7 +53,7 @@ $(FUZZER): $(MADE)
 	touch $(FUZZER)
 
 fuzz: $(FUZZER)  ## 50,000 inputs by chance, then ten minutes of those that reach new code
-	SKLTRANSFER_FUZZ=50000 $(ONE_THREAD) $(RUN) -m pytest --timeout 3600 tests/reliability/test_fuzz.py
+	SKLTRANSFER_FUZZ=50000 $(ONE_THREAD) $(RUN) -m pytest --timeout 1200 tests/reliability/test_fuzz.py
 	$(ONE_THREAD) $(RUN) tests/reliability/fuzz_readers.py $(VENV)/fuzz -max_total_time=600 -max_len=4096 -rss_limit_mb=2048
 
 docs: $(MADE)  ## run every example in README, docs and docstrings; build the site into docs/_build, any warning an error

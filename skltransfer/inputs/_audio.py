@@ -19,7 +19,7 @@ from skltransfer.exceptions import BadSampleError, MissingDependencyError
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
 
-MAX_SECONDS, MAX_VALUES, CLIPPED_SHARE = 600, 2**27, 0.01
+MAX_SECONDS, MAX_VALUES, MAX_RATE, CLIPPED_SHARE = 600, 2**27, 10**7, 0.01
 
 
 class AudioSamples(Samples):
@@ -62,8 +62,10 @@ class AudioSamples(Samples):
             raise refuse("not a sound", "pass a path, bytes, an array, or (array, rate)")
         if rate is None:
             raise refuse("an array without a rate", "set sampling_rate=, or pass (array, rate)")
-        if not rate > 0:
+        if not 1 <= rate <= MAX_RATE:
             raise refuse(f"a rate of {rate} Hz", "pass the number of samples per second")
+        if len(waveform) > MAX_SECONDS * rate:  # at a rate that is too low, it would be resampled to gigabytes
+            raise refuse(f"more than {MAX_SECONDS} seconds", "cut it into pieces, or mend its rate")
         return self._resampled(_checked(waveform, row, refuse), rate, refuse)
 
     def _opened(self, row: int):

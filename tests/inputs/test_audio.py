@@ -109,6 +109,19 @@ def test_a_header_that_claims_gigabytes_is_not_believed():
         assert len(read(bytes(content))) <= 1600
 
 
+@pytest.mark.parametrize("rate", [1e-300, 0.5, -8000, 1e300, float("inf"), float("nan")])
+def test_a_rate_that_no_sound_has_is_refused(rate):
+    with pytest.raises(BadSampleError, match=r"X\[0\].*a rate of .* Hz. Fix: pass the number of samples per second"):
+        read((tone(), rate))
+
+
+def test_an_array_of_hours_is_refused():
+    with pytest.raises(
+        BadSampleError, match=r"X\[0\].*more than 600 seconds. Fix: cut it into pieces, or mend its rate"
+    ):
+        read((tone(), 2))
+
+
 def test_hours_of_sound_are_refused_by_their_header():
     with pytest.raises(BadSampleError, match="more than 600 seconds by its header. Fix: cut it into pieces"):
         read(wav(np.zeros(601 * 100, np.int16), rate=100))
