@@ -12,6 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "_files": 0,
     "_forks": 0,
+    "_progress": 0,
     "exceptions": 0,
     "backbones": 1,
     "inputs": 1,

@@ -8,7 +8,7 @@ from skltransfer.backbones._description import BackboneDescription, StageDescrip
 from skltransfer.backbones._freeze_depth import freeze_boundary
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pooling import POOLINGS, Pooling
-from skltransfer.backbones._random import seeded
+from skltransfer.backbones._random import reseed, seeded
 from skltransfer.backbones._registry import (
     adapted_backbone,
     list_backbones,
@@ -36,6 +36,7 @@ __all__ = [
     "mask_of",
     "portable_state",
     "reload_backbone",
+    "reseed",
     "seeded",
     "source_language_head",
 ]

@@ -19,7 +19,17 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for the duration of a ``with`` block, as its only user in this process."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _door, torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
+        reseed(seed)
         yield
+
+
+def reseed(seed: int) -> None:
+    """Seed the generators of devices in use, for the holder of ``seeded``.
+
+    ``torch.manual_seed`` asks every kind of device, some of them under a lock that a forked child may find closed.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)

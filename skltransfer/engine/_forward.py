@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from skltransfer._forks import after_fork_in_child
+from skltransfer._progress import ProgressBar, progress_bar
 from skltransfer.backbones import mask_of
 from skltransfer.engine._address import Address
 from skltransfer.engine._frozen import FrozenStages
@@ -85,7 +85,7 @@ def recall(
     BadSampleError
         For a row that cannot be read, if the policy says so; it names up to ten rows.
     """
-    with tqdm(total=len(samples), desc=stages.backbone.name, unit="sample", disable=not stages.verbose) as progress:
+    with progress_bar(total=len(samples), desc=stages.backbone.name, unit="sample", shown=stages.verbose) as progress:
         return _Recall(stages, samples, addresses, policy or BadSamplePolicy(), progress).run()
 
 
@@ -109,7 +109,7 @@ class _Recall:
         samples: Samples,
         addresses: Sequence[Address],
         policy: BadSamplePolicy,
-        progress: tqdm,
+        progress: ProgressBar,
     ) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
         self.store, self.batch, self.progress = stages.store, stages.batch, progress

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from skltransfer._forks import Lock
 from skltransfer.backbones import POOLINGS, Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
+from skltransfer.engine._autocast import autocast
 from skltransfer.exceptions import WeightsError
 
 HIDDEN = 256
@@ -88,7 +89,7 @@ class TunedNetwork(nn.Module):
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
-        with torch.autocast(features.device.type, enabled=False):
+        with autocast(features.device, None):
             seen = self.seen(features)
             return seen if self.is_headless else self.head(seen)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from skltransfer.backbones import fingerprint
 from skltransfer.engine._adaptation import refresh_norms
+from skltransfer.engine._autocast import autocast
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._frozen import FrozenStages
@@ -20,7 +21,7 @@ from skltransfer.engine._masked_tokens import MaskedLanguageModel, MaskedTexts
 from skltransfer.engine._networks import new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import NORMS, History, TrainingPlan, autocast, evaluate, train
+from skltransfer.engine._training import NORMS, History, TrainingPlan, evaluate, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.inputs import Samples
 

@@ -4,7 +4,6 @@ Promises that the optimiser gets exactly the parameters it was given, that order
 and that a loss that is not a number stops it. Must not know X, what y means, scikit-learn or the store.
 """
 
-import contextlib
 import copy
 import json
 import math
@@ -15,9 +14,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
-from skltransfer.backbones import seeded
+from skltransfer._progress import progress_bar
+from skltransfer.backbones import reseed, seeded
+from skltransfer.engine._autocast import autocast
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._processes import processes, share
@@ -147,7 +147,7 @@ def train(
         if checkpoint is not None:
             run.restore(checkpoint.read())
         left = range(run.n_epochs, plan.max_epochs)
-        for _ in tqdm(left, desc="training", unit="epoch", disable=not plan.verbose or run.processes.rank > 0):
+        for _ in progress_bar(left, desc="training", unit="epoch", shown=plan.verbose and run.processes.rank == 0):
             if run.has_converged:
                 break
             if watch is not None:
@@ -209,7 +209,7 @@ class _Run:
         """One pass over the samples, and a look at the validation part."""
         _train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
-        torch.manual_seed(_mask_seed(self.plan.seed, number, self.processes.rank))
+        reseed(_mask_seed(self.plan.seed, number, self.processes.rank))
         for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
             total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
@@ -332,11 +332,6 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
         losses = loss(outputs.float(), torch.as_tensor(data.targets[rows]).to(outputs.device)).cpu()
         total += float((losses.double() * torch.as_tensor(data.loss_weights[rows])).sum())
     return total / float(data.loss_weights.sum())
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
-    """torch's autocast to ``dtype``, or nothing."""
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @torch.no_grad()

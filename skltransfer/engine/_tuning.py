@@ -17,6 +17,7 @@ from skltransfer.engine._adaptation import Companion, refresh_norms
 from skltransfer.engine._adapters import adapted
 from skltransfer.engine._address import Address
 from skltransfer.engine._augmented import Augment, AugmentedActivations
+from skltransfer.engine._autocast import autocast
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
@@ -25,7 +26,7 @@ from skltransfer.engine._heads import Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import History, SoFar, TrainingPlan, autocast, batches, settle_norms, train
+from skltransfer.engine._training import History, SoFar, TrainingPlan, batches, settle_norms, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples

@@ -17,9 +17,9 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
-from tqdm.auto import tqdm
 
 from skltransfer._nested import network_of, place_of_network
+from skltransfer._progress import progress_bar
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
 from skltransfer.model_selection._baselines import BASELINES, IN_WORDS, built, checked_baselines
@@ -280,7 +280,7 @@ def transfer_report(
     seed = int(rng.randint(2**31 - 1))
     cuts = {size: subsampled(splits, y, size, classifies=classifies, seed=seed) for size in sizes}
     n_fits = (1 + len(named)) * len(splits) * (1 + len(cuts))
-    with tqdm(total=n_fits, desc="transfer_report", unit="fit", disable=not verbose) as progress:
+    with progress_bar(total=n_fits, desc="transfer_report", unit="fit", shown=verbose) as progress:
         by_size = {size: study.on(cut, progress.update) for size, cut in cuts.items()}
         found = study.on(splits, progress.update)
     return study.report(splits, found, by_size, rope)

@@ -14,8 +14,8 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
-from tqdm.auto import tqdm
 
+from skltransfer._progress import progress_bar
 from skltransfer.model_selection._comparison import (
     HELPS,
     HURTS,
@@ -181,7 +181,7 @@ def task_report(
     if not each_row_is_tested_once(splits, len(table)):
         raise ValueError(f"cv must test each row once, so that predictions can be pooled; {cv!r} does not.")
     study = _Study(estimator, X, y, names, table)
-    with tqdm(total=len(splits) * (1 + len(names)), desc="task_report", disable=not verbose) as progress:
+    with progress_bar(total=len(splits) * (1 + len(names)), desc="task_report", shown=verbose) as progress:
         together, kinds = study.together(splits, progress.update)
         alone = study.alone(splits, kinds, progress.update)
     ratio = float(np.mean([len(test) / len(train) for train, test in splits]))

@@ -17,9 +17,9 @@ from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions, validate_params
-from tqdm.auto import tqdm
 
 from skltransfer import _shell
+from skltransfer._progress import progress_bar
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
 from skltransfer.model_selection._grid import freeze_depth_grid
@@ -315,7 +315,7 @@ def score_transferability(
     template = PretrainedFeatureExtractor() if extractor is None else extractor
     candidates = [
         candidate
-        for backbone in tqdm(backbones, desc="backbones", unit="backbone", disable=not verbose)
+        for backbone in progress_bar(backbones, desc="backbones", unit="backbone", shown=verbose)
         for candidate in _candidates(plan, clone(template).set_params(backbone=backbone), X)
     ]
     candidates.sort(key=lambda candidate: -candidate.score)

@@ -43,7 +43,9 @@ def forked(action):
             print("child:", repr(error), file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(f"{action.__name__}: {status}" if status else "", file=sys.stderr, flush=True)
+    return status == 0
 """
 
 # Forks
