@@ -184,7 +184,7 @@ def test_importing_the_package_loads_no_model_library():
 
 
 SNAPSHOT = """
-import logging, os, warnings, torch
+import logging, os, warnings, sklearn, torch
 
 def snapshot():
     generator = torch.get_rng_state().tolist()
