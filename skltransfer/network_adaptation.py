@@ -9,24 +9,26 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
 from skltransfer import _domains, _shell
+from skltransfer._alignment import Alignment
 from skltransfer._callbacks import fit_callbacks
 from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
-from skltransfer.backbones import Backbone
-from skltransfer.engine import ActivationStore, ClassificationHead, Head, TrainingSet, TuningTask
+from skltransfer.backbones import Backbone, reload_backbone
+from skltransfer.engine import ActivationStore, ClassificationHead, Head, TrainingSet, TuningTask, recall
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
 LEFT_OUT = ("warm_start", "adapter")
 LABEL_SHIFT = (
-    "Classes are predicted in other shares for target samples than for source samples (they differ by {:.0%} of the "
-    "samples; see domain_report_). Where their true shares differ, drawing the domains together mixes classes up: "
-    "compare with method=None."
+    "Before adapting, classes are predicted in other shares for target samples than for source samples (they differ by "
+    "{:.0%} of the samples; see domain_report_). Where their true shares differ, drawing the domains together mixes "
+    "classes up: compare with method=None."
 )
 
 
@@ -44,13 +46,13 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     method : {"mcc", "deep_coral", "norm_statistics"} or None, default="mcc"
         ``"mcc"`` adds a loss on how far the predictions of target samples mix classes up [1]_; ``"deep_coral"`` one on
-        how far covariances of features differ between the domains [2]_. ``"norm_statistics"`` trains on the source,
-        then gives the BatchNorm layers of unfrozen stages the target's statistics [3]_. None is the baseline: the
-        source alone.
+        how far covariances of features differ between the domains [2]_. ``"norm_statistics"`` gives BatchNorm layers of
+        unfrozen stages the source's statistics, trains on the source, then gives them the target's [3]_. None is the
+        baseline: the source alone.
     adaptation_weight : float, default=1.0
         Of the added loss; it rises from zero in the course of training.
     prior : float, default=0.0
-        For ``"norm_statistics"``: how many target samples the old statistics are worth.
+        For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
     freeze_depth : float, int or str, default=0.75
         How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
         1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
@@ -142,8 +144,11 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Names of the columns, where X is a frame.
     domain_report_ : dict
         ``n_source``, ``n_target``; ``proxy_a_distance`` of the tuned features, from 0 where a linear classifier cannot
-        tell the domains apart to 2 where it never errs; ``source_mix`` and ``target_mix``, the predicted share of each
-        class; ``label_shift``, their distance in [0, 1].
+        tell the domains apart to 2 where it never errs; ``target_mix``, the share of each class among the predictions
+        of this network. Of a logistic regression of the source alone on the backbone's features as they came, scaled on
+        both domains: ``source_mix``, of source samples that it had not seen; ``label_shift``, the distance of its
+        predictions for target samples from them, in [0, 1]; ``expected_error``, the share of the latter that is thought
+        to be wrong.
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
@@ -330,7 +335,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         draft._is_source = is_source
         draft._learn(X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks)
         del draft._is_source
-        draft.domain_report_ = draft._report(X, is_source)
+        draft.domain_report_ = draft._report(X, known, is_source)
         self._become(draft)
         if callbacks is not None:
             callbacks.fit_ends()
@@ -377,26 +382,53 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _strength(self) -> float:
         return self.C
 
-    def _report(self, X: Any, is_source: np.ndarray) -> dict[str, Any]:
-        """What the fitted network makes of both domains."""
+    def _report(self, X: Any, labels: np.ndarray, is_source: np.ndarray) -> dict[str, Any]:
+        """What the fitted network makes of both domains, and the network as it was before."""
         (outputs, bad), (features, _) = self._run(X), self._run(X, features=True)
         read = np.setdiff1d(np.arange(len(is_source)), list(bad))
-        outputs, is_source, features = outputs[read], is_source[read], features[read]
-        predicted = self._head_.decode(outputs)
-        source, target = predicted[is_source], predicted[~is_source]
+        outputs, features, labels, is_source = outputs[read], features[read], labels[read], is_source[read]
+        before = self._before(X)[read]
+        known, guessed, error = _before_adapting(before, labels, is_source)
+        mix = _domains.class_mix(known, self.classes_)
         report = {
             "n_source": int(is_source.sum()),
             "n_target": int((~is_source).sum()),
             "proxy_a_distance": _domains.proxy_a_distance(features, is_source),
-            "source_mix": _domains.class_mix(source, self.classes_),
+            "source_mix": mix,
             "target_mix": np.full(len(self.classes_), np.nan),
             "label_shift": np.nan,
+            "expected_error": error,
         }
-        if not len(target):
+        if is_source.all():
             return report
-        report["target_mix"] = _domains.class_mix(target, self.classes_)
-        report["label_shift"] = _domains.mix_distance(report["source_mix"], report["target_mix"])
-        unsure = float(1 - self._head_.probabilities(outputs)[~is_source].max(axis=1).mean())
-        if _domains.is_label_shift(source, target, self.classes_, unsure):
+        report["target_mix"] = _domains.class_mix(self._head_.decode(outputs)[~is_source], self.classes_)
+        report["label_shift"] = _domains.mix_distance(mix, _domains.class_mix(guessed, self.classes_))
+        if _domains.is_label_shift(known, guessed, self.classes_, error):
             warnings.warn(LABEL_SHIFT.format(report["label_shift"]), AdaptationWarning, stacklevel=4)
         return report
+
+    def _before(self, X: Any) -> np.ndarray:
+        """Features of the backbone as it came, (n, d)."""
+        backbone = reload_backbone(*self._origin_)
+        samples = _shell.samples_of(self, X, backbone, reset=False)
+        stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
+        address = stages.address(backbone.n_stages, _shell.resolved_pooling(self, backbone))
+        return recall(stages, samples, [address], _shell.bad_sample_policy(self)).tensors[0].float().numpy()
+
+
+def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """What a linear model of the source alone says of source rows that it has not seen and of target rows, and the
+    share of the latter that is thought to be wrong.
+
+    An adapted network is no witness of other shares of classes: that they look alike is what it was trained for.
+    """
+    plain = LogisticRegression(C=0.01, max_iter=1000)
+    pooled = Alignment.fitted("pooled", X[is_source], X[~is_source])
+    source, target, labels = pooled.source(X[is_source]), pooled.target(X[~is_source]), labels[is_source]
+    held_out = _domains.held_out_predictions(plain, source, labels)
+    known, wrong = (labels, np.nan) if held_out is None else (held_out, float((held_out != labels).mean()))
+    if not len(target):
+        return known, labels[:0], np.nan
+    model = plain.fit(source, labels)
+    unsure = float(1 - model.predict_proba(target).max(axis=1).mean())
+    return known, model.predict(target), float(np.fmax(wrong, unsure))

@@ -97,6 +97,30 @@ def test_the_targets_statistics_undo_another_camera(cameras):
     assert scores["norm_statistics"] > scores[None] + 0.2
 
 
+def test_training_sees_the_sources_own_statistics(cameras):
+    """So that a target that is like the source changes nothing, whatever pretraining's statistics were."""
+    X, _, y = cameras
+    options = {"freeze_depth": 0.0, "learning_rate": 1e-12, **OPTIONS}
+    model = DomainAdaptedClassifier("toy:images", method="norm_statistics", **options)
+    model.fit(np.concatenate([X[:40], X[:40]]), y)
+    np.testing.assert_allclose(
+        model._run(X[:40], features=True)[0].mean(axis=0), model._network_.changed["mean"], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", [None, "mcc", "norm_statistics"])
+def test_adapting_does_not_hide_other_shares_of_classes(cameras, method):
+    """What a network says after it was drawn towards a target is no witness of the target's classes."""
+    X, kinds, y = cameras
+    one_kind = np.concatenate([X[:40], X[:40][kinds[:40] == 0], X[:40][kinds[:40] == 0] + 0.001])
+    model = DomainAdaptedClassifier("toy:images", method=method, freeze_depth=0.0, **OPTIONS)
+    with pytest.warns(AdaptationWarning, match="Before adapting, classes are predicted in other shares"):
+        assert model.fit(one_kind, y).domain_report_["label_shift"] > 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AdaptationWarning)
+        model.fit(np.concatenate([X[:40], X[:40] + 0.001]), y)
+
+
 def test_without_a_method_it_is_a_fit_to_the_source(cameras):
     X, kinds, y = cameras
     ours = DomainAdaptedClassifier("toy:images", method=None, freeze_depth=0.5, **OPTIONS).fit(X, y)
@@ -167,7 +191,7 @@ def test_the_report_and_its_warnings(cameras, rng):
     np.testing.assert_allclose(report["source_mix"], [0.5, 0.5], atol=0.1)
     assert report["proxy_a_distance"] < 1
     one_kind = np.concatenate([X[:40], fair[40:][kinds[:40] == 0], fair[40:][kinds[:40] == 0] + 0.001])
-    with pytest.warns(AdaptationWarning, match="predicted in other shares for target samples"):
+    with pytest.warns(AdaptationWarning, match="in other shares for target samples"):
         assert model.fit(one_kind, y).domain_report_["label_shift"] > 0.3
     with pytest.warns(AdaptationWarning, match="No row is a target row"):
         model.fit(X[:40], kinds[:40])

@@ -280,6 +280,8 @@ class _Work:
             return None
         if task.plan.norm_policy == "train" and network.suffix is not None:
             self._settle(network)
+        elif self._moves_norms:
+            self._refresh(network, self.activations, data.rows)
         features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
         if task.sphere:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -307,8 +309,8 @@ class _Work:
         task, head, held_out = self.task, self.head, self.held_out
         if task.contrasts and not task.is_probe:
             self.initialise(network)
-        if task.target is not None and task.adaptation == "norm_statistics":
-            self._refresh(network)
+        if self._moves_norms:
+            self._refresh(network, *_of_target(task, task.boundary))
         if task.calibrates:
             outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages)
             head = head.calibrated(outputs, held_out.targets, held_out.weights)
@@ -322,9 +324,12 @@ class _Work:
             duplicates=repeated(self.activations.digests),
         )
 
-    def _refresh(self, network: TunedNetwork) -> None:
+    @property
+    def _moves_norms(self) -> bool:
+        return self.task.target is not None and self.task.adaptation == "norm_statistics"
+
+    def _refresh(self, network: TunedNetwork, activations: Activations, rows: np.ndarray) -> None:
         task = self.task
-        activations, rows = _of_target(task, task.boundary)
 
         def batches() -> Iterator[torch.Tensor]:
             return (batch for _, batch in activations.exact_batches(rows, task.stages.batch))
