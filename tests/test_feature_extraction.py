@@ -27,6 +27,22 @@ def test_with_the_store_is_without_it(photos, cache):
         np.testing.assert_array_equal(extractor(cache=cache).transform(photos), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("modality", ["text", "audio", "rows"])
+def test_with_the_store_is_without_it_whatever_the_samples_and_the_dtype(rng, modality, dtype):
+    samples = {
+        "text": [f"{'very ' * n}good" for n in range(20)],
+        "audio": [rng.random(n) for n in rng.integers(2000, 8000, 20)],
+        "rows": rng.random((20, 5)),
+    }[modality]
+    options = {"sampling_rate": 16000} if modality == "audio" else {}
+    expected, found = (
+        PretrainedFeatureExtractor(f"toy:{modality}", dtype=dtype, cache=cache, **options).transform(samples)
+        for cache in (None, ActivationStore())
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_transform_leaves_the_backbone_as_it_was(photos):
     network = load_backbone("toy:images")._cuts[ORIGINAL].network
     before = {k: v.clone() for k, v in network.state_dict().items()}

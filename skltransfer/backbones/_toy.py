@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
@@ -73,8 +74,11 @@ class ToyEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.positions = nn.Embedding(self.POSITIONS, self.WIDTH)
+        # relu6, since torch has a fast path for relu alone, which a hook turns off: pieces and whole would round apart
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(self.WIDTH, 4, 64, dropout=0.05, batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(
+                self.WIDTH, 4, 64, dropout=0.05, activation=F.relu6, batch_first=True, norm_first=True
+            )
             for _ in range(3)
         )
         self.norm = nn.LayerNorm(self.WIDTH)

@@ -3,8 +3,10 @@
 Must not know how domains are told apart, nor what labels mean.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -103,13 +105,13 @@ def refresh_norms(network: TunedNetwork, batches: Callable[[], Iterable[torch.Te
         Layers that were refreshed.
     """
     network.eval()
-    layers = list(_in_order(network, next(iter(batches()))))
-    for layer in layers:
-        _refresh(layer, network, batches, prior)
-    return len(layers)
+    met = Counter(_in_order(network, next(iter(batches()))))
+    for layer, times in met.items():
+        _refresh(layer, times, network, batches, prior)
+    return len(met)
 
 
-def _in_order(network: TunedNetwork, batch: torch.Tensor) -> Iterator[nn.Module]:
+def _in_order(network: TunedNetwork, batch: torch.Tensor) -> list[nn.Module]:
     """BatchNorm layers as a forward pass meets them."""
     met: list[nn.Module] = []
     handles = [
@@ -118,21 +120,32 @@ def _in_order(network: TunedNetwork, batch: torch.Tensor) -> Iterator[nn.Module]
     network.features(batch)
     for handle in handles:
         handle.remove()
-    return iter(dict.fromkeys(met))
+    return met
 
 
-def _refresh(layer: nn.Module, network: TunedNetwork, batches: Callable, prior: float) -> None:
-    sums = [torch.zeros(2, layer.num_features, dtype=torch.float64), 0, 0]
+class _FarEnough(Exception):  # noqa: N818 - nothing went wrong
+    """What lies behind a layer need not be computed for its statistics."""
+
+
+def _refresh(layer: nn.Module, times: int, network: TunedNetwork, batches: Callable, prior: float) -> None:
+    """A layer that a pass meets so many times."""
+    sums, left = [torch.zeros(2, layer.num_features, dtype=torch.float64), 0, 0], 0
 
     def add(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal left
         x = inputs[0].double().cpu().transpose(0, 1).flatten(1)  # (channels, n * places)
         sums[0] += torch.stack([x.sum(1), (x**2).sum(1)])
         sums[1] += x.shape[1]
         sums[2] += len(inputs[0])
+        left -= 1
+        if left == 0:
+            raise _FarEnough
 
     handle = layer.register_forward_pre_hook(add)
     for batch in batches():
-        network.features(batch)
+        left = times
+        with contextlib.suppress(_FarEnough):
+            network.features(batch)
     handle.remove()
     mean, square = sums[0] / sums[1]
     share = sums[2] / (sums[2] + prior)
