@@ -79,7 +79,8 @@ def main() -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     text = (
         f"bundled:tiny-photo in float32, {len(X)} photos of 64 px, freeze_depth 0.75, 4 learning rates, 4 folds, 3 "
-        "epochs; one folder of activations, empty at the start. Scores are equal (1e-6), and the workers together "
+        "epochs; one folder of activations, empty at the start; workers with the memory settings of [several "
+        "machines](../how_to/several_machines.md). Scores are equal (1e-6), and the workers together "
         f"computed {len(X)} samples. Two workers took {two.median / one.median:.2f} of the time of one.\n\n"
         f"{table({'two workers': two, 'one worker': one}, 'two workers')}"
     )
