@@ -288,7 +288,8 @@ def test_sample_domain_is_routed_through_pipeline_and_search(stacked):
         grid = {"featureadaptedclassifier__align": ["pooled", "per_domain"]}
         cv = KFold(3, shuffle=True, random_state=0)
         search = GridSearchCV(pipeline, grid, cv=cv, error_score="raise").fit(X, signs, sample_domain=sides(y))
-    assert search.best_score_ > 0.9  # on held-out source rows: target rows are all called -1 here
+    if parse_version(sklearn.__version__) >= parse_version("1.8"):  # before, a search's own score got no metadata
+        assert search.best_score_ > 0.9  # on held-out source rows: target rows are all called -1 here
     assert search.best_estimator_[-1].domain_report_["n_target"] == 50
 
 
