@@ -145,6 +145,15 @@ def mix_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).sum() / 2)
 
 
+def expected_error(model: Any, target: np.ndarray, source_score: float) -> float:
+    """Share of ``model``'s predictions for target rows that is thought to be wrong.
+
+    The larger of its error on source rows that it had not seen and of what its probabilities leave open.
+    """
+    unsure = 1 - model.predict_proba(target).max(axis=1).mean() if hasattr(model, "predict_proba") else np.nan
+    return float(np.fmax(1 - source_score, unsure))
+
+
 def is_label_shift(source: np.ndarray, target: np.ndarray, classes: np.ndarray, expected_error: float) -> bool:
     """Whether the classes' shares among predictions differ by more than errors and chance explain.
 

@@ -319,8 +319,9 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
         if not len(rows.target):
             return report, [_domains.NO_TARGET]
         report["target_mix"] = _domains.class_mix(last.predict(rows.target), classes)
-        predicted, unsure = self._before_alignment(X, is_source, rows, first)
-        error = report["expected_error"] = float(np.fmax(1 - report["source_score"], unsure))
+        model, target = self._before_alignment(X, is_source, rows, first)
+        predicted = model.predict(target)
+        error = report["expected_error"] = _domains.expected_error(model, target, report["source_score"])
         shift = report["label_shift"] = _domains.mix_distance(
             report["source_mix"], _domains.class_mix(predicted, classes)
         )
@@ -333,8 +334,8 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
 
     def _before_alignment(
         self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, model: Any
-    ) -> tuple[np.ndarray, float]:
-        """Labels of target rows and the share that is unsure, of a model that does not hide other shares of classes.
+    ) -> tuple[Any, np.ndarray]:
+        """A model that does not hide other shares of classes, and target rows as it takes them.
 
         Scaling per domain and the like make the mixes equal by force, so a model after pooled scaling is asked.
         """
@@ -343,8 +344,7 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
             pooled = Alignment.fitted("pooled", X[is_source], X[~is_source]).target
             model = clone(self._plain_estimator()).fit(pooled(X[is_source]), rows.labels)
             target = pooled(X[~is_source])
-        unsure = 1 - model.predict_proba(target).max(axis=1).mean() if hasattr(model, "predict_proba") else np.nan
-        return model.predict(target), unsure
+        return model, target
 
     def _reverse_loss(self, rows: _Rows, first: Any, last: Any) -> float:
         """What target labels tell about source rows above chance, and no longer do after self-training, in share."""

@@ -417,8 +417,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
 
 def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """What a linear model of the source alone says of source rows that it has not seen and of target rows, and the
-    share of the latter that is thought to be wrong.
+    """Predictions of a linear model of the source alone, for source rows that it has not seen and for target rows, and
+    the share of the latter that is thought to be wrong.
 
     An adapted network is no witness of other shares of classes: that they look alike is what it was trained for.
     """
@@ -426,9 +426,8 @@ def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -
     pooled = Alignment.fitted("pooled", X[is_source], X[~is_source])
     source, target, labels = pooled.source(X[is_source]), pooled.target(X[~is_source]), labels[is_source]
     held_out = _domains.held_out_predictions(plain, source, labels)
-    known, wrong = (labels, np.nan) if held_out is None else (held_out, float((held_out != labels).mean()))
+    known, score = (labels, np.nan) if held_out is None else (held_out, accuracy_score(labels, held_out))
     if not len(target):
         return known, labels[:0], np.nan
     model = plain.fit(source, labels)
-    unsure = float(1 - model.predict_proba(target).max(axis=1).mean())
-    return known, model.predict(target), float(np.fmax(wrong, unsure))
+    return known, model.predict(target), _domains.expected_error(model, target, score)
