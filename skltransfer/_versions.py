@@ -17,6 +17,12 @@ LIBRARIES = (
     "safetensors",
     "Pillow",
     "joblib",
+    "peft",
+    "accelerate",
+    "soundfile",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
 )
 
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import png
 from PIL import Image
 from sklearn.exceptions import NotFittedError
@@ -340,6 +341,16 @@ def test_the_file_says_what_it_is_and_nothing_of_this_machine(two_kinds, tmp_pat
     content = (tmp_path / "model.onnx").read_bytes()
     assert str(pathlib.Path(export.__file__).parent).encode() not in content
     assert sorted(os.listdir(tmp_path)) == ["model.onnx"]
+
+
+def test_a_folder_before_a_tower_stays_out_of_the_file(tmp_path):
+    of_both = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    towers = {"text_config": of_both, "vision_config": of_both | {"image_size": 32, "patch_size": 8}}
+    transformers.CLIPModel(transformers.CLIPConfig(**towers)).save_pretrained(tmp_path / "clip")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "clip")
+    tower = PretrainedFeatureExtractor(f"hf:{tmp_path / 'clip'}:vision", dtype="float32")
+    assert export_onnx(tower, tmp_path / "tower.onnx")["backbone"] == "hf:clip:vision"
+    assert str(tmp_path).encode() not in (tmp_path / "tower.onnx").read_bytes()
 
 
 def test_an_estimator_that_ran_in_bfloat16_is_written_in_float32(two_kinds, tmp_path):

@@ -8,6 +8,7 @@ import functools
 import io
 import numbers
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
 
 MAX_SECONDS, MAX_VALUES, MAX_RATE, CLIPPED_SHARE = 600, 2**27, 10**7, 0.01
+FORMATS = "WAV, FLAC, OGG, MP3, AIFF or AU"
+BEGINNINGS = re.compile(
+    rb"R(IF[FX]|F64)....WAVE|fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]|FORM....AIF[FC]|\.snd", re.S
+)
 
 
 class AudioSamples(Samples):
@@ -74,14 +79,13 @@ class AudioSamples(Samples):
         content = item if isinstance(item, bytes) else file_content(item, refuse)
         if not content:
             raise refuse("it is empty", "replace it or drop the row")
-        soundfile = _library("soundfile")
+        soundfile, start = _library("soundfile"), content[:12].decode("latin-1")
+        if not BEGINNINGS.match(content):  # soundfile would try two dozen more
+            raise refuse(f"no sound that can be read (starts with {start!r})", f"pass {FORMATS}")
         try:
             sound = soundfile.SoundFile(_Content(content))
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-            start = content[:12].decode("latin-1")
-            raise refuse(
-                f"no sound that can be read (starts with {start!r}; {error})", "pass WAV, FLAC or OGG"
-            ) from None
+            raise refuse(f"no sound that can be read (starts with {start!r}; {error})", f"pass {FORMATS}") from None
         if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content):
             _warn_of_missing_end(row)
         n_seconds, n_values = sound.frames / max(1, sound.samplerate), sound.frames * sound.channels

@@ -104,16 +104,20 @@ def faded(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     return ImageEnhance.Contrast(photo).enhance(0.3)
 
 
-def noisy(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
-    values = np.asarray(photo) + rng.normal(0, 0.1 * 255, (*photo.size[::-1], 3))
+def noisy(photo: Image.Image, rng: np.random.Generator, sigma: float = 0.1) -> Image.Image:
+    values = np.asarray(photo) + rng.normal(0, sigma * 255, (*photo.size[::-1], 3))
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def noisier(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return noisy(photo, rng, sigma=0.2)
 
 
 def as_it_is(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     return photo
 
 
-SPOILT = {"blur": blurred, "contrast": faded, "noise": noisy, "clean": as_it_is}
+SPOILT = {"blur": blurred, "contrast": faded, "noise": noisy, "more noise": noisier, "clean": as_it_is}
 
 
 def spoilt(content: np.ndarray, change: Callable, seed: int) -> np.ndarray:

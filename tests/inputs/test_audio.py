@@ -67,6 +67,24 @@ def test_every_container_gives_the_same_features(tones, tmp_path):
         np.testing.assert_allclose(features(X), expected, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF", "AU"])
+def test_the_formats_that_people_have_are_read(kind):
+    assert np.abs(read(wav(tone(seconds=1), format=kind))[1000:7000] - tone(seconds=1)[1000:7000]).max() < 0.1
+
+
+def test_an_mp3_behind_a_tag_is_read():
+    tag = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
+    assert len(read(tag + wav(tone(), format="MP3"))) > 0
+
+
+@pytest.mark.parametrize("kind", ["CAF", "MAT5", "VOC", "NIST", "IRCAM", "SVX"])
+def test_no_other_format_reaches_its_reader(kind, monkeypatch):
+    content = wav(np.rint(tone() * 100).astype(np.int16), format=kind, subtype="PCM_16")
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    with pytest.raises(BadSampleError, match=r"X\[0\].*no sound that can be read .starts with.*AIFF or AU"):
+        read(content)
+
+
 def test_sounds_of_one_length_are_an_array(rng):
     X = rng.uniform(-0.5, 0.5, (3, 800)).astype(np.float32)
     np.testing.assert_array_equal(features(X), features(list(X)))
