@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import Compose, RandomHorizontalFlip
 import skltransfer
 from skltransfer import (
     ActivationStore,
+    AdaptedBackbone,
     FineTunedClassifier,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
@@ -273,7 +274,7 @@ def test_each_kind_of_model_has_a_file_of_this_version():
     assert names >= {"probe", "tuned", "adapted", "many-labels", "numbers", "alone", "few", "tasks"}
 
 
-@pytest.mark.parametrize("kind", ["probe", "tuned", "many labels", "numbers", "extractor"])
+@pytest.mark.parametrize("kind", ["probe", "tuned", "many labels", "numbers", "extractor", "backbone", "adapted"])
 def test_skops_need_trust_our_own_classes_alone(two_kinds, kind):
     skops = pytest.importorskip("skops.io")
     X, y = two_kinds
@@ -287,6 +288,8 @@ def test_skops_need_trust_our_own_classes_alone(two_kinds, kind):
         ),
         "numbers": (FineTunedRegressor("toy:images", adapter="lora", **tuned), X.mean((1, 2))),
         "extractor": (PretrainedFeatureExtractor("toy:images"), None),
+        "backbone": (FineTunedClassifier(load_backbone("toy:images", weights="random:3"), **tuned), y),
+        "adapted": (AdaptedBackbone("toy:images", objective="norm_statistics"), None),
     }[kind]
     content = skops.dumps(model.fit(X, target))
     untrusted = skops.get_untrusted_types(data=content)
@@ -296,3 +299,10 @@ def test_skops_need_trust_our_own_classes_alone(two_kinds, kind):
     for method in ("transform", "predict", "predict_proba"):
         if hasattr(model, method):
             np.testing.assert_array_equal(getattr(again, method)(X), getattr(model, method)(X))
+    if kind == "adapted":
+        assert again.backbone_.fingerprint == model.backbone_.fingerprint
+
+
+def test_skops_hold_a_backbone_by_its_name():
+    skops = pytest.importorskip("skops.io")
+    assert len(skops.dumps(FineTunedClassifier(load_backbone("bundled:tiny-photo")))) < 50_000

@@ -36,6 +36,7 @@ ADAPTERS = {
     "torchvision": load_torchvision,
     "toy": load_toy,
 }
+IDENTITY = ("name", "weights", "options", "fingerprint")
 MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
@@ -283,8 +284,17 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     return arrays
 
 
+def _identity(backbone: Backbone) -> dict[str, object]:
+    return {key: getattr(backbone, key) for key in IDENTITY}
+
+
 def _pickled(backbone: Backbone) -> tuple:
-    return reload_backbone, (backbone.name, backbone.weights, backbone.options, backbone.fingerprint)
+    return reload_backbone, tuple(_identity(backbone).values())
+
+
+def _restore(backbone: Backbone, identity: dict[str, object]) -> None:
+    vars(backbone).update(vars(reload_backbone(*(identity[key] for key in IDENTITY))))
 
 
 copyreg.pickle(Backbone, _pickled)  # by name and hash, never as weights that did not change
+Backbone.__getstate__, Backbone.__setstate__ = _identity, _restore  # likewise for skops, which does not ask copyreg
