@@ -64,7 +64,7 @@ def _pictures() -> dict[str, bytes]:
 
 def _sounds() -> dict[str, bytes]:
     values, found = np.sin(np.arange(400) / 9), {}
-    for form in ("WAV", "FLAC", "OGG", "AIFF", "AU"):
+    for form in ("WAV", "FLAC", "OGG", "MP3", "AIFF", "AU"):
         buffer = io.BytesIO()
         soundfile.write(buffer, values, 8000, format=form)
         found[form] = buffer.getvalue()
