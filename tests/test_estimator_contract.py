@@ -1,9 +1,11 @@
 """scikit-learn's checks, whole: none excused, none skipped, and as many as scikit-learn generates."""
 
+from unittest import SkipTest
+
 import pytest
 import sklearn
 from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 from views import (
     PngClassifier,
@@ -58,7 +60,10 @@ def _views(monkeypatch):
 
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_check(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest as reason:
+        pytest.fail(f"a check that was not made has not passed: {reason}")
 
 
 def in_words(estimator):
@@ -66,13 +71,11 @@ def in_words(estimator):
 
 
 @pytest.mark.parametrize(("estimator", "expected"), COUNTED, ids=lambda value: getattr(value, "backbone", value))
-def test_as_many_checks_pass_as_are_generated(estimator, expected):
-    results = check_estimator(estimator, on_fail=None, on_skip=None)
-    unpassed = {r["check_name"]: r["status"] for r in results if r["status"] != "passed"}
-    assert unpassed == {}
+def test_so_many_checks_are_generated_which_all_have_to_pass(estimator, expected):
+    generated = len(list(estimator_checks_generator(estimator)))
     if IS_1_9:
-        assert len(results) == expected
-    assert len(results) >= 40
+        assert generated == expected
+    assert generated >= 40
 
 
 BESIDES = [
