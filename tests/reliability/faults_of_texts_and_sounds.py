@@ -177,7 +177,7 @@ FAULTS = [
         BadSampleError,
         r"X\[2\] \('.*a.wav'\)",
         "no sound that can be read .starts with '<html>404</",
-        "Fix: pass WAV, FLAC or OGG",
+        "Fix: pass WAV, FLAC, OGG, MP3, AIFF or AU",
     ),
     *(
         Fault(46, what, _sound(item), BadSampleError, r"X\[2\]", "no samples", "Fix: drop the row")
