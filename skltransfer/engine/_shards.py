@@ -1,9 +1,9 @@
 """Activations in a folder: immutable safetensors files of some hundred rows, shared by processes and by later runs.
 
 Promises that what comes back is what was put, bit for bit, or nothing: each row carries a checksum, and each file says
-what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never grows beyond
-``max_bytes`` (processes that write at the same moment, by a file each), and never leaves a half-written file under a
-name that is read.
+what it holds. A file that is damaged, deleted or put in another's place costs time alone. Never stays larger
+than ``max_bytes`` (processes that write at the same moment exceed it by a file each, until the last is done), and never
+leaves a half-written file under a name that is read.
 
     folder/v1/<space>/<boundary>-<pooling>/<name>.safetensors     rows, and in the header their keys and checksums
     folder/v1/<space>/space.json                                  what the space is, for people
@@ -219,6 +219,7 @@ class ShardFolder:
             described.write_text(json.dumps(_space(drawer.address), indent=1))
         with replacing(drawer.folder / f"{uuid.uuid4().hex}.safetensors") as draft:
             draft.write_bytes(content)
+        self._make_room(0, drawer.address.boundary)  # another process may have written at the same moment
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Delete files, the shallowest and among them the oldest first, until ``size`` bytes fit."""

@@ -18,7 +18,7 @@ from conftest import png
 from sklearn.model_selection import GridSearchCV
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
-from skltransfer.engine import Address, FrozenStages, recall
+from skltransfer.engine import Address, FrozenStages, _shards, recall
 from skltransfer.engine._shards import ShardFolder
 from skltransfer.inputs import _images, samples_from_collection
 
@@ -170,6 +170,23 @@ def test_the_size_is_bounded_and_the_shallowest_go_first_then_the_oldest(tmp_pat
     filled(tmp_path, rows(100), Address(SPACE, 1, None), max_bytes=cap)  # shallower than all that is there
     assert read(tmp_path, 100, Address(SPACE, 1, None))[0] == []
     assert len(sizes) == 4
+
+
+def test_two_that_write_at_the_same_moment_end_within_the_limit(tmp_path, monkeypatch):
+    cap, true = 30_000, _shards.replacing  # a file has 22 kB
+    other = ShardFolder(tmp_path, cap)
+    for i, row in enumerate(rows(100, seed=1)):
+        other.put(Address(("other",), 2, None), digest(i), row)
+
+    def meanwhile(path):  # both have made room, for one file each
+        monkeypatch.setattr(_shards, "replacing", true)
+        other.flush()
+        return true(path)
+
+    monkeypatch.setattr(_shards, "replacing", meanwhile)
+    filled(tmp_path, rows(100), max_bytes=cap)
+    assert read(tmp_path, 100)[0] == list(range(100))
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) <= cap
 
 
 @pytest.mark.parametrize("trouble", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
