@@ -141,11 +141,12 @@ class LeaveOneOut:
     def _projected(self) -> Iterable[tuple[slice, np.ndarray]]:
         """Slices of rows, and features (rows, r); kept where all rows are one block."""
         parts = self.rows.blocks()
-        return self._only_block if len(parts) == 1 else map(self._project, parts)
-
-    @functools.cached_property
-    def _only_block(self) -> list[tuple[slice, np.ndarray]]:
-        return [self._project(slice(None))]
+        if len(parts) > 1:
+            return map(self._project, parts)
+        kept = vars(self)  # cached_property takes a lock, which a forked child may find closed
+        if "only block" not in kept:
+            kept["only block"] = [self._project(slice(None))]
+        return kept["only block"]
 
     def _project(self, part: slice) -> tuple[slice, np.ndarray]:
         return part, (self.features(self.rows.X[part]) - self.moments.center) @ self.spectrum.vectors

@@ -160,6 +160,15 @@ def test_nothing_that_a_file_holds_is_run(path):
             assert options.get("weights_only") == "True", f"{path.name}, line {call.lineno}: weights_only"
 
 
+SHARED_LOCKS = {"functools.cached_property", "torch.manual_seed", "torch.autocast"}  # the first until Python 3.12
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "testing.py"], ids=name_of)
+def test_nothing_takes_a_lock_that_a_forked_child_may_find_closed(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    assert not SHARED_LOCKS & {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_the_log_is_called_skltransfer_and_says_nothing_unasked(path):
     """What a user must see is a warning; below that level, Python shows nothing unless asked."""

@@ -6,7 +6,6 @@ It must not know: y, losses, scikit-learn, files of data.
 """
 
 import copy
-import functools
 from collections.abc import Collection, Mapping
 
 import torch
@@ -96,6 +95,7 @@ class Backbone:
         self._cuts = {ORIGINAL: cut}
         self._lock = Lock()
         self._is_verified = False
+        self._activation_shapes: tuple[tuple[int, ...], ...] | None = None
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
         self.source_accuracy = source_accuracy
@@ -161,9 +161,14 @@ class Backbone:
             return 4 if self.preprocessing.input_shape[-1] >= 128 else 8
         return 32 if self.modality == "rows" else 16
 
-    @functools.cached_property
+    @property
     def activation_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample's activation at each boundary, from the input (boundary 0) on."""
+        if self._activation_shapes is None:  # cached_property takes a lock, which a forked child may find closed
+            self._activation_shapes = self._shapes_of_activations()
+        return self._activation_shapes
+
+    def _shapes_of_activations(self) -> tuple[tuple[int, ...], ...]:
         with torch.inference_mode():
             x = torch.zeros_like(self.example(1))
             shapes = [tuple(x.shape[1:])]

@@ -23,7 +23,7 @@ from skltransfer.engine import _forward
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 DATA = """
-import os, signal, sys, threading
+import faulthandler, os, signal, sys, threading
 import numpy as np
 import torch
 from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor
@@ -36,6 +36,7 @@ def forked(action):
     \"\"\"Whether ``action`` ends well in a child, before it is stopped.\"\"\"
     child = os.fork()
     if child == 0:
+        faulthandler.dump_traceback_later(15)  # where it hangs
         signal.alarm(20)
         try:
             action()
@@ -54,7 +55,7 @@ def forked(action):
 
 @needs_fork
 def test_a_forked_child_predicts_and_fits_while_a_thread_of_its_parent_trains():
-    shown = run(
+    child = started(
         DATA
         + """
 expected = model.fit(X, y).predict_proba(X)
@@ -78,7 +79,8 @@ trainer.join()
 """,
         threads=2,
     )
-    assert shown == "True\n"
+    _, shown, complaints = ended(child)
+    assert shown == "True\n", complaints
 
 
 @needs_fork
