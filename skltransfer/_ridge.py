@@ -7,7 +7,7 @@ know where features come from, nor what targets mean.
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -125,6 +125,7 @@ class LeaveOneOut:
     rows: Rows
     moments: Moments
     spectrum: Spectrum
+    kept: list[tuple[slice, np.ndarray]] = field(default_factory=list, init=False, repr=False)
 
     def blocks(self, alphas: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Slices of rows, and outputs (rows, alphas, k)."""
@@ -143,10 +144,9 @@ class LeaveOneOut:
         parts = self.rows.blocks()
         if len(parts) > 1:
             return map(self._project, parts)
-        kept = vars(self)  # cached_property takes a lock, which a forked child may find closed
-        if "only block" not in kept:
-            kept["only block"] = [self._project(slice(None))]
-        return kept["only block"]
+        if not self.kept:
+            self.kept.append(self._project(slice(None)))
+        return self.kept
 
     def _project(self, part: slice) -> tuple[slice, np.ndarray]:
         return part, (self.features(self.rows.X[part]) - self.moments.center) @ self.spectrum.vectors

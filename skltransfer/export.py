@@ -259,8 +259,8 @@ def _outputs_of(head: Head | MultiTaskHead, tasks: Sequence[str]) -> dict[str, d
 def _name_of(backbone: Backbone) -> str:
     """Without folders of this machine."""
     source, _, place = backbone.name.partition(":")
-    is_folder = any(Path(part).is_dir() for part in (place, place.rpartition(":")[0] or place))  # a tower may follow
-    return f"{source}:{Path(place).name}" if is_folder else backbone.name
+    folder = place if Path(place).is_dir() else place.rpartition(":")[0]  # the name of a tower may follow
+    return f"{source}:{Path(place).name}" if folder and Path(folder).is_dir() else backbone.name
 
 
 def _written(source: _Source, draft: Path, given: list[tuple[torch.Tensor, ...]], quantize: str | None) -> float:

@@ -79,7 +79,8 @@ class AudioSamples(Samples):
         content = item if isinstance(item, bytes) else file_content(item, refuse)
         if not content:
             raise refuse("it is empty", "replace it or drop the row")
-        soundfile, start = _library("soundfile"), content[:12].decode("latin-1")
+        soundfile = _library("soundfile")
+        start = content[:12].decode("latin-1")
         if not BEGINNINGS.match(content):  # soundfile would try two dozen more
             raise refuse(f"no sound that can be read (starts with {start!r})", f"pass {FORMATS}")
         try:

@@ -365,4 +365,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True)
