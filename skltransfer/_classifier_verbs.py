@@ -85,7 +85,8 @@ class ClassifierVerbs:
         -------
         ndarray of float64, shape (n, n_classes)
         """
-        return np.log(self.predict_proba(X))
+        outputs = self._run(X)[0]
+        return self._head_.log_probabilities(outputs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Outputs of the head: log-odds of the second class, or one logit per class.

@@ -201,7 +201,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
-        if backbone.modality == "text":
+        if backbone.modality in ("audio", "text"):
             self.n_truncated_ = _shell.n_truncated(samples, backbone)
         self._settle(task, result)
         return self
@@ -212,7 +212,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
 
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
         return TuningTask(
-            stages=_shell.frozen_stages(self, backbone),
+            stages=_shell.frozen_stages(self, backbone, fits=True),
             boundary=freeze_boundary(self.freeze_depth, backbone.stage_names),
             pooling=_shell.resolved_pooling(self, backbone),
             policy=_shell.bad_sample_policy(self),
@@ -322,7 +322,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
                 "but the same. Fit with dtype='float32' to avoid it.",
                 stacklevel=3,
             )
-        return run_tuned(self._network_, stages, samples, _shell.bad_sample_policy(self), features=features)
+        head = None if features else self._head_
+        return run_tuned(self._network_, stages, samples, _shell.bad_sample_policy(self), head=head)
 
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
         """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.

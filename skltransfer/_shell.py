@@ -27,9 +27,10 @@ from skltransfer.engine import (
     shared_store,
 )
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import Samples, is_table, samples_from_collection, samples_from_table
+from skltransfer.inputs import SAMPLES, TABLE, Samples, contained, samples_from_collection, samples_from_table
 
-MOST_KNOWN_TEXTS = 100_000
+MOST_KNOWN = 100_000
+READ_AS = {"image": "images", "text": "texts", "audio": "audio clips", "rows": "rows of numbers"}
 
 SHARED_CONSTRAINTS: dict[str, list] = {
     "backbone": [str, Backbone, Hidden(HasMethods("fit"))],  # an estimator is told what to pass instead
@@ -38,6 +39,7 @@ SHARED_CONSTRAINTS: dict[str, list] = {
     "image_shape": [tuple, list, None],
     "sampling_rate": [Interval(numbers.Integral, 1, None, closed="left"), None],
     "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
+    "long_samples": [StrOptions({"truncate", "windows"})],
     "on_bad_sample": [StrOptions({"raise", "nan"})],
     "device": [str],
     "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -63,6 +65,8 @@ def at_least_zero() -> list:
 def loaded_backbone(estimator: Any) -> Backbone:
     """The estimator's backbone, loaded once per process."""
     options = {} if estimator.max_length is None else {"max_length": int(estimator.max_length)}
+    if getattr(estimator, "long_samples", "truncate") != "truncate":
+        options["long_samples"] = estimator.long_samples
     if not isinstance(estimator.backbone, Backbone):
         return load_backbone(estimator.backbone, weights=estimator.weights, **options)
     backbone = estimator.backbone
@@ -99,8 +103,11 @@ def resolved_pooling(estimator: Any, backbone: Backbone) -> str:
     return backbone.pooling if estimator.pooling == "auto" else estimator.pooling
 
 
-def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None) -> FrozenStages:
-    """The backbone's frozen stages, with the estimator's device, dtype and cache."""
+def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None, *, fits: bool = False) -> FrozenStages:
+    """The backbone's frozen stages, with the estimator's device, dtype and cache.
+
+    Where it ``fits``, the cache keeps what each stage gave on the way, for other freeze depths to begin from.
+    """
     device, store = resolve_device(estimator.device), _store(estimator.cache)
     return FrozenStages(
         backbone,
@@ -108,6 +115,7 @@ def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None) 
         device=device,
         store=store,
         verbose=int(estimator.verbose),
+        fits=fits,
     )
 
 
@@ -130,11 +138,19 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
     reset : bool
         Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
     """
+    expected = None if reset else getattr(estimator, "input_kind_", None)
+    reading = backbone.reading
+    container = contained(X, backbone.modality, channels=reading.get("channels", "auto"), expected=expected)
+    if expected is not None and estimator.image_shape is None:
+        _refuse_other_kind(estimator, container.kind, X, backbone)
     if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
         estimator, reset = copy.copy(estimator), True
-    if is_table(X, backbone.modality):
-        X = _checked_table(estimator, X, reset=reset)
-        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **backbone.reading)
+    if reset:
+        estimator.input_kind_ = container.kind
+    if container.kind == TABLE:
+        is_flat = estimator.image_shape is not None and backbone.modality == "image"
+        X = _checked_table(estimator, container.items, reset=reset, dtype="numeric" if is_flat else np.float32)
+        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **reading)
     if hasattr(X, "columns"):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
@@ -142,13 +158,29 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
         for stale in ("n_features_in_", "feature_names_in_"):
             vars(estimator).pop(stale, None)
     rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
-    return samples_from_collection(X, backbone.modality, **backbone.reading, **rate)
+    return samples_from_collection(container.items, backbone.modality, **reading, **rate)
 
 
-def _checked_table(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+def _refuse_other_kind(estimator: Any, kind: str, X: Any, backbone: Backbone) -> None:
+    """Raise where ``fit`` saw a table and X is a collection of samples, or the other way round."""
+    noun = READ_AS[backbone.modality]
+    if (estimator.input_kind_, kind) == (SAMPLES, TABLE):
+        shape = getattr(X, "shape", None) or np.shape(X)
+        raise ValueError(
+            f"fit saw a collection of {noun}, but X is a table of numbers of shape {tuple(shape)}. Pass one image in a "
+            "list: [image]; for images that were flattened, set image_shape=(height, width, channels)."
+        )
+    if (estimator.input_kind_, kind) == (TABLE, SAMPLES):
+        raise ValueError(
+            f"fit saw a table of {estimator.n_features_in_} columns, but X is a collection of {noun}. Pass rows of as "
+            f"many numbers, or fit on {noun}."
+        )
+
+
+def _checked_table(estimator: Any, X: Any, *, reset: bool, dtype: Any) -> np.ndarray:
     """scikit-learn's check of a table, whose complaint about NaN gains the rows."""
     try:
-        return validate_data(estimator, X, dtype=np.float32, order="C", reset=reset)
+        return validate_data(estimator, X, dtype=dtype, order="C", reset=reset)
     except ValueError as error:
         if "contains NaN" in str(error) or "contains infinity" in str(error):
             values = check_array(X, dtype=np.float32, ensure_all_finite=False)
@@ -158,34 +190,50 @@ def _checked_table(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
         raise
 
 
-_cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text
+_cut: dict[tuple[str, bytes], bool] = {}  # (backbone, sample), since counting reads every long sample
 
 
 def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> int:
-    """How many texts are longer than the backbone reads; told in a warning, if asked."""
-    if backbone.modality != "text":
+    """How many texts or sounds are longer than the backbone reads; told in a warning, if asked."""
+    if backbone.modality not in ("audio", "text") or backbone.is_windowed:
         return 0
-    n = sum(_is_cut(samples, position, backbone) for position in range(len(samples)))
-    if n and tell:
-        warnings.warn(
-            f"{n} of {len(samples)} texts are longer than max_length={backbone.preprocessing.max_length} tokens; what "
-            "comes after was not read. Raise max_length where the network allows, or split the texts.",
-            stacklevel=3,
+    cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]
+    if cut and tell:
+        first = ", ".join(f"X[{samples.rows[position]}]" for position in cut[:3])
+        warnings.warn(f"{len(cut)} of {len(samples)} {_longer(backbone)} (first: {first})", stacklevel=3)
+    return len(cut)
+
+
+def _longer(backbone: Backbone) -> str:
+    reader = backbone.preprocessing
+    if backbone.modality == "text":
+        part = "their beginning was" if reader.keeps_the_end else "what comes after was"
+        return (
+            f"texts are longer than max_length={reader.max_length} tokens; {part} not read. Set "
+            "long_samples='windows' to read all of them, or raise max_length where the network allows."
         )
-    return n
+    return (
+        f"audio clips are longer than the {reader.longest / reader.rate:g} s that {backbone.name!r} hears; what comes "
+        "after was not heard. Set long_samples='windows' to hear all of them."
+    )
 
 
 def _is_cut(samples: Samples, position: int, backbone: Backbone) -> bool:
+    if backbone.modality == "audio" and backbone.is_ragged:
+        return False
     try:
-        digest, text = samples.identify(position)
+        digest, content = samples.identify(position)
     except BadSampleError:
         return False
     key = (backbone.fingerprint, digest)
-    if key not in _cut:
-        if len(_cut) >= MOST_KNOWN_TEXTS:
+    known = _cut.get(key)
+    if known is None:
+        content = samples.read(position) if content is None else content
+        known = backbone.preprocessing.cuts(content)
+        if len(_cut) >= MOST_KNOWN:
             _cut.clear()
-        _cut[key] = backbone.preprocessing.cuts(text)
-    return _cut[key]
+        _cut[key] = known
+    return known
 
 
 def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:

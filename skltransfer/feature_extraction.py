@@ -147,7 +147,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         backbone = _shell.loaded_backbone(self)
         self._boundaries(backbone)
         samples = _shell.samples_of(self, X, backbone, reset=True)
-        if backbone.modality == "text":
+        if backbone.modality in ("audio", "text"):
             self.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
         return self
 
@@ -167,16 +167,38 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         BadSampleError
             With the row, if a sample cannot be read.
         """
+        return self._extract(X, fits=False)
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """The same as ``fit``, then ``transform``; the cache also keeps what other layers of these samples need.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : ignored
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features)
+
+        Raises
+        ------
+        BadSampleError
+            With the row, if a sample cannot be read.
+        """
+        return self.fit(X)._extract(X, fits=True)
+
+    def _extract(self, X: Any, *, fits: bool) -> np.ndarray:
         self._validate_params()
         backbone = _shell.loaded_backbone(self)
         pooling = _shell.resolved_pooling(self, backbone)
-        stages = _shell.frozen_stages(self, backbone)
+        stages = _shell.frozen_stages(self, backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = _shell.samples_of(self, X, backbone, reset=False)
         recalled = recall(stages, samples, addresses, _shell.bad_sample_policy(self))
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
-        if backbone.modality == "text":
+        if backbone.modality in ("audio", "text"):
             self.n_truncated_ = _shell.n_truncated(samples, backbone)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
 

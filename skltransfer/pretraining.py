@@ -335,14 +335,14 @@ class AdaptedBackbone(TransformerMixin, BaseEstimator):
         if result.bad:
             self.bad_samples_ = list(result.bad)
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
-        if backbone.modality == "text":
+        if backbone.modality in ("audio", "text"):
             self.n_truncated_ = _shell.n_truncated(samples, backbone)
         self._settle(task, result)
         return self
 
     def _task(self, backbone: Backbone) -> PretrainingTask:
         return PretrainingTask(
-            stages=_shell.frozen_stages(self, backbone),
+            stages=_shell.frozen_stages(self, backbone, fits=True),
             boundary=freeze_boundary(self.freeze_depth, backbone.stage_names),
             policy=_shell.bad_sample_policy(self),
             prior=float(self.prior),

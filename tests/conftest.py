@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from skltransfer.engine import shared_store
+from skltransfer.inputs import forget_digests, forget_what_was_told
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -32,8 +33,10 @@ def _no_network(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _forget_activations():
+def _forget_what_earlier_tests_did():
     shared_store().clear()
+    forget_digests()
+    forget_what_was_told()
 
 
 @pytest.fixture

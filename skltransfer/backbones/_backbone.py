@@ -104,7 +104,8 @@ class Backbone:
         self._head_names = frozenset(head_names)
         self.stage_names: tuple[str, ...] = cut.stage_names
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in self._head_names}
-        self.fingerprint = fingerprint(stages, self.preprocessing, self.stage_names, type(cut.network).__name__)
+        reading = (self.preprocessing, "windows") if self.is_windowed else (self.preprocessing,)
+        self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, weights={self.weights!r}, {self.n_stages} stages, {self.n_features} features)"
@@ -125,21 +126,27 @@ class Backbone:
 
     @property
     def reading(self) -> dict[str, object]:
-        """How samples are read: ``max_pixels``, ``channels`` and ``draft`` of pictures, ``rate`` of sounds."""
+        """How samples are read: parameters of the class of ``inputs`` that reads this modality."""
         if self.modality == "audio":
-            return {"rate": self.preprocessing.rate}
+            return {"rate": self.preprocessing.rate, "shortest": self.preprocessing.shortest}
         if self.modality != "image":
             return {}
         return {
             "max_pixels": self.options.get("max_pixels", 64_000_000),
             "channels": self.options.get("channels", "auto"),
             "draft": self.preprocessing.draft,
+            "white": self.options.get("white"),
         }
 
     @property
     def is_ragged(self) -> bool:
         """Whether samples have different numbers of tokens."""
         return self.preprocessing.is_ragged
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether one long sample becomes several inputs, whose outputs are averaged."""
+        return self.preprocessing.is_windowed
 
     @property
     def n_stages(self) -> int:

@@ -41,7 +41,7 @@ class ImagePreprocessing:
     squash: bool = False
 
     modality = "image"
-    is_ragged = False
+    is_ragged = is_windowed = False
     longest_aspect = LONGEST_ASPECT
 
     @property
@@ -64,6 +64,10 @@ class ImagePreprocessing:
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
         """A photo (h, w, 3) of uint8, or a row of numbers (f,) that is laid out as a strip -> (3, side, side)."""
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
+
+    def parts(self, sample: np.ndarray) -> list[torch.Tensor]:
+        """The one input that a sample becomes."""
+        return [self(sample)]
 
     def pixels(self, photo: np.ndarray) -> np.ndarray:
         """A photo (h, w, 3), resized and cropped: (side, side, 3) of uint8."""
@@ -115,7 +119,7 @@ class RowPreprocessing:
     width: int
 
     modality = "rows"
-    is_ragged = False
+    is_ragged = is_windowed = False
 
     @property
     def input_shape(self) -> tuple[int]:
@@ -129,6 +133,10 @@ class RowPreprocessing:
         """A row of numbers (f,) -> (width,)."""
         row = torch.tensor(sample, dtype=torch.float32).view(1, 1, -1)
         return F.interpolate(row, size=self.width, mode="linear", align_corners=True).view(-1)
+
+    def parts(self, sample: np.ndarray) -> list[torch.Tensor]:
+        """The one input that a sample becomes."""
+        return [self(sample)]
 
 
 Preprocessing = ImagePreprocessing | RowPreprocessing | TextPreprocessing | AudioPreprocessing

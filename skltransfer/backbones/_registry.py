@@ -7,6 +7,7 @@ few used, so that clones, folds and candidates share one copy of the weights.
 import copyreg
 import difflib
 import functools
+import math
 import os
 import re
 import tempfile
@@ -27,6 +28,7 @@ from skltransfer.backbones._torchvision import load_torchvision, torchvision_nam
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer, own_language_head
 from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
+from skltransfer.backbones._windows import LONG_SAMPLES
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 ADAPTERS = {
@@ -54,6 +56,8 @@ def load_backbone(
     channels: str = "auto",
     input_size: int | None = None,
     max_length: int | None = None,
+    long_samples: str = "truncate",
+    white: float | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
     """Load a pretrained network, once per process, as a value that estimators share.
@@ -81,7 +85,15 @@ def load_backbone(
         Side of the picture that the network sees, in pixels, where it takes any; None is what its weights ask for.
         Pictures that are smaller than that are better not enlarged.
     max_length : int, default=None
-        Tokens that are read of a text; None reads as many as the network was made for, at most 512.
+        Most tokens that the network is given at once; None is as many as the network was made for, at most 512.
+    long_samples : {"truncate", "windows"}, default="truncate"
+        What becomes of a text of more than ``max_length`` tokens, and of audio that is longer than the network's input
+        (30 s for Whisper, 10 s for AST). ``"truncate"`` reads the beginning. ``"windows"`` reads all of it in windows
+        that overlap by a quarter at least, and averages their features.
+    white : float, default=None
+        The level of white in pictures of integers. None means the largest number that the type holds: 255 for 8 bits,
+        65,535 for 16 bits. Set it where the type can hold more than the camera gives, such as ``white=4095`` for 12-bit
+        pictures in 16-bit arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped.
     trust_remote_code : bool, default=False
         Whether a repository on the hub may run its own code here.
 
@@ -93,7 +105,7 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If ``channels`` is none of these.
+        If ``channels`` or ``long_samples`` is none of these, or ``white`` is not positive.
     BackboneNotFoundError
         If there is no such name; the message suggests the nearest ones.
     WeightsError
@@ -113,12 +125,17 @@ def load_backbone(
     adapter, model, source = _parse(name, _checked_weights(source))
     if channels not in CHANNELS:
         raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
+    if long_samples not in LONG_SAMPLES:
+        raise ValueError(f"long_samples must be one of {LONG_SAMPLES}, got {long_samples!r}.")
+    if white is not None and not 0 < white < math.inf:
+        raise ValueError(f"white must be a positive number or None, got {white!r}.")
     if input_size is not None and not name.startswith(("bundled:", "timm:", "torchvision:")):
         raise UnsupportedBackboneError(
             f"{name!r} does not take input_size; only pictures of these sources do: bundled, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
+    options |= {"long_samples": long_samples, "white": white}
     key = (name, source, _file_stamp(source), *options.values())
     backbone = _shared(key, lambda: adapter(model, source, options))
     if not isinstance(weights, AdaptedWeights):
@@ -129,7 +146,8 @@ def load_backbone(
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
     with _lock:
         if key not in _loaded:
-            _loaded[key] = make()
+            with torch.inference_mode(False):  # weights that were made in it could never be trained
+                _loaded[key] = make()
         _loaded.move_to_end(key)
         while len(_loaded) > KEPT:
             _loaded.popitem(last=False)

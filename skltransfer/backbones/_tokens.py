@@ -1,10 +1,16 @@
-"""From one text to token ids, as a tokenizer makes them. Knows tokenizers by what they do, not where they come from."""
+"""From one text to token ids, as a tokenizer makes them. Knows tokenizers by what they do, not where they come from.
+
+Tokenizers of transformers hold their truncation and padding as state. Threads share them, so none is ever set after
+loading: the whole text is tokenized, and cut here.
+"""
 
 import hashlib
 import json
 from dataclasses import dataclass, field
 
 import torch
+
+from skltransfer.backbones._windows import window_starts
 
 EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
@@ -13,7 +19,9 @@ SPECIAL = 8  # tokens that a tokenizer adds to a text, at most
 
 @dataclass(frozen=True)
 class TextPreprocessing:
-    """Token ids of a text, special tokens included, cut after ``max_length`` of them.
+    """Token ids of a text, special tokens included: the first ``max_length`` of them, or windows of that many.
+
+    May be used by several threads at once.
 
     Parameters
     ----------
@@ -22,31 +30,43 @@ class TextPreprocessing:
     n_tokens : int
         Size of the vocabulary.
     max_length : int
-        Tokens that are read of a text.
+        Most tokens that the network is given at once.
     tokenizer : callable
         Of transformers.
+    long_samples : {"truncate", "windows"}, default="truncate"
+        What becomes of a longer text.
+    n_special : (int, int), default=(0, 0)
+        Tokens that the tokenizer adds before and after each text.
     """
 
     tokenizer_hash: str
     n_tokens: int
     max_length: int
     tokenizer: object = field(repr=False, compare=False)
+    long_samples: str = field(default="truncate", repr=False)
+    n_special: tuple[int, int] = field(default=(0, 0), repr=False)
 
     modality = "text"
     is_ragged = True
 
     @classmethod
-    def of(cls, tokenizer, max_length: int) -> "TextPreprocessing":
-        """With the hash of a tokenizer of transformers."""
+    def of(cls, tokenizer, max_length: int, long_samples: str = "truncate") -> "TextPreprocessing":
+        """With the hash of a tokenizer of transformers, whose own truncation and padding are turned off."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
-        return cls(digest, len(tokenizer), int(max_length), tokenizer)
+        special = _special_tokens(tokenizer)
+        return cls(digest, len(tokenizer), int(max_length), tokenizer, long_samples, special)
 
     @property
     def input_shape(self) -> tuple[int]:
         """Of an example: texts have any length."""
         return (min(EXAMPLE, self.max_length),)
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether a long text becomes several inputs."""
+        return self.long_samples == "windows"
 
     def example(self, n: int) -> torch.Tensor:
         """Random token ids of which the first row is whole and the others end in padding."""
@@ -57,37 +77,50 @@ class TextPreprocessing:
         return ids
 
     def __call__(self, text: str) -> torch.Tensor:
-        """A text -> ids (tokens,)."""
+        """A text -> ids (tokens,), cut after ``max_length``."""
         ids = self._ids(text)
-        return torch.tensor(ids or [self._of_nothing()], dtype=torch.long)
+        return self._window(ids, max(0, len(ids) - self.max_length) if self.keeps_the_end else 0)
 
-    def _ids(self, text: str) -> list[int]:
-        """Ids of the beginning alone, where the text is so long that the rest would be cut away."""
-        is_fast = getattr(self.tokenizer, "is_fast", False)
-        beginning = text[: CHARACTERS_PER_TOKEN * self.max_length + MARGIN] if is_fast else text
-        while True:
-            options = {"return_offsets_mapping": True} if is_fast else {}
-            read = self.tokenizer(beginning, truncation=True, max_length=self.max_length, **options)
-            ids = read["input_ids"]
-            if len(beginning) == len(text):
-                return ids
-            end = max(end for _, end in read["offset_mapping"])
-            if len(ids) >= self.max_length and end < len(beginning) - MARGIN:  # no token is one that the cut made
-                return ids
-            beginning = text[: 4 * len(beginning)]
+    def parts(self, text: str) -> list[torch.Tensor]:
+        """A text -> ids of all that is read of it: one tensor, or overlapping windows of ``max_length`` tokens."""
+        if not self.is_windowed:
+            return [self(text)]
+        ids, n_special = self._ids(text), sum(self.n_special)
+        starts = window_starts(len(ids) - n_special, max(1, self.max_length - n_special))
+        return [self._window(ids, start) for start in starts]
 
     def cuts(self, text: str) -> bool:
-        """Whether ``max_length`` leaves out the end of a text."""
-        if text.isascii() and len(text) + SPECIAL <= self.max_length:
+        """Whether ``max_length`` leaves out part of a text."""
+        if self.is_windowed or (text.isascii() and len(text) + SPECIAL <= self.max_length):
             return False  # no token is shorter than a letter
-        beginning = text[: CHARACTERS_PER_TOKEN * self.max_length + MARGIN]
-        while len(self.tokenizer(beginning, truncation=True, max_length=self.max_length + 1)["input_ids"]) <= (
-            self.max_length
-        ):
-            if len(beginning) == len(text):
-                return False
+        return len(self._ids(text)) > self.max_length
+
+    def _window(self, ids: list[int], start: int) -> torch.Tensor:
+        """Special tokens, and between them as many of a text's own as fit, from one of them on."""
+        if len(ids) > self.max_length:
+            before, after = self.n_special
+            end = len(ids) - after
+            own = ids[before:end][start : start + max(0, self.max_length - before - after)]
+            ids = (ids[:before] + own + ids[end:])[: self.max_length]
+        return torch.tensor(ids or [self._of_nothing()], dtype=torch.long)
+
+    @property
+    def keeps_the_end(self) -> bool:
+        """Whether it is the beginning that is cut off, as some tokenizers are saved to do."""
+        return getattr(self.tokenizer, "truncation_side", "right") == "left"
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids of the whole text; of its beginning alone, where all that comes later would be cut away."""
+        reads_all = self.is_windowed or self.keeps_the_end or not getattr(self.tokenizer, "is_fast", False)
+        beginning = text if reads_all else text[: CHARACTERS_PER_TOKEN * self.max_length + MARGIN]
+        while len(beginning) < len(text):
+            read = self.tokenizer(beginning, verbose=False, return_offsets_mapping=True)
+            ids, after = read["input_ids"], self.n_special[1]
+            ends = [end for _, end in read["offset_mapping"][: self.max_length - after]]
+            if len(ids) > self.max_length and max(ends) < len(beginning) - MARGIN:  # no token is one that the cut made
+                return ids
             beginning = text[: 4 * len(beginning)]
-        return True
+        return self.tokenizer(text, verbose=False)["input_ids"]
 
     @property
     def mask_id(self) -> int | None:
@@ -105,3 +138,15 @@ class TextPreprocessing:
             if getattr(self.tokenizer, name, None) is not None:
                 return getattr(self.tokenizer, name)
         return 0
+
+
+def _special_tokens(tokenizer) -> tuple[int, int]:
+    """How many tokens a tokenizer adds before and after a text. Its first call settles its state for all threads."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    whole, own = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    n_added = len(whole) - len(own)
+    before = next((n for n in range(n_added + 1) if whole[n : n + len(own)] == own), n_added)
+    return before, n_added - before

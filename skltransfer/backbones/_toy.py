@@ -137,8 +137,8 @@ class ToyTokenizer:
     is_fast = False
     mask_token_id, all_special_ids = 0, [0]
 
-    def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
-        return {"input_ids": list(text.encode()[:max_length])}
+    def __call__(self, text: str, *, verbose: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": list(text.encode())}
 
 
 def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
@@ -149,10 +149,11 @@ def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]
         fit_state(network, read_state(weights), optional=(), where=weights)
     if name == "text":
         longest = min(ToyEncoder.POSITIONS, int(options.get("max_length") or ToyEncoder.POSITIONS))
-        reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer())
+        long_samples = options.get("long_samples") or "truncate"
+        reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer(), long_samples)
         entry = TokenEntry(network)
     else:
-        reader = AudioPreprocessing("as it is", ToyListener.RATE)
+        reader = AudioPreprocessing("as it is", ToyListener.RATE, shortest=ToyListener.FRAME)
         entry = WaveformEntry([ToyListener.FRAME], [ToyListener.FRAME])
     return Backbone(
         LayerCut(network, entry),

@@ -21,7 +21,7 @@ from skltransfer.backbones._layer_cut import DenseEntry, Entry, LayerCut, TokenE
 from skltransfer.backbones._preprocessing import ImagePreprocessing, Preprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing
-from skltransfer.backbones._waveforms import AudioPreprocessing
+from skltransfer.backbones._waveforms import AudioPreprocessing, shortest_input
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import (
     BackboneNotFoundError,
@@ -127,7 +127,7 @@ def _text_preprocessing(place: str, network, options: Mapping[str, object], shar
         _positions(network.config),
         int(options.get("max_length") or LONGEST**2),
     )
-    return TextPreprocessing.of(tokenizer, longest)
+    return TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate")
 
 
 def _image_preprocessing(place: str, network, options: Mapping[str, object], shared) -> ImagePreprocessing:
@@ -154,7 +154,12 @@ def _image_preprocessing(place: str, network, options: Mapping[str, object], sha
 def _audio_preprocessing(place: str, network, options: Mapping[str, object], shared) -> AudioPreprocessing:
     from transformers import AutoFeatureExtractor
 
-    return AudioPreprocessing.of(AutoFeatureExtractor.from_pretrained(place, **shared))
+    kernels, strides = (getattr(network.config, name, ()) for name in ("conv_kernel", "conv_stride"))
+    return AudioPreprocessing.of(
+        AutoFeatureExtractor.from_pretrained(place, **shared),
+        options.get("long_samples") or "truncate",
+        shortest_input(kernels, strides),
+    )
 
 
 READERS = {

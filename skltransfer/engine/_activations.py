@@ -36,6 +36,8 @@ class _Memory:
     def clear(self) -> None:
         with self.lock:
             self.shelves: dict[int, OrderedDict] = {}  # boundary -> {(address, digest): tensor}, oldest first
+            self.passing: dict[bytes, list[Address]] = {}  # by digest: what a prediction passed on its way
+            self.follows_fit = False
             self.bytes = self.hits = self.misses = 0
 
     def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
@@ -54,6 +56,28 @@ class _Memory:
                 return
             self.bytes += size  # first, so that an interrupt between the two leaves the bound
             shelf[address, digest] = value
+
+    def put_passing(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
+        """Remember until the next samples are predicted, or for good if they are fitted on before that."""
+        self.put(address, digest, value)
+        with self.lock:
+            self.passing.setdefault(digest, []).append(address)
+
+    def end_of_pass(self, digests: Sequence[bytes], *, fits: bool) -> None:
+        """Take note of a pass that computed or recalled these samples: a fit keeps what led to them."""
+        with self.lock:
+            for digest in digests if fits else ():
+                self.passing.pop(digest, None)
+            self.follows_fit = fits
+
+    def drop_passing(self) -> None:
+        """Forget what earlier predictions passed."""
+        with self.lock:
+            for digest, addresses in self.passing.items():
+                for address in addresses:
+                    old = self.shelves.get(address.boundary, {}).pop((address, digest), None)
+                    self.bytes -= 0 if old is None else old.numel() * old.element_size()
+            self.passing = {}
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Evict until ``size`` bytes fit; what is deeper than ``boundary`` stays."""
@@ -166,14 +190,36 @@ class ActivationStore:
         rows = {i: value for i, d in enumerate(digests) if (value := self._memory.get(address, d)) is not None}
         return np.array(list(rows), dtype=int), torch.stack(list(rows.values())) if rows else None
 
-    def put(self, address: Address, digest: bytes, value: torch.Tensor, *, lasting: bool = True) -> None:
-        """Remember the activation of one sample, if there is or can be made room for it.
-
-        Without ``lasting`` it stays out of the folder.
-        """
+    def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
+        """Remember the activation of one sample, if there is or can be made room for it."""
         self._memory.put(address, digest, value)
-        if lasting and self._shards is not None:
+        if self._shards is not None:
             self._shards.put(address, digest, value)
+
+    def keeps_passed(self, *, fits: bool) -> bool:
+        """Whether a pass is to leave what each stage gave on the way, for other freeze depths to begin from.
+
+        A fit does. A prediction does where a fit came before it, as in a search, and until other samples are predicted:
+        a server would fill its memory with it.
+        """
+        return fits or self._memory.follows_fit
+
+    def put_passed(self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool) -> None:
+        """Remember what a stage gave on the way; in memory alone."""
+        if fits:
+            self._memory.put(address, digest, value)
+        else:
+            self._memory.put_passing(address, digest, value)
+
+    def begin_computing(self, *, fits: bool) -> None:
+        """Called before samples are computed that are not remembered."""
+        if not fits and not self._memory.follows_fit:
+            self._memory.drop_passing()
+
+    def end_of_pass(self, digests: Sequence[bytes], *, fits: bool, n_computed: int) -> None:
+        """Called after a pass; one that found all samples remembered changes nothing, unless it is a fit's."""
+        if fits or n_computed:
+            self._memory.end_of_pass(digests, fits=fits)
 
     def names(self) -> dict[bytes, bytes]:
         """Digests of decoded content by digests of encoded content: those that the folder had not told yet."""

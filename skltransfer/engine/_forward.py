@@ -55,7 +55,8 @@ class Recalled:
     Attributes
     ----------
     tensors : list of tensor, each (n, ...)
-        One per address asked for; a list of n tensors (tokens, d) where samples have tokens of their own number.
+        One per address asked for; a list of n tensors where samples have tokens, or windows, of their own number:
+        (tokens, d) or (windows, ...).
     digests : list of bytes
         One per sample; that of a bad sample is empty.
     bad : dict of int to BadSampleError
@@ -89,14 +90,18 @@ def recall(
         return _Recall(stages, samples, addresses, policy or BadSamplePolicy(), progress).run()
 
 
+_Place = tuple[int, int]  # (position of a sample, number of its window)
+
+
 class _Prepared(NamedTuple):
-    """A sample, read: what is remembered of it, or where its pass begins; or why it cannot be read."""
+    """A sample, read: what is remembered of it, or where its pass begins, in one part or several windows; or why it
+    cannot be read."""
 
     position: int
     digest: bytes = b""
     recalled: list[torch.Tensor] | None = None
     landing: int = 0
-    activation: torch.Tensor | None = None
+    parts: Sequence[torch.Tensor] = ()
     error: BadSampleError | None = None
 
 
@@ -114,7 +119,8 @@ class _Recall:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
         self.store, self.batch, self.progress = stages.store, stages.batch, progress
         asked = {address.boundary for address in addresses}
-        passed = range(1, max(asked)) if stages.store is not None else ()  # worth keeping, if there is a memory
+        self.keeps_passed = stages.store is not None and stages.store.keeps_passed(fits=stages.fits)
+        passed = range(1, max(asked)) if self.keeps_passed else ()
         self.stops = sorted(asked.union(passed))
         self.outputs: list[torch.Tensor | list | None] = [None] * len(addresses)
         self.digests: list[bytes] = [b""] * len(samples)
@@ -122,7 +128,9 @@ class _Recall:
         self.peeked: list[Peeked] = [Peeked()] * len(samples)
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
-        self.queues: dict[tuple[int, int], list[tuple[int, torch.Tensor]]] = defaultdict(list)  # (landing, length)
+        self.queues: dict[tuple[int, int], list[tuple[_Place, torch.Tensor]]] = defaultdict(list)  # (landing, length)
+        self.n_parts: dict[int, int] = {}  # of samples that are computed, by position
+        self.gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
         self.n_computed = 0
 
     @torch.inference_mode()
@@ -132,12 +140,15 @@ class _Recall:
             self._look()
             self._compute_parts(self._copy_remembered(self._readable()))
             self._finish()
+            if self.store is not None:
+                self.store.end_of_pass(self.digests, fits=self.stages.fits, n_computed=self.n_computed)
         finally:
             if self.store is not None:
                 self.store.flush()
         if self.store is not None:
             n_hits = len(self.samples) - self.n_computed - len(self.complaints.bad)
             self.store.count(hits=n_hits, misses=self.n_computed)
+        self.samples.tell_remarks(self.digests)
         return Recalled(self.outputs, self.digests, self.complaints.bad)
 
     def _look(self) -> None:
@@ -175,7 +186,7 @@ class _Recall:
     def _copy_remembered(self, positions: list[int]) -> list[int]:
         """Hand out what the store holds of samples whose digest is known; return the others."""
         known = [position for position in positions if self.peeked[position].digest is not None]
-        if self.store is None or not known or any(self._is_ragged(address) for address in self.addresses):
+        if self.store is None or not known or not all(map(self.stages.has_one_shape, self.addresses)):
             return positions
         digests = [self.peeked[position].digest for position in known]
         found = [self.store.get_many(address, digests) for address in self.addresses]
@@ -245,10 +256,12 @@ class _Recall:
             if digest in self.first or recalled is not None:
                 return _Prepared(position, digest, recalled)
             landing, activation = self._deepest_landing(digest)
-            if activation is None:
+            if activation is not None:
+                parts = activation.unbind(0) if self.stages.backbone.is_windowed else [activation]
+            else:
                 content = self.samples.read(position) if content is None else content
-                activation = self.stages.backbone.preprocessing(content)
-            return _Prepared(position, digest, None, landing, activation)
+                parts = self.stages.backbone.preprocessing.parts(content)
+            return _Prepared(position, digest, None, landing, parts)
         except BadSampleError as error:
             return _Prepared(position, error=error)
 
@@ -266,16 +279,20 @@ class _Recall:
         self.first[sample.digest] = sample.position
         if sample.recalled is not None:
             for i, value in enumerate(sample.recalled):
-                self._place(i, [sample.position], value[None])
+                self._place(i, [sample.position], [value])
                 self.store.put(self.addresses[i], sample.digest, value)  # perhaps it was only passed before
             return
         self._remember_name(sample)
-        is_ragged = self.stages.backbone.is_ragged
-        key = (sample.landing, self.stages.padded_length(len(sample.activation)) if is_ragged else 0)
-        self.queues[key].append((sample.position, sample.activation))
+        if self.store is not None and self.n_computed == 0:
+            self.store.begin_computing(fits=self.stages.fits)
         self.n_computed += 1
-        if len(self.queues[key]) == self.batch:
-            self._run(*key)
+        self.n_parts[sample.position] = len(sample.parts)
+        for number, part in enumerate(sample.parts):
+            is_ragged = self.stages.backbone.is_ragged
+            key = (sample.landing, self.stages.padded_length(len(part)) if is_ragged else 0)
+            self.queues[key].append(((sample.position, number), part))
+            if len(self.queues[key]) == self.batch:
+                self._run(*key)
 
     def _remember_name(self, sample: _Prepared) -> None:
         """So that a later process knows an encoded picture's digest without decoding it."""
@@ -303,31 +320,48 @@ class _Recall:
 
     def _run(self, landing: int, length: int) -> None:
         queue = self.queues.pop((landing, length))
-        positions = [position for position, _ in queue]
+        places = [place for place, _ in queue]
         batch = self.stages.stacked([activation for _, activation in queue]).to(self.stages.device)
         batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
-        self._land(landing, positions, batch, fresh=landing == 0)
+        self._land(landing, places, batch, fresh=landing == 0)
         for start, stop in itertools.pairwise([landing, *(stop for stop in self.stops if stop > landing)]):
             span = self.stages.backbone.prefix(start, stop, self.stages.dtype, self.stages.device)
             batch = run_padded(span, batch, self.batch)
-            self._land(stop, positions, batch, fresh=True)
+            self._land(stop, places, batch, fresh=True)
 
-    def _land(self, boundary: int, positions: list[int], batch: torch.Tensor, *, fresh: bool) -> None:
+    def _land(self, boundary: int, places: list[_Place], batch: torch.Tensor, *, fresh: bool) -> None:
         """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
-        wanted = [(i, a) for i, a in enumerate(self.addresses) if a.boundary == boundary]
-        for i, address in wanted:
-            value = self._trimmed(batch) if address.pooling is None else self._pooled(batch.float(), address)
-            self._place(i, positions, value)
-            self._remember(address, positions, value, lasting=True)
+        for i, address in enumerate(self.addresses):
+            if address.boundary == boundary:
+                value = self._trimmed(batch) if address.pooling is None else self._pooled(batch.float(), address)
+                positions, rows = self._of_samples(address, places, value)
+                self._place(i, positions, rows)
+                self._remember(address, positions, rows)
         passed = self.stages.address(boundary)
-        if fresh and 0 < boundary < self.stages.backbone.n_stages and passed not in self.addresses:
-            self._remember(passed, positions, self._trimmed(batch), lasting=False)
+        is_passed = fresh and self.keeps_passed and 0 < boundary < self.stages.backbone.n_stages
+        if is_passed and passed not in self.addresses:
+            for position, row in zip(*self._of_samples(passed, places, self._trimmed(batch)), strict=True):
+                value = row.to("cpu", copy=True)
+                self.store.put_passed(passed, self.digests[position], value, fits=self.stages.fits)
+
+    def _of_samples(
+        self, address: Address, places: list[_Place], rows: Sequence[torch.Tensor]
+    ) -> tuple[list[int], Sequence[torch.Tensor]]:
+        """Positions and values of the samples all of whose windows are there: stacked, or averaged if pooled."""
+        if not self.stages.backbone.is_windowed:
+            return [position for position, _ in places], rows
+        whole: dict[int, torch.Tensor] = {}
+        for (position, number), row in zip(places, rows, strict=True):
+            windows = self.gathered[address, position]
+            windows[number] = row
+            if len(windows) == self.n_parts[position]:
+                stacked = torch.stack([windows[k] for k in range(len(windows))])
+                whole[position] = stacked if address.pooling is None else stacked.mean(0)
+                del self.gathered[address, position]
+        return list(whole), list(whole.values())
 
     def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
         return self.stages.backbone.pooling_at(address.boundary, address.pooling)(batch)
-
-    def _is_ragged(self, address: Address) -> bool:
-        return self.stages.backbone.is_ragged and address.pooling is None
 
     def _trimmed(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
         """The rows of a batch, without padding."""
@@ -337,38 +371,48 @@ class _Recall:
         return [row[:length] for row, length in zip(batch, lengths, strict=True)]
 
     def _place(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
-        if self._is_ragged(self.addresses[i]):
+        if not self.stages.has_one_shape(self.addresses[i]):
             self.outputs[i] = self.outputs[i] or [None] * len(self.samples)
             for position, row in zip(positions, rows, strict=True):
                 self.outputs[i][position] = row.to("cpu", copy=True)
             return
+        if not len(rows):
+            return
         if self.outputs[i] is None:
-            self.outputs[i] = torch.zeros(len(self.samples), *rows.shape[1:], dtype=rows.dtype)
+            self.outputs[i] = torch.zeros(len(self.samples), *rows[0].shape, dtype=rows[0].dtype)
+        rows = rows if isinstance(rows, torch.Tensor) else torch.stack(list(rows))
         self.outputs[i][positions] = rows.to("cpu")
 
-    def _remember(self, address: Address, positions: list[int], rows: Sequence[torch.Tensor], *, lasting: bool) -> None:
+    def _remember(self, address: Address, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
         if self.store is not None:
             for position, row in zip(positions, rows, strict=True):
-                self.store.put(address, self.digests[position], row.to("cpu", copy=True), lasting=lasting)
+                self.store.put(address, self.digests[position], row.to("cpu", copy=True))
 
     def _finish(self) -> None:
         self.complaints.raise_if_any()
         self._run_queues()
         for i, output in enumerate(self.outputs):
             if output is None:
-                self._place(i, [], self._empty(self.addresses[i]))
+                self.outputs[i] = self._of_no_sample(self.addresses[i])
             for position, source in self.copies:
                 self.outputs[i][position] = self.outputs[i][source]
             for position, error in self.complaints.bad.items():
                 self.outputs[i][position] = self._filling(self.addresses[i], self.policy.settle(error))
 
     def _filling(self, address: Address, value: float) -> torch.Tensor | float:
-        """What stands in the place of a bad sample: one token of zeros where it would be tokens."""
-        if not self._is_ragged(address):
+        """What stands in the place of a bad sample: one token of zeros, in one window, where samples have their own."""
+        if self.stages.has_one_shape(address):
             return value
-        return torch.zeros(1, *self.stages.backbone.activation_shapes[address.boundary][1:], dtype=self.stages.dtype)
-
-    def _empty(self, address: Address) -> torch.Tensor:
         shape = self.stages.backbone.activation_shapes[address.boundary]
-        empty = torch.zeros(1, *shape)
-        return (empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address))[:0]
+        shape = (1, *shape[1:]) if self.stages.backbone.is_ragged else shape
+        filling = torch.zeros(shape, dtype=self.stages.dtype)
+        return filling[None] if self.stages.backbone.is_windowed else filling
+
+    def _of_no_sample(self, address: Address) -> torch.Tensor | list[None]:
+        """Room for all samples, where none could be computed."""
+        n = len(self.samples)
+        if not self.stages.has_one_shape(address):
+            return [None] * n
+        empty = torch.zeros(1, *self.stages.backbone.activation_shapes[address.boundary])
+        row = empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address)
+        return torch.zeros(n, *row.shape[1:], dtype=row.dtype)

@@ -27,6 +27,8 @@ class FrozenStages:
     store : ActivationStore or None
     verbose : int
         Whether to show progress.
+    fits : bool, default=False
+        Whether samples are passed in order to fit on them: then the memory keeps what each stage gave on the way.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class FrozenStages:
         device: torch.device,
         store: ActivationStore | None,
         verbose: int = 0,
+        fits: bool = False,
     ) -> None:
         self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
+        self.fits = fits
         self.batch = backbone.inference_batch(device)
         self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
 
@@ -50,6 +54,10 @@ class FrozenStages:
     def address(self, boundary: int, pooling: str | None = None) -> Address:
         """Where the activations of ``boundary`` live: as they are, or pooled."""
         return Address(self.space, boundary, pooling)
+
+    def has_one_shape(self, address: Address) -> bool:
+        """Whether the activations of all samples are alike in shape, so that one tensor holds them."""
+        return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)
 
     def row_bytes(self, address: Address) -> int:
         """Size of one sample's activation; of a text, as if it had 128 tokens."""
@@ -65,6 +73,20 @@ class FrozenStages:
         step = max(4, 2 ** (n_tokens.bit_length() - 4))  # an eighth of it is padding, at most
         return min(-(-n_tokens // step) * step, self.backbone.preprocessing.max_length)
 
+    def packed(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One batch of several samples, each of its own number of windows: (n, windows, ...), absent ones padding.
+
+        Where a sample is one input, that is :meth:`stacked`.
+        """
+        if not self.backbone.is_windowed:
+            return self.stacked(rows)
+        windows = self.stacked([window for row in rows for window in row])
+        most = max(len(row) for row in rows)
+        padding = torch.nan if windows.is_floating_point() else PADDING_ID
+        batch = windows.new_full((len(rows), most, *windows.shape[1:]), padding)
+        batch[window_mask([len(row) for row in rows], most)] = windows
+        return batch
+
     def stacked(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         """One batch of several samples, those with fewer tokens padded."""
         is_vector = rows[0].ndim == 1 and rows[0].is_floating_point()  # pooled, or a waveform
@@ -77,3 +99,8 @@ class FrozenStages:
         for i, row in enumerate(rows):
             batch[i, : len(row)] = row
         return batch
+
+
+def window_mask(counts: Sequence[int], most: int) -> torch.Tensor:
+    """Which windows of samples are there, (n, most), where each sample has so many."""
+    return torch.arange(most) < torch.tensor(counts)[:, None]

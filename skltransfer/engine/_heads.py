@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg import solve
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
@@ -145,10 +145,31 @@ class ClassificationHead:
         positive = expit(outputs[:, 0] / self.temperature)
         return np.column_stack([1 - positive, positive])
 
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
+        logits = outputs / self.temperature
+        if self.n_outputs > 1:
+            return log_softmax(logits, axis=1)
+        return log_expit(np.column_stack([-logits[:, 0], logits[:, 0]]))
+
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, n_outputs) of one sample -> (n_outputs,) whose probabilities are the windows' mean."""
+        if self.n_outputs == 1:
+            return _mean_log_odds(outputs, self.temperature)
+        return self.temperature * (
+            logsumexp(log_softmax(outputs / self.temperature, axis=1), axis=0) - np.log(len(outputs))
+        )
+
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> labels."""
         best = (outputs[:, 0] > 0).astype(int) if self.n_outputs == 1 else outputs.argmax(1)
         return self.classes[best]
+
+
+def _mean_log_odds(outputs: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-odds (windows, k) -> (k,) whose probabilities are the windows' mean, without rounding these to 0 or 1."""
+    logits = outputs / temperature
+    return temperature * (logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0))
 
 
 def best_temperature(loss: Callable[[float], float]) -> float:
@@ -229,6 +250,14 @@ class MultilabelHead:
         """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
         return expit(outputs / self.temperature)
 
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
+        return log_expit(outputs / self.temperature)
+
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, k) of one sample -> (k,) whose probabilities are the windows' mean."""
+        return _mean_log_odds(outputs, self.temperature)
+
     @staticmethod
     def decode(outputs: np.ndarray) -> np.ndarray:
         """Outputs -> indicators of labels, (n, k) of 0 and 1."""
@@ -290,6 +319,11 @@ class RegressionHead:
         """Outputs -> targets in their own unit, (n,) or (n, outputs)."""
         values = outputs * self.scale + self.mean
         return values[:, 0] if self.is_flat else values
+
+    @staticmethod
+    def of_windows(outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, n_outputs) of one sample -> their mean, (n_outputs,)."""
+        return outputs.mean(0)
 
 
 Head = ClassificationHead | MultilabelHead | RegressionHead

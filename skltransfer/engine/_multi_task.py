@@ -99,6 +99,13 @@ class MultiTaskHead:
             float(np.mean([probe.loss for probe in probes])),
         )
 
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, n_outputs) of one sample -> (n_outputs,), as each task's head has them."""
+        whole = outputs.mean(0)
+        for _, head, columns in self.places():
+            whole[columns] = head.of_windows(outputs[:, columns])
+        return whole
+
     def decode(self, outputs: np.ndarray) -> list[np.ndarray]:
         """Outputs -> labels or numbers, an array (n,) per task."""
         return [head.decode(outputs[:, columns]) for _, head, columns in self.places()]

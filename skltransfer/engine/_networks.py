@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skltransfer._forks import Lock
-from skltransfer.backbones import POOLINGS, Backbone, Pooling, seeded
+from skltransfer.backbones import PADDING_ID, POOLINGS, Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
 from skltransfer.engine._autocast import autocast
 from skltransfer.exceptions import WeightsError
@@ -48,6 +48,8 @@ class TunedNetwork(nn.Module):
         Whether the head sees features scaled to length 1.
     n_constants : int
         Outputs after the head's own that are trained, and the same for all rows.
+    n_axes : int or None
+        Of a batch in which each sample is one input; where it has one more, its samples are packed windows.
 
     Attributes
     ----------
@@ -65,8 +67,10 @@ class TunedNetwork(nn.Module):
         hidden: bool,
         sphere: bool = False,
         n_constants: int = 0,
+        n_axes: int | None = None,
     ) -> None:
         super().__init__()
+        self.n_axes = n_axes
         self.suffix, self.pooling, self.sphere, self.is_headless = suffix, pooling, sphere, False
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
@@ -76,7 +80,10 @@ class TunedNetwork(nn.Module):
             self.head.append(Constants(n_constants))
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
-        """Pooled features, (n, d), in float32."""
+        """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
+        if self._is_packed(activation):
+            windows, mask = _unpacked(activation)
+            return _mean_of_windows(self.features(windows), mask)
         if self.suffix is not None:
             if activation.ndim == 4:
                 activation = activation.contiguous(memory_format=torch.channels_last)
@@ -94,7 +101,33 @@ class TunedNetwork(nn.Module):
             return seen if self.is_headless else self.head(seen)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        if self._is_packed(activation):
+            windows, mask = _unpacked(activation)
+            return _mean_of_windows(self.outputs(self.features(windows)), mask)
         return self.outputs(self.features(activation))
+
+    def _is_packed(self, activation: torch.Tensor) -> bool:
+        return self.n_axes is not None and activation.ndim > self.n_axes
+
+
+def _axes(backbone: Backbone, boundary: int) -> int | None:
+    """Of a batch at a boundary, if samples may have several windows there; at the last one these are averaged."""
+    is_packed = backbone.is_windowed and boundary < backbone.n_stages
+    return 1 + len(backbone.activation_shapes[boundary]) if is_packed else None
+
+
+def _unpacked(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, windows, ...) -> the windows that are no padding, (k, ...), and where they are, (n, windows)."""
+    first = batch.flatten(2)[..., 0]
+    mask = ~torch.isnan(first) if batch.is_floating_point() else first != PADDING_ID
+    return batch[mask], mask
+
+
+def _mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(k, d), one row per window -> (n, d), the mean of each sample's windows."""
+    owners = mask.nonzero()[:, 0]
+    total = values.new_zeros(len(mask), values.shape[1]).index_add(0, owners, values)
+    return total / mask.sum(1, keepdim=True)
 
 
 def new_network(
@@ -122,6 +155,7 @@ def new_network(
             hidden=hidden,
             sphere=sphere,
             n_constants=n_constants,
+            n_axes=_axes(backbone, boundary),
         )
 
 

@@ -81,6 +81,7 @@ class Pretrained:
     bad: list[int]
 
 
+@torch.inference_mode(False)
 def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
     """Give BatchNorm layers after the boundary the statistics of these samples.
 
@@ -111,6 +112,8 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
     return Pretrained(_state(network.suffix), report, {}, 0, sorted(activations.bad))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def adapt_to_texts(task: PretrainingTask, samples: Samples) -> Pretrained:
     """Train the stages after the boundary to guess hidden tokens.
 

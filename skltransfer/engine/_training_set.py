@@ -90,7 +90,7 @@ def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray
 
 
 def split(
-    data: TrainingSet, fraction: float, seed: int, groups: np.ndarray | None = None
+    data: TrainingSet, fraction: float, seed: int, groups: np.ndarray | None = None, why: str = "early_stopping=True"
 ) -> tuple[TrainingSet, TrainingSet]:
     """A training and a validation part; equal content is never on both sides.
 
@@ -102,6 +102,8 @@ def split(
     seed : int
     groups : ndarray of shape (m,), optional
         Labels; each keeps its share, and at least one sample in training.
+    why : str
+        The parameter that asks for it, as the user wrote it.
 
     Raises
     ------
@@ -115,12 +117,14 @@ def split(
         members = generator.permutation(np.flatnonzero(strata == stratum))
         held_out[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
     if not held_out.any():
-        held_out[generator.permutation(len(data))[: min(1, len(data) - 1)]] = True
+        spare = np.flatnonzero(np.unique(strata, return_counts=True)[1][np.unique(strata, return_inverse=True)[1]] > 1)
+        held_out[generator.permutation(spare)[:1]] = True
     ours = {d for d, held in zip(data.digests, held_out, strict=True) if held}
     held_out |= np.array([d in ours for d in data.digests])
     if not held_out.any() or held_out.all():
+        n = len(set(data.digests))
         raise ValueError(
-            f"early_stopping=True needs samples to hold out, but X has {len(data)} distinct ones. "
+            f"{why} needs samples to hold out, but X has {n} distinct ones, and each class must keep one for training. "
             "Turn it off or add data."
         )
     return data.subset(~held_out), data.subset(held_out)

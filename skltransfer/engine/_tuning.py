@@ -162,6 +162,8 @@ class Tuned:
     duplicates: list[list[int]]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray) -> Tuned:
     """Fit a head, and the stages after the boundary, to samples.
 
@@ -184,7 +186,8 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
     head, data = task.to_head(distinct)
     held_out = None
     if task.calibrates or (task.stops_early and not task.is_probe):
-        data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets))
+        why = "early_stopping=True" if task.stops_early else "calibrate"
+        data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets), why)
     work = _Work(task, samples, activations, head, data, held_out)
     network = _starting_network(task, head)
     probe = work.initialise(network)
@@ -221,12 +224,23 @@ def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
 
 
 def run_tuned(
-    network: SleepingNetwork, stages: FrozenStages, samples: Samples, policy: BadSamplePolicy, *, features: bool
+    network: SleepingNetwork,
+    stages: FrozenStages,
+    samples: Samples,
+    policy: BadSamplePolicy,
+    *,
+    head: Head | None = None,
 ) -> tuple[np.ndarray, dict[int, BadSampleError]]:
-    """Outputs, or pooled features, of a tuned network: float64 (n, ...), NaN where a sample could not be read."""
+    """Outputs of a tuned network, or without a head its pooled features: float64 (n, ...), NaN for unreadable samples.
+
+    Features of a sample's windows are averaged; the head says what outputs of windows mean together.
+    """
     activations = _activations(stages, network.boundary, network.pooling, samples, policy)
-    awake = network.awake(stages.backbone, stages.device)
-    values = _in_batches(awake.features if features else awake, activations, np.arange(len(samples)), stages)
+    awake, rows = network.awake(stages.backbone, stages.device), np.arange(len(samples))
+    if head is None:
+        values = _in_batches(awake.features, activations, rows, stages)
+    else:
+        values = _in_batches(awake, activations, rows, stages, head.of_windows)
     values[sorted(activations.bad)] = np.nan
     return values, activations.bad
 
@@ -241,14 +255,25 @@ def _address(stages: FrozenStages, boundary: int, pooling: str) -> Address:
     return stages.address(boundary, pooling if at_the_top else None)
 
 
-def _in_batches(module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
-    values: np.ndarray | None = None
+def _in_batches(
+    module: Callable,
+    activations: Activations,
+    rows: np.ndarray,
+    stages: FrozenStages,
+    of_windows: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(0),
+) -> np.ndarray:
+    """What a module says of each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
+    owners, values = [], []
     with torch.inference_mode(), autocast(stages.device, stages.autocast):
         for members, batch in activations.exact_batches(rows, stages.batch):
-            part = run_padded(module, batch, stages.batch).float().cpu().numpy()
-            values = np.empty((len(rows), *part.shape[1:])) if values is None else values
-            values[members] = part
-    return values
+            owners.append(members)
+            values.append(run_padded(module, batch, stages.batch).double().cpu().numpy())
+    owner, value = np.concatenate(owners), np.concatenate(values)
+    order = np.argsort(owner, kind="stable")
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    if len(starts) == len(order):
+        return value[order]
+    return np.stack([part[0] if len(part) == 1 else of_windows(part) for part in np.split(value[order], starts[1:])])
 
 
 @dataclass(frozen=True)

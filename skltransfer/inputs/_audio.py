@@ -9,18 +9,28 @@ import io
 import numbers
 import os
 import re
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from skltransfer.exceptions import BadSampleError, MissingDependencyError
+from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
-from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
+from skltransfer.inputs._samples import (
+    Peeked,
+    Samples,
+    digest_of,
+    element_as_array,
+    encoded_content,
+    refuse_missing,
+    shown,
+)
 
-MAX_SECONDS, MAX_VALUES, MAX_RATE, CLIPPED_SHARE = 600, 2**27, 10**7, 0.01
+MAX_SECONDS, MAX_VALUES, LEAST_RATE, MAX_RATE, CLIPPED_SHARE = 600, 2**27, 200, 10**7, 0.01
+ROUNDING, OVERSHOOT = 1e-6, 0.25  # beyond 1: what is no excess at all, and what resampling may give
+LOSSY = 4.0  # what a lossy codec may decode to
+MOST_CHANNELS, CANCELLED = 8, 0.01  # share of the channels' power that their mean has, where one is turned round
 FORMATS = "WAV, FLAC, OGG, MP3, AIFF or AU"
 BEGINNINGS = re.compile(
     rb"R(IF[FX]|F64)....WAVE|fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]|FORM....AIF[FC]|\.snd", re.S
@@ -37,46 +47,97 @@ class AudioSamples(Samples):
         The network's, in Hz.
     sampling_rate : int, optional
         Of arrays that come without a rate, in Hz.
+    shortest : int, default=1
+        Samples at the network's rate of the shortest sound that it takes.
     """
 
-    def __init__(self, items: Sequence[Any], *, rate: int, sampling_rate: int | None = None) -> None:
+    judges: ClassVar = {"wide integers": lambda loudest: _NARROW if loudest <= 32768 else None}
+
+    def __init__(self, items: Sequence[Any], *, rate: int, sampling_rate: int | None = None, shortest: int = 1) -> None:
         super().__init__(items)
-        self.rate, self.sampling_rate = rate, sampling_rate
+        self.rate, self.sampling_rate, self.shortest = rate, sampling_rate, shortest
 
     def _peek(self, row: int) -> Peeked:
-        if not isinstance(self.items[row], str | Path | bytes):
+        encoded = self._encoded(row)
+        if encoded is None:
             return Peeked(digest=self._identify(row)[0])
-        with self._opened(row):
-            return Peeked()
+        key = self._key(encoded)
+        known = known_digest(key)
+        if known is None:
+            self._opened(row, encoded).close()
+        return Peeked(key, known)
 
-    def _identify(self, row: int) -> tuple[bytes, np.ndarray]:
-        waveform = self._read(row)
-        return digest_of(b"sound", str(self.rate).encode(), waveform.tobytes()), waveform
+    def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
+        encoded = self._encoded(row)
+        key = None if encoded is None else self._key(encoded)
+        known = None if key is None else known_digest(key)
+        if known is not None:
+            return known, None
+        waveform = self._read_from(row, encoded)
+        digest = digest_of(b"sound", str(self.rate).encode(), waveform.tobytes())
+        if key is not None:
+            learn_digests({key: digest})
+        return digest, waveform
 
     def _read(self, row: int) -> np.ndarray:
+        return self._read_from(row, self._encoded(row))
+
+    def _key(self, encoded: bytes) -> bytes:
+        """What decodes to the same waveform: content and rate."""
+        return digest_of(b"encoded sound", f"{self.rate} {self.shortest}".encode(), encoded)
+
+    def _encoded(self, row: int) -> bytes | None:
         item = self.items[row]
-        refuse_missing(item, row)
+        if isinstance(item, str | os.PathLike):
+            return file_content(item, self._refusal(row))
+        return encoded_content(item)
+
+    def _read_from(self, row: int, encoded: bytes | None) -> np.ndarray:
         refuse = self._refusal(row)
-        if isinstance(item, str | Path | bytes):
-            waveform, rate = self._decoded(row, refuse)
-        elif isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], numbers.Real):
-            waveform, rate = _mono(_scaled(np.asarray(item[0]), refuse), refuse), item[1]
-        elif hasattr(item, "__array__"):
-            waveform, rate = _mono(_scaled(np.asarray(item), refuse), refuse), self.sampling_rate
+        refuse_missing(self.items[row], row)
+        if encoded is not None:
+            waveform, rate, limit = self._decoded(row, encoded, refuse)
         else:
-            raise refuse("not a sound", "pass a path, bytes, an array, or (array, rate)")
+            (waveform, rate), limit = self._given(row, refuse), 1 + OVERSHOOT
         if rate is None:
             raise refuse("an array without a rate", "set sampling_rate=, or pass (array, rate)")
         if not 1 <= rate <= MAX_RATE:
             raise refuse(f"a rate of {rate} Hz", "pass the number of samples per second")
         if len(waveform) > MAX_SECONDS * rate:  # at a rate that is too low, it would be resampled to gigabytes
             raise refuse(f"more than {MAX_SECONDS} seconds", "cut it into pieces, or mend its rate")
-        return self._resampled(_checked(waveform, row, refuse), rate, refuse)
+        if rate < LEAST_RATE:
+            raise refuse(f"a rate of {rate} Hz", "pass the number of samples per second, in Hz and not in kHz")
+        return self._resampled(self._checked(waveform, row, limit, refuse), rate, refuse)
 
-    def _opened(self, row: int):
-        refuse = self._refusal(row)
+    def _given(self, row: int, refuse) -> tuple[np.ndarray, float | None]:
+        """Waveform and rate of an element that is no encoded sound."""
         item = self.items[row]
-        content = item if isinstance(item, bytes) else file_content(item, refuse)
+        if isinstance(item, tuple) and len(item) == 2:
+            if isinstance(item[0], numbers.Real):
+                raise refuse("a rate before an array", "pass (array, rate), in this order")
+            if isinstance(item[1], numbers.Real):
+                return self._of_array(item[0], row, refuse), item[1]
+        if hasattr(item, "__array__"):
+            return self._of_array(item, row, refuse), self.sampling_rate
+        if isinstance(item, dict):
+            raise refuse(f"a dict with the keys {list(item)[:5]}", "pass (item['array'], item['sampling_rate'])")
+        if hasattr(item, "read"):
+            raise refuse("an open file", "pass its path, or its bytes: file.read()")
+        raise refuse("not a sound", "pass a path, bytes, an array, or (array, rate)")
+
+    def _of_array(self, item: Any, row: int, refuse) -> np.ndarray:
+        values = element_as_array(item, refuse)
+        if values.dtype.kind == "i" and values.dtype.itemsize > 2 and values.size:
+            self.remarks.measure("wide integers", row, float(np.abs(values.astype(np.float64)).max()))
+        values = _scaled(values, refuse)
+        if values.ndim == 2 and 0 < min(values.shape) <= MOST_CHANNELS:
+            return self._mean(values, int(np.argmin(values.shape)), row)  # (n, channels) or (channels, n)
+        if values.ndim != 1:
+            raise refuse(f"shape {values.shape} is not that of a sound", "pass (n,) or (n, channels)")
+        return values
+
+    def _opened(self, row: int, content: bytes):
+        refuse = self._refusal(row)
         if not content:
             raise refuse("it is empty", "replace it or drop the row")
         soundfile = _library("soundfile")
@@ -88,7 +149,7 @@ class AudioSamples(Samples):
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
             raise refuse(f"no sound that can be read (starts with {start!r}; {error})", f"pass {FORMATS}") from None
         if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content):
-            _warn_of_missing_end(row)
+            self.remarks.add(_MISSING_END, row)
         n_seconds, n_values = sound.frames / max(1, sound.samplerate), sound.frames * sound.channels
         if n_seconds > MAX_SECONDS or n_values > MAX_VALUES:
             sound.close()
@@ -96,21 +157,52 @@ class AudioSamples(Samples):
             raise refuse(f"more than {limit} by its header", "cut it into pieces")
         return sound
 
-    def _decoded(self, row: int, refuse) -> tuple[np.ndarray, int]:
-        with self._opened(row) as sound:
+    def _decoded(self, row: int, content: bytes, refuse) -> tuple[np.ndarray, int, float]:
+        """Waveform, rate, and the largest value that the codec may honestly give."""
+        with self._opened(row, content) as sound:
             try:
                 values = sound.read(dtype="float32", always_2d=True)
             except (RuntimeError, ValueError) as error:
                 raise refuse(f"damaged sound ({error})", "replace it or drop the row") from error
             if len(values) < sound.frames:
-                _warn_of_missing_end(row)
-            return values.mean(axis=1), sound.samplerate
+                self.remarks.add(_MISSING_END, row)
+            limit = LOSSY if sound.format in ("MPEG", "MP3", "OGG") else 1 + OVERSHOOT
+            return self._mean(values, 1, row), sound.samplerate, limit
+
+    def _mean(self, values: np.ndarray, axis: int, row: int) -> np.ndarray:
+        """The mean of the channels."""
+        mean = values.mean(axis=axis)
+        if len(mean) and values.shape[axis] > 1:
+            power, left = (float(np.square(part, dtype=np.float64).mean()) for part in (values, mean))
+            if left < CANCELLED * power:
+                self.remarks.add(_CANCELLING, row)
+        return mean
+
+    def _checked(self, waveform: np.ndarray, row: int, limit: float, refuse) -> np.ndarray:
+        """The waveform within [-1, 1]."""
+        if len(waveform) == 0:
+            raise refuse("no samples", "drop the row")
+        if not np.isfinite(waveform).all():
+            raise refuse("values that are NaN or infinite", "replace them or drop the row")
+        loudest = np.abs(waveform).max()
+        if loudest > limit:
+            raise refuse(f"floats up to {loudest:g}", "scale them to [-1, 1], or pass int16")
+        if loudest > 1 + ROUNDING:
+            self.remarks.add(_BEYOND, row)
+        elif (np.abs(waveform) >= 0.999).mean() > CLIPPED_SHARE:
+            self.remarks.add(_CLIPPED, row)
+        return np.clip(waveform, -1, 1)
 
     def _resampled(self, waveform: np.ndarray, rate: float, refuse) -> np.ndarray:
         if rate != self.rate:
             waveform = _library("soxr").resample(waveform, rate, self.rate)
         if len(waveform) == 0:
             raise refuse("no samples", "drop the row")
+        if len(waveform) < self.shortest:
+            raise refuse(
+                f"{len(waveform)} samples at {self.rate} Hz, and the network needs {self.shortest} or more",
+                "pad it with zeros, or drop the row",
+            )
         return np.ascontiguousarray(waveform, dtype=np.float32)
 
     def _refusal(self, row: int) -> functools.partial:
@@ -127,8 +219,16 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
-def _warn_of_missing_end(row: int) -> None:
-    warnings.warn(f"X[{row}] is shorter than its header says; what is there is read.", stacklevel=2)
+_MISSING_END = "Audio is shorter than its header says; what is there is read."
+_CLIPPED = "Audio is clipped: more than one in a hundred of its values is at the limit."
+_BEYOND = "Audio goes beyond [-1, 1], as lossy codecs and resampling make it; what is beyond was clipped."
+_CANCELLING = (
+    "Audio has channels that cancel each other, so that their mean is nearly silent; pass one of the channels."
+)
+_NARROW = (
+    "Audio in int32 or int64 holds no value beyond 16 bits. It is scaled by the range of its type, which makes it "
+    "nearly silent; if these are 16-bit samples, pass X.astype('int16')."
+)
 
 
 def _library(name: str):
@@ -151,25 +251,3 @@ def _scaled(values: np.ndarray, refuse) -> np.ndarray:
     return values.astype(
         np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False
     )  # in this machine's order
-
-
-def _mono(values: np.ndarray, refuse) -> np.ndarray:
-    """(n,), (n, channels) or (channels, n) -> (n,)."""
-    if values.ndim == 2 and 0 < min(values.shape) <= 8:
-        return values.mean(axis=int(np.argmin(values.shape)))
-    if values.ndim != 1:
-        raise refuse(f"shape {values.shape} is not that of a sound", "pass (n,) or (n, channels)")
-    return values
-
-
-def _checked(waveform: np.ndarray, row: int, refuse) -> np.ndarray:
-    if len(waveform) == 0:
-        raise refuse("no samples", "drop the row")
-    if not np.isfinite(waveform).all():
-        raise refuse("values that are NaN or infinite", "replace them or drop the row")
-    loudest = np.abs(waveform).max()
-    if loudest > 1.0 + 1e-6:
-        raise refuse(f"floats up to {loudest:g}", "scale them to [-1, 1], or pass int16")
-    if (np.abs(waveform) >= 0.999).mean() > CLIPPED_SHARE:
-        warnings.warn(f"X[{row}] is clipped: more than one in a hundred of its values is at the limit.", stacklevel=2)
-    return waveform

@@ -5,17 +5,28 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from skltransfer.exceptions import BadSampleError
 
 MAX_FILE_BYTES = 2**30
 
 
-def file_content(path: str | Path, refuse: Callable[[str, str], BadSampleError]) -> bytes:
+def _local(path: str | os.PathLike) -> str | os.PathLike:
+    """The path that an address of a file on this machine names."""
+    if isinstance(path, str) and path.startswith("file://"):
+        return url2pathname(urlsplit(path).path)
+    return path
+
+
+def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSampleError]) -> bytes:
     """What a regular file holds; ``refuse(cause, remedy)`` makes the complaint otherwise."""
+    path = _local(path)
     try:
         status = os.stat(path)  # a pipe would be waited for, and a huge file fill the memory: so look before reading
         is_regular, is_huge = stat.S_ISREG(status.st_mode), status.st_size > MAX_FILE_BYTES
+        is_folder = stat.S_ISDIR(status.st_mode)
         content = Path(path).read_bytes() if is_regular and not is_huge else b""
     except FileNotFoundError:
         if re.match(r"\w+://", str(path)):
@@ -23,7 +34,12 @@ def file_content(path: str | Path, refuse: Callable[[str, str], BadSampleError])
         hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
         raise refuse("no such file", f"check the path{hint}") from None
     except (OSError, ValueError) as error:
-        raise refuse(f"unreadable ({error})", "check the path and its permissions") from None
+        if re.match(r"data:|[A-Za-z0-9+/=\s]{256,}$", str(path)):
+            raise refuse("no path, and it looks like base64", "decode it: base64.b64decode(text)") from None
+        reason = getattr(error, "strerror", None) or error  # without the path, which may be long
+        raise refuse(f"unreadable ({reason})", "check the path and its permissions") from None
+    if is_folder:
+        raise refuse("a folder", "pass the paths of the files in it; load_image_folder lists those of images")
     if not is_regular:
         raise refuse("not a regular file", "pass the path of a file")
     if is_huge:

@@ -2,6 +2,7 @@
 
 What is settled here, once: EXIF rotation is applied, transparency is composited on white, 16-bit grey is scaled to 8
 bits, the first frame of an animation is taken, and a picture of more than ``max_pixels`` is refused by its header.
+Where numbers that had to be guessed at look odd over the whole of X, the guess is told.
 """
 
 import contextlib
@@ -9,26 +10,34 @@ import functools
 import io
 import os
 import struct
-import warnings
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from skltransfer._forks import Lock
 from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
-from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing, shown
+from skltransfer.inputs._pixels import LEVELS, Odd, as_rgb, with_channels_last
+from skltransfer.inputs._samples import (
+    Peeked,
+    Samples,
+    digest_of,
+    element_as_array,
+    encoded_content,
+    refuse_missing,
+    shown,
+)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
 DAMAGE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -39,10 +48,9 @@ DAMAGE = (
     ValueError,
 )
 DAMAGE += (struct.error, zlib.error)  # all that Pillow was seen to raise, or could, of a file that is not whole
-REMEMBERED_DIGESTS = 1_000_000
 SLOW_TO_HASH = 50_000  # bytes
-_digests: "OrderedDict[bytes, bytes]" = OrderedDict()  # of encoded content -> of decoded content
-_digests_lock = Lock()
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, which Pillow heeds at 8 bits alone
+_loading = [Lock() for _ in range(16)]  # a PIL image is decoded in place when it is first read, by one thread at a time
 
 
 class ImageSamples(Samples):
@@ -58,13 +66,23 @@ class ImageSamples(Samples):
     draft : int, optional
         JPEGs of which both sides are at least twice this long are decoded at a half, a quarter or an eighth of their
         size, and never below it.
+    white : float, optional
+        Level of white in pictures of integers.
     """
 
+    judges: ClassVar = LEVELS
+
     def __init__(
-        self, items: Sequence[Any], *, max_pixels: int, channels: str = "auto", draft: int | None = None
+        self,
+        items: Sequence[Any],
+        *,
+        max_pixels: int,
+        channels: str = "auto",
+        draft: int | None = None,
+        white: float | None = None,
     ) -> None:
         super().__init__(items)
-        self.max_pixels, self.channels, self.draft = max_pixels, channels, draft
+        self.max_pixels, self.channels, self.draft, self.white = max_pixels, channels, draft, white
 
     @property
     def slow_to_peek(self) -> bool:
@@ -73,14 +91,15 @@ class ImageSamples(Samples):
         return isinstance(first, np.ndarray) and first.nbytes > SLOW_TO_HASH
 
     def _key(self, encoded: bytes) -> bytes:
-        """What decodes to the same pixels: content and draft size."""
-        return digest_of(b"encoded", str(self.draft).encode(), encoded)
+        """What decodes to the same pixels: content, draft size and level of white."""
+        how = f"{self.draft}" if self.white is None else f"{self.draft} {self.white}"
+        return digest_of(b"encoded", how.encode(), encoded)
 
     def _peek(self, row: int) -> Peeked:
         encoded = self._encoded(row)
         if encoded is not None:
             key = self._key(encoded)
-            known = _known_digest(key)
+            known = known_digest(key)
             if known is None:
                 with self._opened(row, encoded):
                     pass
@@ -98,7 +117,7 @@ class ImageSamples(Samples):
             pixels = self._read(row)
             return _digest_of_pixels(pixels), pixels
         key = self._key(encoded)
-        known = _known_digest(key)
+        known = known_digest(key)
         if known is not None:
             return known, None
         pixels = self._decoded(row, encoded)
@@ -113,21 +132,19 @@ class ImageSamples(Samples):
         item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            with _damage_named(refuse):
-                return _rgb(item, self.max_pixels, refuse)
-        return _rgb_from_array(_layout(_as_array(item, refuse), self.channels, refuse), refuse)
+            with _loading[id(item) % len(_loading)], _damage_named(refuse), _opened_again(item, refuse) as image:
+                return self._rgb(image, row)
+        return self._rgb_of_array(with_channels_last(_array(item, refuse), self.channels, refuse), row)
 
     def _encoded(self, row: int) -> bytes | None:
         item = self.items[row]
-        if isinstance(item, bytes):
-            return item
-        if isinstance(item, str | Path):
+        if isinstance(item, str | os.PathLike):
             return file_content(item, self._refusal(row))
-        return None
+        return encoded_content(item)
 
     def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
         with self._opened(row, encoded) as image:
-            return _rgb(image, self.max_pixels, self._refusal(row))
+            return self._rgb(image, row)
 
     @contextlib.contextmanager
     def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
@@ -141,21 +158,36 @@ class ImageSamples(Samples):
                 image.draft(None, (self.draft, self.draft))
             yield image
 
+    def _rgb(self, image: Image.Image, row: int) -> np.ndarray:
+        """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
+        _refuse_larger(image, self.max_pixels, self._refusal(row))
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and image.tell() == 0:
+            self.remarks.add(_FRAMES, row)  # an MPO is a photo with its own thumbnail; another frame was chosen
+        is_negative = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == WHITE_IS_ZERO
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(("I", "F")):
+            return self._rgb_of_array(np.asarray(image), row, is_negative=is_negative)
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        elif image.mode == "L":
+            return self._rgb_of_array(np.asarray(image), row)
+        pixels = np.asarray(image.convert("RGB"))
+        self._note(Odd.of(pixels, "settled"), row)
+        return pixels
+
+    def _rgb_of_array(self, array: np.ndarray, row: int, *, is_negative: bool = False) -> np.ndarray:
+        pixels, odd = as_rgb(array, self._refusal(row), white=self.white, is_negative=is_negative)
+        self._note(odd, row)
+        return pixels
+
+    def _note(self, odd: Odd, row: int) -> None:
+        for text in odd.remarks:
+            self.remarks.add(text, row)
+        self.remarks.measure(odd.kind, row, odd.level)
+
     def _refusal(self, row: int) -> functools.partial:
         return functools.partial(BadSampleError, row, shown(self.items[row]))
-
-
-def learn_digests(of_decoded: Mapping[bytes, bytes]) -> None:
-    """Take note of what encoded contents decode to, by their digests."""
-    with _digests_lock:
-        _digests.update(of_decoded)
-        while len(_digests) > REMEMBERED_DIGESTS:
-            _digests.popitem(last=False)
-
-
-def _known_digest(key: bytes) -> bytes | None:
-    with _digests_lock:
-        return _digests.get(key)
 
 
 @contextlib.contextmanager
@@ -166,6 +198,11 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
     except BadSampleError:
         raise
     except UnidentifiedImageError:
+        if start.startswith((b"II*\0", b"MM\0*")):
+            raise refuse(
+                "a TIFF of a kind that Pillow does not read, such as one of many bands or of floats in colour",
+                "read it with another library, and pass an array of 1, 3 or 4 channels",
+            ) from None
         shown_start = start.decode("latin-1")
         raise refuse(f"not a picture (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
@@ -174,6 +211,7 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
         raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
 
 
+_FRAMES = "X holds animations or pictures of several pages; the first one is taken."
 _LARGER = "resize it, or allow it with load_backbone(name, max_pixels=...)"
 
 
@@ -186,89 +224,30 @@ def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:
         raise refuse(f"{image.width} x {image.height} px, more than max_pixels={max_pixels:,}", _LARGER)
 
 
-def _rgb(image: Image.Image, max_pixels: int, refuse) -> np.ndarray:
-    """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
-    _refuse_larger(image, max_pixels, refuse)
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO is a photo with its own thumbnail
-        warnings.warn(f"{refuse.args[1]} has {image.n_frames} frames; the first one is taken.", stacklevel=2)
-        image.seek(0)
-    _warn_of_odd_shapes(image.width, image.height)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        return _rgb_from_array(np.asarray(image), refuse)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+@contextlib.contextmanager
+def _opened_again(image: Image.Image, refuse) -> Iterator[Image.Image]:
+    """A picture, from its file once more if that was closed before the pixels were read."""
+    if not (getattr(image, "tile", None) and getattr(image, "fp", None) is None):
+        yield image
+        return
+    path = getattr(image, "filename", "")
+    if not (path and os.path.isfile(path)):
+        raise refuse("its file was closed before its pixels were read", "call image.load() first, or pass the path")
+    with Image.open(path, formats=FORMATS) as again:
+        yield again
 
 
-def _warn_of_odd_shapes(width: int, height: int) -> None:
-    if min(width, height) < SMALLEST_SIDE:
-        warnings.warn(
-            f"X holds pictures of less than {SMALLEST_SIDE} px; there is little to see in them.", stacklevel=2
-        )
-    if max(width, height) > LONGEST_ASPECT * min(width, height):
-        warnings.warn(
-            f"X holds pictures more than {LONGEST_ASPECT} times as long as wide; only their middle is seen.",
-            stacklevel=2,
-        )
-
-
-def _as_array(item: Any, refuse) -> np.ndarray:
+def _array(item: Any, refuse) -> np.ndarray:
     """An array, or what turns itself into one: a torch tensor."""
-    if not hasattr(item, "__array__"):
-        raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
-    return np.asarray(item)
-
-
-def _layout(array: np.ndarray, channels: str, refuse) -> np.ndarray:
-    """(h, w), (h, w, 1 | 3 | 4) or (1 | 3 | 4, h, w) -> (h, w) or (h, w, channels)."""
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise refuse(f"shape {array.shape} is not that of a picture", "pass (h, w) or (h, w, channels)")
-    if array.ndim == 2:
-        return array
-    may_be_first = channels != "last" and array.shape[0] in (1, 3, 4)
-    may_be_last = channels != "first" and array.shape[-1] in (1, 3, 4)
-    if may_be_first and may_be_last and not array.shape[-1] == 3 != array.shape[0]:
-        raise refuse(
-            f"shape {array.shape} may have its channels first or last",
-            "say which with backbone=load_backbone(name, channels='first') or channels='last'",
-        )
-    if not may_be_first and not may_be_last:
-        n = array.shape[0 if channels == "first" else -1]
-        raise refuse(f"{n} channels", "pass (h, w) or 1, 3 or 4 channels; multispectral pictures are not supported")
-    return array if may_be_last else np.moveaxis(array, 0, -1)
-
-
-def _rgb_from_array(array: np.ndarray, refuse) -> np.ndarray:
-    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8."""
-    _warn_of_odd_shapes(array.shape[1], array.shape[0])
-    pixels = _as_uint8(array, refuse)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.shape[-1] == 4:
-        return _rgb(Image.fromarray(pixels), max_pixels=pixels.size, refuse=refuse)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def _as_uint8(array: np.ndarray, refuse) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8) * 255
-    if array.dtype.kind not in "iuf":
-        raise refuse(f"values of type {array.dtype}", "pass uint8, uint16, or floats in [0, 1]")
-    if not np.isfinite(array).all():
-        raise refuse("values that are NaN or infinite", "replace them or drop the row")
-    low, high = array.min(), array.max()
-    if array.dtype.kind == "f":
-        if low < 0 or high > 1:
-            raise refuse(f"floats between {low:g} and {high:g}", "scale them to [0, 1], or pass uint8 for 0 ... 255")
-        return np.rint(array * 255).astype(np.uint8)
-    if array.dtype.itemsize == 2 and array.dtype.kind == "u":
-        return np.rint(array / 257.0).astype(np.uint8)
-    if low >= 0 and high <= 255:
-        return array.astype(np.uint8)
-    raise refuse(f"integers between {low} and {high}", "scale them to 0 ... 255, or pass uint16 for 16-bit pictures")
+    if hasattr(item, "__array__"):
+        return element_as_array(item, refuse)
+    if isinstance(item, tuple) and len(item) == 2:
+        raise refuse("a pair, not a picture", "pass the pictures alone: [picture for picture, _ in X]")
+    if hasattr(item, "read"):
+        raise refuse("an open file", "pass its path, or its bytes: file.read()")
+    if isinstance(item, dict):
+        raise refuse(f"a dict with the keys {list(item)[:5]}, not a picture", "pass the picture itself: item['image']")
+    raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
 
 
 def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,17 @@ what the element means (a photo, a row) is the backbone's to say. Must not know 
 """
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from skltransfer.exceptions import MissingSampleError
+from skltransfer.inputs._remarks import Remarks
 
-DIGEST_BYTES = 20
+DIGEST_BYTES, LONGEST_SHOWN = 20, 200
 
 
 def digest_of(*parts: bytes) -> bytes:
@@ -52,10 +53,12 @@ class Samples(ABC):
 
     slow_to_read = True  # so that reading ahead, in threads, pays
     slow_to_peek = False  # so that looking in threads pays
+    judges: ClassVar[Mapping[str, Callable[[float], str | None]]] = {}  # of levels that rows were found to have
 
     def __init__(self, items: Sequence[Any], rows: np.ndarray | None = None) -> None:
         self.items = items
         self.rows = np.arange(len(items)) if rows is None else rows
+        self.remarks = Remarks()  # one for all views of X
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,6 +94,16 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
+    def tell_remarks(self, digests: Sequence[bytes]) -> None:
+        """Warn of what was noticed while samples of this view were read: once per kind of remark.
+
+        Parameters
+        ----------
+        digests : sequence of bytes, length n
+            Of this view's samples; empty where one could not be read.
+        """
+        self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
+
     @abstractmethod
     def _peek(self, row: int) -> Peeked: ...
 
@@ -105,7 +118,11 @@ def is_missing(item: Any) -> bool:
     """None, NaN, NaT and pandas' NA: whatever does not equal itself, or refuses to say."""
     if item is None:
         return True
-    if isinstance(item, bytes | str | Path) or getattr(item, "ndim", 0) > 0 or hasattr(item, "getexif"):
+    if (
+        isinstance(item, bytes | bytearray | memoryview | str | os.PathLike)
+        or getattr(item, "ndim", 0) > 0
+        or hasattr(item, "getexif")
+    ):
         return False  # comparing a PIL image with itself would decode it
     try:
         return bool(item != item)
@@ -127,35 +144,36 @@ def refuse_missing(item: Any, row: int) -> None:
 
 def shown(item: Any) -> str:
     """How an element is named in an error: its path or its kind, never its whole content."""
-    if isinstance(item, str | Path):
-        return repr(str(item))
-    if isinstance(item, bytes):
+    if isinstance(item, str | os.PathLike):
+        text = repr(str(item))
+        return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    if isinstance(item, bytes | bytearray):
         return f"{len(item)} bytes"
     if isinstance(item, np.ndarray):
         return f"array of shape {item.shape}, {item.dtype}"
+    if isinstance(item, tuple):
+        return f"tuple of {', '.join(type(part).__name__ for part in item[:4])}"
     return f"{type(item).__name__} object"
 
 
-def items_of(X: Any) -> Sequence[Any]:
-    """The elements of a one-dimensional collection: list, tuple, array, Series, or a frame of one column.
+def encoded_content(item: Any) -> bytes | None:
+    """The content of an element that is bytes in some form; None for others."""
+    return bytes(item) if isinstance(item, bytes | bytearray | memoryview) else None
 
-    Raises
-    ------
-    ValueError
-        If X is a single sample, or has several columns.
-    """
-    if isinstance(X, str | bytes | Path) or hasattr(X, "getexif"):
-        raise ValueError(f"Expected a collection of samples, got one: {shown(X)}. Pass it in a list: [sample].")
-    if hasattr(X, "columns"):
-        if X.shape[1] != 1:
-            raise ValueError(
-                f"Expected one column of samples, got {X.shape[1]}: {list(X.columns)}. Choose one, or use a "
-                "ColumnTransformer with one extractor per column."
-            )
-        X = X[X.columns[0]]
-    if hasattr(X, "to_list"):
-        return X.to_list()
-    if hasattr(X, "__array__"):
-        X = np.asarray(X)
-        return X.reshape(-1) if X.dtype.kind in "OUS" else X
-    return list(X)
+
+def as_array(X: Any) -> np.ndarray:
+    """What turns itself into an array: also a tensor that requires gradients, lies on a GPU or is of bfloat16."""
+    if hasattr(X, "detach"):
+        X = X.detach().cpu()
+        X = X.float() if str(X.dtype) == "torch.bfloat16" else X
+    return np.asarray(X)
+
+
+def element_as_array(item: Any, refuse: Callable[[str, str], Exception]) -> np.ndarray:
+    """An element of X that turns itself into an array, none of whose values is masked."""
+    if np.ma.isMaskedArray(item) and np.ma.getmaskarray(item).any():
+        raise refuse("an array some of whose values are masked", "fill it: item.filled(value)")
+    try:
+        return as_array(item)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise refuse(f"numpy cannot make an array of it ({error})", "pass a NumPy array") from error

@@ -4,7 +4,7 @@ What is settled here: a text is exactly what was passed, no letter changed; what
 """
 
 import functools
-import warnings
+import os
 
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing
@@ -22,7 +22,7 @@ class TextSamples(Samples):
 
     def _peek(self, row: int) -> Peeked:
         if not self._read(row).strip():
-            warnings.warn("X holds empty texts; their features are those of no words at all.", stacklevel=2)
+            self.remarks.add("X holds empty texts; their features are those of no words at all.", row)
         return Peeked(digest=self._identify(row)[0])
 
     def _identify(self, row: int) -> tuple[bytes, str]:
@@ -33,10 +33,12 @@ class TextSamples(Samples):
         item = self.items[row]
         refuse_missing(item, row)
         refuse = functools.partial(BadSampleError, row, _shown(item))
-        if isinstance(item, bytes):
+        if isinstance(item, bytes | bytearray | memoryview):
             raise refuse("bytes, not text", "decode it: value.decode('utf-8')")
         if isinstance(item, list | tuple):
-            raise refuse("a list, not text", "join its words: ' '.join(words)")
+            raise refuse(f"a {type(item).__name__}, not text", "join its words or parts: ' '.join(words)")
+        if isinstance(item, os.PathLike):
+            raise refuse("a path, not text", "read it: path.read_text()")
         if not isinstance(item, str):
             raise refuse(f"{type(item).__name__}, not text", "pass strings")
         try:

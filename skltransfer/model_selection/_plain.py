@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from scipy.signal import spectrogram
-from sklearn.base import is_classifier
+from sklearn.base import TransformerMixin, is_classifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold
@@ -65,12 +65,14 @@ def _loudness(waveform: np.ndarray) -> np.ndarray:
 
 def features(reader: Any) -> Pipeline:
     """From X to standardised columns, or to weighted words and runs of letters."""
-    plain = FunctionTransformer(plain_samples, kw_args={"reader": reader})
+    plain = FunctionTransformer(plain_samples, kw_args={"reader": reader}).set_output(transform="default")
     if not _reads_texts(reader):
-        return make_pipeline(plain, StandardScaler())
+        return make_pipeline(plain, StandardScaler().set_output(transform="default"))
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
     letters = TfidfVectorizer(ngram_range=(1, 3), analyzer="char", sublinear_tf=True)
-    return make_pipeline(plain, make_union(words, letters))
+    both = make_union(words, letters)
+    TransformerMixin.set_output(both, transform="default")  # of the union alone: its parts know no such thing
+    return make_pipeline(plain, both)
 
 
 def linear_model(reader: Any, *, y: np.ndarray, seed: int, scoring: Any) -> Pipeline:

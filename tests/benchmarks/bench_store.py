@@ -20,7 +20,7 @@ from timing import Timing, table, timed
 from skltransfer import ActivationStore, PretrainedFeatureExtractor
 from skltransfer.engine import Address
 from skltransfer.engine._shards import ShardFolder
-from skltransfer.inputs import _images
+from skltransfer.inputs import forget_digests
 
 N, WIDTH = 10_000, 512
 HERE = Address(("benchmark", "float32", "cpu", 8), 4, "mean")
@@ -70,7 +70,7 @@ def warm_transform(folder: pathlib.Path) -> tuple[str, float]:
     cold = timed(lambda: extractor.transform(paths), 1, before=extractor.cache.clear)
 
     def as_in_a_new_process() -> None:
-        _images._digests.clear()
+        forget_digests()
         extractor.cache = ActivationStore(folder / "store")
         extractor.cache._memory.clear()
         extractor.cache._shards = ShardFolder(folder / "store", 5 * 2**30)

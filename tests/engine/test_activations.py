@@ -136,7 +136,7 @@ def test_candidates_of_another_rate_cost_no_pass_at_all(two_kinds):
 
 def test_a_deeper_boundary_climbs_from_the_landing_below(photos):
     store, backbone = ActivationStore(), load_backbone("toy:images")
-    stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=store)
+    stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=store, fits=True)
     samples = samples_from_collection(photos, "image", max_pixels=10_000)
     recall(stages, samples, [stages.address(2)])
     network = backbone._cuts[ORIGINAL].network

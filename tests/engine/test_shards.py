@@ -20,7 +20,8 @@ from sklearn.model_selection import GridSearchCV
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import Address, FrozenStages, _shards, recall
 from skltransfer.engine._shards import ShardFolder
-from skltransfer.inputs import _images, samples_from_collection
+from skltransfer.inputs import forget_digests, samples_from_collection
+from skltransfer.inputs._images import ImageSamples
 
 SPACE = ("backbone", "float32", "cpu", 8)
 HERE = Address(SPACE, 2, None)
@@ -229,8 +230,8 @@ def test_a_known_file_is_not_decoded_in_a_later_process(photos, tmp_path, monkey
     for path, photo in zip(paths, photos, strict=True):
         path.write_bytes(png(photo))
     expected = features(paths, forgetful(tmp_path / "store"))
-    _images._digests.clear()
-    monkeypatch.setattr(_images, "_rgb", None)  # whoever decodes fails
+    forget_digests()
+    monkeypatch.setattr(ImageSamples, "_rgb", None)  # whoever decodes fails
     later = forgetful(tmp_path / "store")
     np.testing.assert_array_equal(features(paths, later), expected)
     assert later.info()["hits"] == len(photos)

@@ -32,7 +32,10 @@ def features(X, **parameters):
 
 
 def read(item, **options):
-    return AudioSamples([item], rate=RATE, **options).read(0)
+    samples = AudioSamples([item], rate=RATE, **options)
+    waveform = samples.read(0)
+    samples.tell_remarks([b""])
+    return waveform
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_a_header_that_claims_gigabytes_is_not_believed():
     content = bytearray(wav(np.rint(tone() * 32768).astype(np.int16)))
     content[4:8] = (2**31 - 1).to_bytes(4, "little")
     content[40:44] = (2**31 - 37).to_bytes(4, "little")
-    with pytest.warns(UserWarning, match=r"X\[0\] is shorter than its header says"):
+    with pytest.warns(UserWarning, match=r"shorter than its header says.*X\[0\]"):
         assert len(read(bytes(content))) <= 1600
 
 
@@ -152,7 +155,7 @@ def test_an_array_without_a_rate_is_refused(tones):
 
 def test_a_truncated_file_is_read_as_far_as_it_goes_with_a_warning():
     content = wav(np.rint(tone(seconds=1.0) * 32768).astype(np.int16))
-    with pytest.warns(UserWarning, match=r"X\[0\] is shorter than its header says"):
+    with pytest.warns(UserWarning, match=r"shorter than its header says.*X\[0\]"):
         assert len(read(content[: len(content) // 2])) < 4100
 
 
@@ -177,7 +180,7 @@ def test_an_array_of_channels_without_samples_is_refused():
 
 
 def test_a_clipped_sound_is_told():
-    with pytest.warns(UserWarning, match=r"X\[0\] is clipped"):
+    with pytest.warns(UserWarning, match=r"Audio is clipped.*X\[0\]"):
         read((np.clip(tone() * 9, -1, 1), RATE))
 
 

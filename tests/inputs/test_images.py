@@ -21,7 +21,10 @@ from skltransfer.inputs._images import ImageSamples
 
 
 def read(item, **options):
-    return ImageSamples([item], **{"max_pixels": 10_000, **options}).read(0)
+    samples = ImageSamples([item], **{"max_pixels": 10_000, **options})
+    pixels = samples.read(0)
+    samples.tell_remarks([b""])
+    return pixels
 
 
 def encoded(image, form, **options):
@@ -163,7 +166,7 @@ def test_one_bit_and_cmyk_become_rgb():
 
 def test_the_first_frame_of_an_animation_is_taken_with_a_warning():
     frames = [Image.new("L", (8, 8), value) for value in (10, 200)]
-    with pytest.warns(UserWarning, match="has 2 frames; the first one is taken"):
+    with pytest.warns(UserWarning, match="animations or pictures of several pages; the first one is taken"):
         assert read(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])).max() == 10
 
 
@@ -172,7 +175,7 @@ BAD = {
     "html": (b"<html><body>404</body></html>", "not a picture .starts with '<html>"),
     "truncated": (png(np.zeros((60, 60, 3), np.uint8) + 7)[:-60], "damaged picture"),
     "missing file": ("no/such/photo.jpg", "no such file.*relative paths start at "),
-    "folder": (str(pathlib.Path(__file__).parent), "not a regular file"),
+    "folder": (str(pathlib.Path(__file__).parent), "a folder. Fix: pass the paths of the files in it"),
     "nul": ("a\0b.jpg", "unreadable"),
     "url": ("https://example.com/a.jpg", "an address, and nothing is fetched. Fix: download it"),
     "number": (object(), "not a picture"),
@@ -380,5 +383,5 @@ def test_one_frame_of_each_kind_of_animation(form):
     frames = [Image.new("RGB", (8, 8), (value, value, value)) for value in (8, 200)]
     options = {"lossless": True} if form == "WEBP" else {}
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
-    with pytest.warns(UserWarning, match="has 2 frames; the first one is taken"):
+    with pytest.warns(UserWarning, match="animations or pictures of several pages; the first one is taken"):
         assert abs(int(read(content).max()) - 8) <= 1

@@ -39,7 +39,7 @@ def test_every_container_gives_the_same_features():
 BAD = {
     "bytes": (b"a film", r"bytes, not text. Fix: decode it: value.decode\('utf-8'\)"),
     "number": (3, "int, not text. Fix: pass strings"),
-    "words": (["a", "film"], r"a list, not text. Fix: join its words: ' '.join\(words\)"),
+    "words": (["a", "film"], r"a list, not text. Fix: join its words or parts: ' '.join\(words\)"),
     "surrogate": ("a \ud800 film", r"no valid Unicode at position 2. Fix: clean it"),
 }
 

@@ -89,7 +89,10 @@ def features(X: Any, backbone: Any = "toy:images", **parameters: Any) -> np.ndar
 
 def pixels(item: Any) -> np.ndarray:
     """A picture as networks are shown it, before it is resized."""
-    return ImageSamples([item], max_pixels=10**6).read(0)
+    samples = ImageSamples([item], max_pixels=10**6)
+    shown = samples.read(0)
+    samples.tell_remarks([b""])
+    return shown
 
 
 def classifier(backbone: str = "toy:rows", **parameters: Any) -> FineTunedClassifier:

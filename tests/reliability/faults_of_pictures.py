@@ -139,7 +139,7 @@ FAULTS = [
         r"Fix: check the path\.$",
     ),
     *(
-        Fault(5, what, _bad(item), BadSampleError, r"X\[2\]", "not a regular file", "Fix: pass the path of a file")
+        Fault(5, what, _bad(item), BadSampleError, r"X\[2\]", "not a regular file|a folder", "Fix: pass the path")
         for what, item in {
             "a folder": lambda b: b.place,
             "a device": os.devnull,
@@ -206,7 +206,7 @@ FAULTS = [
             16,
             f"an animated {form}",
             lambda b, form=form: (pixels(_animation(form)).max(), 10),
-            says="has 2 frames; the first one is taken",
+            says="pictures of several pages; the first one is taken",
         )
         for form in ("GIF", "TIFF")
     ),

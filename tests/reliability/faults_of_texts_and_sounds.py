@@ -156,7 +156,7 @@ FAULTS = [
     Fault(38, "arrays, Series, columns", _containers),
     Fault(39, "a million letters", _a_million_letters),
     Fault(
-        40, "more words than positions", _too_long, says="1 of 2 texts are longer than max_length=16", remedy="split"
+        40, "more words than positions", _too_long, says="1 of 2 texts are longer than max_length=16", remedy="windows"
     ),
     Fault(
         41,

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from skltransfer.exceptions import SkltransferError
-from skltransfer.inputs import is_table, samples_from_collection
+from skltransfer.inputs import SAMPLES, contained, samples_from_collection
 
 ANSWERS = (SkltransferError, ValueError, TypeError)  # MissingDependencyError and WeightsError are of the family
 READING = {
@@ -38,8 +38,9 @@ def read(item: Any, modality: str) -> None:
 def read_collection(X: Any, modality: str) -> None:
     """Whatever X is, it is a table, a collection of samples, or refused."""
     with contextlib.suppress(*ANSWERS):
-        if not is_table(X, modality):
-            samples = samples_from_collection(X, modality, **READING[modality])
+        container = contained(X, modality)
+        if container.kind == SAMPLES:
+            samples = samples_from_collection(container.items, modality, **READING[modality])
             for row in range(min(3, len(samples))):
                 with contextlib.suppress(SkltransferError):
                     samples.read(row)

@@ -1,0 +1,232 @@
+"""What X is: a table of numbers, or a collection of samples. Judged once, before any element is read.
+
+Promises to judge by type and shape alone and to consume nothing: whatever has no order, no length or several columns
+is refused by name, with what to pass instead. Must not know what the elements mean.
+"""
+
+import numbers
+import os
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skltransfer.inputs._samples import as_array, is_missing, shown
+
+NOUNS = {"image": "images", "text": "texts", "audio": "audio clips", "rows": "rows of numbers"}
+TABLE, SAMPLES = "table", "samples"
+LOOKED_AT = 10  # strings
+
+
+class Container(NamedTuple):
+    """X, judged: ``kind`` is ``"table"`` or ``"samples"``; ``items`` are X itself or a sequence of its elements."""
+
+    kind: str
+    items: Any
+
+
+def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | None = None) -> Container:
+    """Judge X.
+
+    Parameters
+    ----------
+    X : object
+    modality : {"audio", "image", "rows", "text"}
+        What the backbone reads.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where arrays of images have their channels.
+    expected : {"table", "samples"}, optional
+        What ``fit`` saw.
+
+    Raises
+    ------
+    ValueError
+        If X is a single sample, has no order or no length, has several columns, or was not what ``fit`` saw.
+    """
+    noun = NOUNS[modality]
+    is_sparse = hasattr(X, "toarray")
+    if not is_sparse:
+        _refuse_one(X, noun)
+        _refuse_lazy_or_unordered(X, noun)
+    if is_sparse:
+        found = Container(TABLE, X)
+    elif hasattr(X, "columns"):
+        found = _of_frame(X, modality, expected)
+    elif hasattr(X, "to_list") or hasattr(X, "to_pylist"):  # a column of pandas, polars or pyarrow
+        found = _of_items(X.to_list() if hasattr(X, "to_list") else X.to_pylist(), modality)
+    elif hasattr(X, "__array__"):
+        found = _of_array(as_array(X), as_array(X) if hasattr(X, "detach") else X, modality, channels)
+    elif hasattr(X, "__len__"):
+        found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
+    else:
+        found = Container(TABLE, X)  # a number, say: scikit-learn has words for it
+    if found.kind == TABLE and modality in ("audio", "text"):
+        raise ValueError(f"Expected {noun}, got a table of numbers{_size(X)}. Pass a list or a column of {noun}.")
+    return found
+
+
+def _refuse_one(X: Any, noun: str) -> None:
+    if isinstance(X, os.PathLike) and os.path.isdir(X) or isinstance(X, str) and _is_folder(X):
+        raise ValueError(
+            f"Expected a collection of {noun}, got the folder {str(X)!r}. Pass the paths of its files; "
+            "load_image_folder lists those of images, with their labels."
+        )
+    if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(X, "getexif"):
+        raise ValueError(f"Expected a collection of samples, got one: {shown(X)}. Pass it in a list: [sample].")
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return len(text) < 4096 and os.path.isdir(text)
+    except ValueError:  # a null character
+        return False
+
+
+def _refuse_lazy_or_unordered(X: Any, noun: str) -> None:
+    """Whatever cannot be read twice, in one order, row by row."""
+    kind, remedy = type(X).__name__, None
+    if hasattr(X, "column_names"):
+        remedy = f"Choose one column: X[{next(iter(X.column_names), 'name')!r}], as a list"
+        kind += f" with the columns {list(X.column_names)}"
+    elif callable(getattr(X, "collect", None)) or (hasattr(X, "columns") and callable(getattr(X, "compute", None))):
+        kind += ", which is not computed yet"
+        remedy = f"Pass X.{'collect' if hasattr(X, 'collect') else 'compute'}()"
+    elif hasattr(X, "__next__"):
+        kind += ", which can be read only once"
+        remedy = "Pass list(X)"
+    elif isinstance(X, Mapping):
+        kind += ", whose rows have no order of their own"
+        remedy = "Pass a list, such as list(X.values()), or a DataFrame"
+    elif isinstance(X, AbstractSet):
+        kind += ", which has no order"
+        remedy = "Pass a list in the order of y, such as sorted(X)"
+    elif hasattr(X, "__iter__") and not hasattr(X, "__array__") and not _is_sequence(X):
+        kind += ", which has no length or no order"
+        remedy = "Pass list(X)"
+    elif np.ma.isMaskedArray(X) and np.ma.getmaskarray(X).any():
+        kind += ", some of whose values are masked"
+        remedy = "Pass X.filled(value), or leave out what is masked"
+    if remedy is not None:
+        raise ValueError(f"Expected a list, array or column of {noun}, got a {kind}. {remedy}.")
+
+
+def _is_sequence(X: Any) -> bool:
+    return isinstance(X, Sequence) or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+
+
+def _of_frame(X: Any, modality: str, expected: str | None) -> Container:
+    names = list(X.columns)
+    columns = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
+    if modality == "rows":
+        return Container(TABLE, X)
+    if len(columns) == 1:
+        values = columns[0].to_list() if hasattr(columns[0], "to_list") else list(columns[0])
+        is_empty_column = all(map(is_missing, values)) and (modality != "image" or expected == SAMPLES)
+        if is_empty_column or not _are_numbers(columns[0]):
+            return Container(SAMPLES, values)
+        return Container(TABLE, X)
+    if all(map(_are_numbers, columns)) and modality != "audio":
+        return Container(TABLE, X)
+    raise _several_columns(names)
+
+
+def _several_columns(names: Sequence[Any]) -> ValueError:
+    return ValueError(
+        f"Expected one column of samples, got {len(names)}: {list(names)[:LOOKED_AT]}. Choose one, or use a "
+        "ColumnTransformer with one extractor per column."
+    )
+
+
+def _are_numbers(column: Any) -> bool:
+    """Whether a column holds numbers: by its type, or where that is any object by all of its values."""
+    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    if values.dtype.kind != "O":
+        return values.dtype.kind in "biufc"
+    present = [value for value in values if not is_missing(value)]
+    return bool(present) and all(map(_is_number, present))
+
+
+def _of_array(array: np.ndarray, X: Any, modality: str, channels: str) -> Container:
+    if array.dtype.kind in "mM" or array.dtype.names is not None:
+        raise ValueError(f"Expected {NOUNS[modality]}, got an array of {array.dtype}. Pass one column of samples.")
+    if array.ndim == 0 and array.dtype.kind in "OUST":
+        raise ValueError(f"Expected a collection of samples, got one: {array.item()!r}. Pass it in a list: [sample].")
+    if array.dtype.kind in "OUSVT" and modality != "rows":
+        return _of_objects(array, X, modality)
+    if modality == "image" and array.ndim == 3:
+        _refuse_one_image(array.shape, channels)
+    if modality == "audio" and array.ndim == 1 and len(array):
+        raise ValueError(f"Expected a collection of audio clips, got one: {shown(array)}. Pass it in a list: [clip].")
+    are_samples = array.ndim >= {"image": 3, "audio": 1, "text": 3, "rows": 99}[modality]
+    return Container(SAMPLES, array) if are_samples else Container(TABLE, X)
+
+
+def _of_objects(array: np.ndarray, X: Any, modality: str) -> Container:
+    """An array of strings or of any objects."""
+    if array.ndim == 1 or array.ndim == 2 and array.shape[1] == 1:
+        return _of_items(array.astype(object).reshape(-1).tolist(), modality, table=X)
+    if array.ndim == 2:
+        hold_samples = any(isinstance(v, str | bytes | os.PathLike | np.ndarray) for v in array.reshape(-1).tolist())
+        if modality != "audio" and array.dtype.kind == "O" and not hold_samples:
+            return Container(TABLE, X)  # scikit-learn has words for what is no number
+        raise _several_columns(range(array.shape[1]))
+    return Container(SAMPLES, array)
+
+
+def _refuse_one_image(shape: tuple[int, ...], channels: str) -> None:
+    """A stack of grey images is hardly ever three pixels wide; one image with its channels is a common slip."""
+    is_one = shape[-1] in (1, 3, 4) if channels != "first" else shape[0] in (1, 3, 4)
+    if is_one and 0 not in shape:
+        raise ValueError(
+            f"Expected a collection of images, got an array of shape {shape}, which is that of one image with its "
+            "channels. Pass it in a list: [image]; or give grey images a last axis of one channel: X[..., None]."
+        )
+
+
+def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
+    """A list: a table if all that is not missing are numbers or rows of numbers, else samples."""
+    if modality == "rows":
+        return Container(TABLE, items if table is None else table)
+    present = [item for item in items if not is_missing(item)]
+    if modality == "audio":
+        if present and all(map(_is_number, present)):
+            raise ValueError(f"Expected audio clips, got {len(items)} numbers. Pass each clip as an array, in a list.")
+        return _named(Container(SAMPLES, items), modality)
+    are_rows = bool(present) and all(_is_number(item) or _is_row(item) for item in present)
+    if are_rows or (not items and modality == "image"):
+        return Container(TABLE, items if table is None else table)
+    return _named(Container(SAMPLES, items), modality)
+
+
+def _named(container: Container, modality: str) -> Container:
+    """Refuse texts where a backbone reads files: once, not as so many files that are not there."""
+    items = container.items[:LOOKED_AT]
+    if modality != "text" and items and all(isinstance(item, str) and _is_prose(item) for item in items):
+        raise ValueError(
+            f"Expected {NOUNS[modality]}, got texts such as {shown(items[0][:60])}. Choose a backbone that reads texts "
+            "(list_backbones(modality='text'), or 'hf:' and a name of the hub), or pass paths of files."
+        )
+    return container
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a string is no path of a file: several words without a suffix, or a sentence."""
+    n_words = len(text.split())
+    return n_words > 1 and not re.search(r"\.\w{1,5}$", text) and ("/" not in text or n_words > 4)
+
+
+def _is_row(item: Any) -> bool:
+    if isinstance(item, list | tuple):
+        return bool(item) and all(_is_number(value) or is_missing(value) for value in item)
+    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biufc"
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, numbers.Number | np.bool_)
+
+
+def _size(X: Any) -> str:
+    shape = getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ())
+    return f" of shape {tuple(shape)}" if shape else ""

@@ -1,0 +1,83 @@
+"""What users are told of samples that were read: one warning for each kind of remark, with a count and the first rows.
+
+Each remark is made once per content and process, so that a search over parameters does not repeat it with every fit.
+Must not know what a sample is.
+"""
+
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from skltransfer._forks import Lock
+
+SHOWN = 3  # rows
+REMEMBERED = 100_000
+_told: "OrderedDict[tuple[str, bytes], None]" = OrderedDict()
+_told_lock = Lock()
+
+
+class Remarks:
+    """Remarks on the rows of one X, collected while they are read, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows: dict[str, set[int]] = defaultdict(set)
+        self._levels: dict[str, dict[int, float]] = defaultdict(dict)
+
+    def add(self, text: str, row: int) -> None:
+        """Remark ``text`` on a row."""
+        with self._lock:
+            self._rows[text].add(row)
+
+    def measure(self, kind: str, row: int, level: float) -> None:
+        """Take note of the largest number in a row of some kind, from which :meth:`tell` judges all of X."""
+        with self._lock:
+            self._levels[kind][row] = level
+
+    def tell(self, digests: Mapping[int, bytes], judge: Mapping[str, Callable[[float], str | None]]) -> None:
+        """Warn of what was collected since the last call.
+
+        Parameters
+        ----------
+        digests : mapping of int to bytes
+            Of the content of all rows that were to be read; empty where one could not be.
+        judge : mapping of str to callable
+            For each kind of level, what to say where the largest of all rows is this; None where nothing is.
+        """
+        with self._lock:
+            rows, levels = self._rows, self._levels
+            self._rows, self._levels = defaultdict(set), defaultdict(dict)
+        measured = set().union(*levels.values())
+        if measured >= digests.keys():  # of rows whose pixels are known from before, there are no levels
+            for kind, of_row in levels.items():
+                text = judge[kind](max(of_row.values()))
+                if text is not None:
+                    rows[text] |= of_row.keys()
+        for text, members in rows.items():
+            new = [row for row in sorted(members) if is_news(text, digests.get(row, b""))]
+            if new:
+                warnings.warn(f"{text} ({listed(new, len(digests))})", stacklevel=2)
+
+
+def is_news(text: str, digest: bytes) -> bool:
+    """Whether this was not yet remarked on this content in this process. Asking is telling."""
+    with _told_lock:
+        is_new = not digest or (text, digest) not in _told
+        _told[text, digest] = None
+        while len(_told) > REMEMBERED:
+            _told.popitem(last=False)
+        return is_new
+
+
+def forget_what_was_told() -> None:
+    """Begin anew, as a new process would."""
+    with _told_lock:
+        _told.clear()
+
+
+def listed(rows: Iterable[int], n: int) -> str:
+    """Some rows of n, the first ones by number."""
+    rows = list(rows)
+    first = ", ".join(f"X[{row}]" for row in rows[:SHOWN])
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return f"{len(rows)} of {n} samples: {first}{more}"

@@ -1,0 +1,239 @@
+"""Texts and audio that are longer than a network's input: cut and told, or read whole in windows."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from skltransfer import (
+    ActivationStore,
+    AdaptedBackbone,
+    DomainAdaptedClassifier,
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+    PretrainedFeatureExtractor,
+    export_onnx,
+    load,
+    load_backbone,
+)
+from skltransfer.backbones._waveforms import AudioPreprocessing
+from skltransfer.backbones._windows import window_starts
+from skltransfer.exceptions import UnsupportedBackboneError
+
+TEXTS = ["short", "a text of " + "many words and " * 6, "b" * 33, "", "word " * 40, "a short one", "c" * 32, "last"]
+Y = np.array([0, 1, 0, 1, 1, 0, 0, 1])
+LENGTH = 32
+
+pytestmark = pytest.mark.filterwarnings("ignore:X holds empty texts")
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory):
+    """A tiny Whisper that hears one second."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    small = {"encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    small |= {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "vocab_size": 50, "max_source_positions": 50}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    transformers.WhisperModel(transformers.WhisperConfig(**small, **ids)).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(chunk_length=1).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def clips():
+    rng = np.random.default_rng(0)
+    return [rng.normal(0, 0.1, n).astype(np.float32) for n in (8_000, 16_000, 16_001, 28_000, 40_000, 5_000)]
+
+
+@pytest.mark.parametrize("length", [*range(1, 60), 1000, 4097])
+@pytest.mark.parametrize("width", [1, 2, 7, 30])
+def test_windows_cover_all_of_a_sample_evenly_and_overlap_by_a_quarter(length, width):
+    starts = window_starts(length, width)
+    assert starts[0] == 0
+    assert starts[-1] == max(0, length - width)
+    steps = np.diff(starts)
+    assert (steps > 0).all()
+    assert (steps <= max(1, width - width // 4)).all()
+    assert len(starts) == 1 or steps.max() - steps.min() <= 1
+
+
+def test_windows_of_a_text_hold_its_tokens_between_special_ones(tmp_path):
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=_words(), cls_token="[CLS]", sep_token="[SEP]")
+    reader = load_backbone("toy:text", long_samples="windows", max_length=LENGTH).preprocessing
+    reader = type(reader).of(tokenizer, 8, "windows")
+    text = " ".join(f"w{i}" for i in range(20))
+    whole = tokenizer(text)["input_ids"]
+    parts = [part.tolist() for part in reader.parts(text)]
+    assert all(len(part) == 8 and part[0] == whole[0] and part[-1] == whole[-1] for part in parts)
+    assert sorted({token for part in parts for token in part[1:-1]}) == sorted(set(whole[1:-1]))
+    assert [part.tolist() for part in reader.parts("w1 w2")] == [tokenizer("w1 w2")["input_ids"]]
+
+
+def _words():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2} | {f"w{i}": 3 + i for i in range(20)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    tokenizer.enable_truncation(5)  # what a file may say; the network's own length counts
+    tokenizer.enable_padding(length=16)
+    return tokenizer
+
+
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_features_of_a_long_text_are_the_mean_of_its_windows(cache):
+    extractor = PretrainedFeatureExtractor(
+        "toy:text",
+        layer=["encoder.layers.0", "penultimate"],
+        long_samples="windows",
+        max_length=LENGTH,
+        dtype="float32",
+        cache=cache,
+    )
+    found = extractor.transform(TEXTS)
+    alone = clone(extractor).set_params(long_samples="truncate", cache=None)
+    for row, text in enumerate(TEXTS):
+        windows = [text.encode()[start : start + LENGTH].decode() for start in window_starts(len(text), LENGTH)]
+        np.testing.assert_allclose(found[row], alone.transform(windows).mean(0), atol=1e-6)
+    assert extractor.n_truncated_ == 0
+    np.testing.assert_array_equal(extractor.transform(TEXTS[::-1]), found[::-1])
+    np.testing.assert_array_equal(np.vstack([extractor.transform([text]) for text in TEXTS]), found)
+
+
+def test_a_sample_of_many_windows_counts_once_in_the_store():
+    store = ActivationStore()
+    extractor = PretrainedFeatureExtractor("toy:text", long_samples="windows", max_length=LENGTH, cache=store)
+    extractor.transform(TEXTS)
+    assert (store.info()["misses"], store.info()["samples"]) == (len(TEXTS), len(TEXTS))
+    extractor.transform(TEXTS)
+    assert store.info()["hits"] == len(TEXTS)
+
+
+@pytest.mark.parametrize("freeze_depth", [1.0, 0.5, 0.0])
+def test_probabilities_are_the_mean_of_those_of_the_windows(freeze_depth):
+    options = {"max_length": LENGTH, "dtype": "float32", "random_state": 0, "max_epochs": 1}
+    model = FineTunedClassifier("toy:text", freeze_depth=freeze_depth, long_samples="windows", **options).fit(TEXTS, Y)
+    found = model.predict_proba(TEXTS)
+    for row, text in enumerate(TEXTS):
+        windows = [text[start : start + LENGTH] for start in window_starts(len(text), LENGTH)]
+        expected = model.predict_proba(windows).mean(0)
+        if freeze_depth == 1.0 and len(windows) > 1:  # there the features are averaged
+            logit = model.decision_function(windows).mean()
+            expected = np.array([1 - expit(logit), expit(logit)])
+        np.testing.assert_allclose(found[row], expected, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(TEXTS), model.classes_[found.argmax(1)])
+    np.testing.assert_allclose(expit(model.decision_function(TEXTS)), found[:, 1], atol=1e-9)
+    assert model.n_truncated_ == 0
+
+
+def test_a_step_of_training_averages_the_outputs_of_the_windows_before_the_loss():
+    """One full batch without dropout or warm-up: the loss of the first epoch is that of the mean outputs."""
+    options = {"max_length": LENGTH, "dtype": "float32", "random_state": 0, "freeze_depth": 0.5, "warmup": 0.0}
+    options |= {"max_epochs": 1, "batch_size": 8, "lr_schedule": "constant", "learning_rate": 1e-30, "cache": None}
+    X, y = [text for text in TEXTS if text], Y[[bool(text) for text in TEXTS]].astype(float)
+    model = FineTunedRegressor("toy:text", long_samples="windows", **options)
+    model.fit(X, y)
+    expected = np.mean(((model.predict(X) - y) / y.std()) ** 2)  # regression: outputs of windows are averaged
+    assert abs(model.history_["loss"][0] / expected - 1) < 0.2  # but for dropout of 0.05
+
+
+def _fits(kind, **options):
+    options = {"long_samples": "windows", "max_length": LENGTH, "random_state": 0, **options}
+    if kind is MultiTaskFineTuner:
+        return kind("toy:text", freeze_depth=0.5, max_epochs=1, **options), np.column_stack([Y, Y[::-1]])
+    if kind is FewShotClassifier:
+        return kind("toy:text", **options), Y
+    if kind is FineTunedRegressor:
+        return kind("toy:text", freeze_depth=0.5, max_epochs=1, **options), Y.astype(float)
+    return kind("toy:text", freeze_depth=0.5, max_epochs=1, **options), Y
+
+
+@pytest.mark.parametrize("kind", [FineTunedClassifier, FineTunedRegressor, FewShotClassifier, MultiTaskFineTuner])
+def test_every_estimator_reads_windows_with_and_without_store_and_from_a_file(kind, tmp_path):
+    found = []
+    for cache in (None, "memory", tmp_path / "store", tmp_path / "store"):
+        model, y = _fits(kind, cache=cache, dtype="float32")
+        found.append(np.asarray(model.fit(TEXTS, y).predict(TEXTS), dtype=float))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-5)
+    model.save(tmp_path / "model.skl")
+    np.testing.assert_array_equal(np.asarray(load(tmp_path / "model.skl").predict(TEXTS), dtype=float), found[-1])
+
+
+def test_a_domain_is_adapted_to_over_windows():
+    y = np.array([0, 1, 0, 1, -1, -1, -1, -1])
+    model = DomainAdaptedClassifier(
+        "toy:text", long_samples="windows", max_length=LENGTH, max_epochs=1, random_state=0, freeze_depth=0.5
+    )
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(UserWarning)
+        assert set(model.fit(TEXTS, y).predict(TEXTS)) <= {0, 1}
+
+
+def test_what_becomes_of_long_samples_can_be_searched():
+    model = FineTunedClassifier("toy:text", freeze_depth=1.0, max_length=LENGTH)
+    grid = {"long_samples": ["truncate", "windows"]}
+    with pytest.warns(UserWarning, match="texts are longer than max_length=32"):
+        search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(TEXTS * 2, np.r_[Y, Y])
+    assert len(search.cv_results_["mean_test_score"]) == 2
+
+
+def test_sounds_beyond_the_input_are_told_and_windows_hear_them(listener):
+    X = clips()
+    extractor = PretrainedFeatureExtractor(listener, sampling_rate=16_000, dtype="float32")
+    with pytest.warns(UserWarning, match=r"3 of 6 audio clips are longer than the 1 s that .*long_samples='windows'"):
+        cut = extractor.transform(X)
+    assert extractor.n_truncated_ == 3
+    heard = clone(extractor).set_params(long_samples="windows")
+    found = heard.transform(X)
+    assert heard.n_truncated_ == 0
+    np.testing.assert_array_equal(found[[0, 1, 5]], cut[[0, 1, 5]])
+    for row in (2, 3, 4):
+        windows = [X[row][start : start + 16_000] for start in window_starts(len(X[row]), 16_000)]
+        np.testing.assert_allclose(found[row], extractor.transform(windows).mean(0), atol=1e-5)
+    end = [*X[:4], np.concatenate([X[4][:16_000], 0 * X[4][16_000:]])]
+    np.testing.assert_array_equal(extractor.fit(end).transform([end[4]]), cut[[4]])
+    assert not np.array_equal(heard.transform([end[4]]), found[[4]])
+
+
+@pytest.mark.parametrize("freeze_depth", [1.0, 0.5])
+def test_a_classifier_of_sounds_learns_from_windows(listener, freeze_depth):
+    X, y = clips(), [0, 1, 0, 1, 0, 1]
+    model = FineTunedClassifier(
+        listener, sampling_rate=16_000, long_samples="windows", freeze_depth=freeze_depth, max_epochs=1, random_state=0
+    ).fit(X, y)
+    assert model.n_truncated_ == 0
+    np.testing.assert_array_equal(np.vstack([model.predict_proba([x]) for x in X]), model.predict_proba(X))
+    with pytest.warns(UserWarning, match="3 of 6 audio clips"):
+        cut = clone(model).set_params(long_samples="truncate").fit(X, y)
+    assert cut.n_truncated_ == 3
+
+
+def test_what_an_extractor_hears_at_most_is_found_by_listening():
+    whisper = AudioPreprocessing.of(transformers.WhisperFeatureExtractor())
+    assert whisper.longest == 30 * 16_000
+    spectrogram = AudioPreprocessing.of(transformers.ASTFeatureExtractor(max_length=100))
+    assert spectrogram.longest == 400 + 160 * 99
+    noise = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+    assert torch.equal(spectrogram(noise[: spectrogram.longest]), spectrogram(noise))
+    assert not torch.equal(spectrogram(noise[: spectrogram.longest - 1]), spectrogram(noise))
+    assert AudioPreprocessing.of(transformers.Wav2Vec2FeatureExtractor()).longest is None
+
+
+def test_what_cannot_read_windows_says_so(tmp_path):
+    model = FineTunedClassifier("toy:text", freeze_depth=1.0, long_samples="windows", max_length=LENGTH).fit(TEXTS, Y)
+    with pytest.raises(UnsupportedBackboneError, match="long_samples='windows' cannot be exported"):
+        export_onnx(model, tmp_path / "model.onnx")
+    windowed = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
+    with pytest.raises(ValueError, match="AdaptedBackbone learns from the beginning of each text"):
+        AdaptedBackbone(windowed).fit(TEXTS)
+    with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', 'windows'\), got 'drop'"):
+        load_backbone("toy:text", long_samples="drop")
