@@ -17,6 +17,7 @@ from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
 from skltransfer.backbones._random import seeded
+from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint, fit_state
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -176,6 +177,7 @@ class Backbone:
         return self._activation_shapes
 
     def _shapes_of_activations(self) -> tuple[tuple[int, ...], ...]:
+        self.verify()
         with torch.inference_mode():
             x = torch.zeros_like(self.example(1))
             shapes = [tuple(x.shape[1:])]
@@ -276,16 +278,20 @@ class Backbone:
         Raises
         ------
         UnsupportedBackboneError
-            If they differ by more than 1e-5, relative to the largest value.
+            If they differ by more than 1e-5, relative to the largest value, or if the library's forward fails.
         """
         with self._lock:
             if not self._is_verified:
                 self._compare_with_library()
                 self._is_verified = True
 
+    def runs_at(self, side: int) -> bool:
+        """Whether the library's own network runs on pictures of this side, in pixels."""
+        return self._cuts[ORIGINAL].runs_on((*self.preprocessing.input_shape[:-2], side, side))
+
     def _compare_with_library(self) -> None:
         x = inputs = self.example(2)
-        with torch.inference_mode():
+        with refusing(self.name), torch.inference_mode():
             theirs = self._cuts[ORIGINAL].library_activations(inputs)
             for stage, name in enumerate(self.stage_names):
                 x = self._piece(stage, stage + 1, ORIGINAL)(x)
@@ -306,5 +312,5 @@ class Backbone:
         if not error <= TOLERANCE:
             raise UnsupportedBackboneError(
                 f"{self.name!r} cannot be cut: {where} its stages differ from the library's forward by {error:.1e} "
-                f"relative, more than {TOLERANCE:.0e}. Choose another backbone; list_backbones() names them."
+                f"relative, more than {TOLERANCE:.0e}. Choose another backbone; list_backbones() names some."
             )

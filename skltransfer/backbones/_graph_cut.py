@@ -20,6 +20,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from skltransfer.backbones._refusals import runs
 from skltransfer.exceptions import UnsupportedBackboneError
 
 
@@ -182,6 +183,10 @@ class GraphCut:
             for handle in handles:
                 handle.remove()
         return [*(seen[path] for path in self.end_modules), output]
+
+    def runs_on(self, shape: tuple[int, ...]) -> bool:
+        """Whether the library's own ``forward`` takes inputs of this shape."""
+        return runs(self.network, torch.zeros(1, *shape))
 
     def _watch(self, end: str, seen: dict[str, torch.Tensor]):
         """Note down what the library's network computes where a stage ends."""

@@ -1,8 +1,8 @@
-"""Cutting a transformer into stages by its list of layers.
+"""Cutting a network into stages by its list of layers.
 
-The library's own model runs, always: a *piece* is that model with the layers outside of two boundaries left out. What
-was computed before the first boundary is handed to the first layer that is left; where the next layer would begin, the
-run ends. So masks, position encodings and whatever else the model makes for its layers are the library's own, and
+The library's own model runs, always: a *piece* is that model with stand-ins for the layers outside of two boundaries.
+What was computed before the first boundary is handed to the first layer that is left; where the next layer would begin,
+the run ends. So masks, position encodings and whatever else the model makes for its layers are the library's own, and
 parameters keep the library's names.
 
 A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which padding is
@@ -10,15 +10,25 @@ A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, t
 """
 
 import copy
+import functools
 import inspect
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.backbones._refusals import runs
+from skltransfer.backbones._rehearsal import Rehearsal, layer_paths
+from skltransfer.backbones._stand_ins import (
+    End,
+    EndOfSpan,
+    Handed,
+    Passed,
+    hidden_of,
+    with_hook,
+    with_position_bias,
+    with_submodule,
+)
 
 PADDING_ID = -1
 
@@ -37,6 +47,8 @@ class TokenEntry:
     ----------
     network : nn.Module
     """
+
+    has_one_shape = False
 
     def __init__(self, network: nn.Module) -> None:
         self.width = network.get_input_embeddings().embedding_dim
@@ -74,6 +86,8 @@ class DenseEntry:
         Of one input.
     """
 
+    has_one_shape = True
+
     def __init__(self, name: str, shape: tuple[int, ...]) -> None:
         self.name, self.shape = name, shape
 
@@ -107,6 +121,8 @@ class WaveformEntry:
         Whether waveforms of a batch may end in padding; where all are whole, nothing depends on values.
     """
 
+    has_one_shape = False
+
     def __init__(self, kernels: Sequence[int], strides: Sequence[int]) -> None:
         self.kernels, self.strides, self.pads = tuple(kernels), tuple(strides), True
 
@@ -139,64 +155,21 @@ class WaveformEntry:
 Entry = TokenEntry | DenseEntry | WaveformEntry
 
 
-class _EndOfSpan(Exception):  # noqa: N818
-    """Carries what the layer after the span would have been given."""
-
-    def __init__(self, hidden: torch.Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
-
-
-class _End(nn.Module):
-    """Stands where the layer after the span was."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        for name, value in vars(layer).items():  # models read some of these, such as the kind of attention
-            if isinstance(value, str | int | float | bool):
-                self.__dict__[name] = value
-
-    def forward(self, *args, **kwargs):
-        raise _EndOfSpan(args[0] if args else kwargs["hidden_states"])
-
-
-class _Layers(nn.ModuleList):
-    """Some layers of a list, under the names that they have in it."""
-
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self._modules = OrderedDict(layers)
-
-    def __getitem__(self, index):
-        values = list(self._modules.values())
-        return _Layers(list(self._modules.items())[index]) if isinstance(index, slice) else values[index]
-
-
-class _Handed:
-    """A hook that puts what was computed before the span in the place of the first layer's input."""
-
-    def __init__(self) -> None:
-        self.of_thread = threading.local()
-
-    def __deepcopy__(self, memo: dict) -> "_Handed":
-        memo[id(self)] = new = _Handed()
-        return new
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        hidden = self.of_thread.hidden
-        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
-
-
 class _Span(nn.Module):
     """The model between two boundaries; its parameters have the model's names.
 
     ``model`` shares its submodules with the span, but is no submodule of it: that would change the names.
     """
 
-    def __init__(self, model: nn.Module, entry: Entry, handed: _Handed | None) -> None:
+    def __init__(self, model: nn.Module, entry: Entry, handed: Handed | None, lent: list[nn.Module]) -> None:
         super().__init__()
-        self.__dict__["model"], self.entry, self.handed = model, entry, handed
+        self.__dict__["model"], self.entry, self.handed, self.lent = model, entry, handed, lent
         self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
+
+    def _apply(self, fn, recurse: bool = True) -> "_Span":
+        for module in self.lent:  # by the first layer, which may be no part of this span
+            module._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> "_Span":
         super().train(mode)
@@ -208,13 +181,13 @@ class _Span(nn.Module):
             self.handed.of_thread.hidden = batch.nan_to_num()
         try:
             output = (self.entry.run if self.handed is None else self.entry.run_from)(self.model, batch)
-        except _EndOfSpan as end:
+        except EndOfSpan as end:
             output = end.hidden
         return self.entry.with_padding(output, batch)
 
 
 class LayerCut:
-    """A transformer and its list of layers; the first stage is all that comes before them.
+    """A network and its layers; the first stage is all that comes before them.
 
     Parameters
     ----------
@@ -223,19 +196,26 @@ class LayerCut:
     entry : TokenEntry, DenseEntry or WaveformEntry
         How it is called.
 
+    Attributes
+    ----------
+    stage_names : tuple of str
+    shapes : list of tuple of int
+        Of one sample's activation after each stage, for the entry's example.
+
     Raises
     ------
     UnsupportedBackboneError
-        If there is no list of layers of one kind.
+        If there is no list of layers, or a forward pass does not run them once each, one after the other.
     """
 
     def __init__(self, network: nn.Module, entry: Entry) -> None:
         self.network, self.entry = network, entry
-        self.path = _longest_list(network)
-        self.layers: Sequence[nn.Module] = list(network.get_submodule(self.path))
-        self.stage_names = ("stem", *(f"{self.path}.{i}" for i in range(len(self.layers))))
+        self.paths = layer_paths(network)
+        self.layers = [network.get_submodule(path) for path in self.paths]
+        self.stage_names = ("stem", *self.paths)
         self._pieces: dict[tuple[int, int | None], nn.Module] = {}
-        self._owners = _stages_of_parameters(network, entry, self.path)
+        self._rehearsal = Rehearsal(network, entry, self.paths)
+        self._owners, self.shapes = self._rehearsal.stages_of_parameters(), self._rehearsal.shapes
 
     def parameter_names(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage; what is before the layers is the first's, what is after the last's."""
@@ -251,22 +231,35 @@ class LayerCut:
     def _span(self, start: int, stop: int) -> nn.Module:
         """Boundary b lies before layer b; the layers of the span are start - 1 to stop - 1, and stop ends it."""
         first, end = max(0, start - 1), stop - 1
-        kept = {str(i): self.layers[i] for i in range(first, end)}
-        handed = None
+        placed = {path: End(layer) for path, layer in list(zip(self.paths, self.layers, strict=True))[end:]}
+        handed, lent = None, []
         if start > 0:
-            handed = _Handed()
-            kept[str(first)] = _with_position_bias(_with_hook(self.layers[first], handed), self.layers[0])
-        if end < len(self.layers):
-            kept[str(end)] = _End(self.layers[end])
-        model = _with_submodule(self.network, self.path.split("."), _Layers(kept))
-        return _Span(model, self.entry, handed).eval()
+            handed, placed = Handed(), placed | self._passed(start)
+            layer, lent = with_position_bias(self.layers[first], self.layers[0])
+            placed[self.paths[first]] = with_hook(layer, handed)
+        model = self.network
+        for path, module in placed.items():
+            model = with_submodule(model, path.split("."), module)
+        return _Span(model, self.entry, handed, lent).eval()
+
+    def _passed(self, start: int) -> dict[str, nn.Module]:
+        """Stand-ins for the layers before a boundary, and for what would learn the statistics of zeros there."""
+        given, returned = self._rehearsal.given, self._rehearsal.returned
+        passed = self.paths[: start - 1]
+        if not self.entry.has_one_shape:
+            return {path: Passed(self.network.get_submodule(path), None, returned[path]) for path in passed}
+        passed = passed + [path for path in self._rehearsal.over_before(start) if self._has_statistics(path)]
+        return {path: Passed(self.network.get_submodule(path), given[path], returned[path]) for path in passed}
+
+    def _has_statistics(self, path: str) -> bool:
+        return any(name.endswith("running_mean") for name, _ in self.network.get_submodule(path).named_buffers())
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """What the library's own ``forward`` gives its layers, and last of all; padding as NaN."""
         seen: list[torch.Tensor] = []
         handles = [
             layer.register_forward_pre_hook(
-                lambda m, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+                lambda m, args, kwargs: seen.append(hidden_of(args, kwargs).clone()), with_kwargs=True
             )
             for layer in self.layers
         ]
@@ -278,6 +271,10 @@ class LayerCut:
         seen += [output, output]
         return [self.entry.with_padding(hidden, inputs) for hidden in seen]
 
+    def runs_on(self, shape: tuple[int, ...]) -> bool:
+        """Whether the library's own ``forward`` takes inputs of this shape."""
+        return runs(functools.partial(self.entry.run, self.network), torch.zeros(1, *shape))
+
     def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":
         """The same cut of a copy of the network."""
         return self.of(copy.deepcopy(self.network).to(device, dtype))
@@ -285,71 +282,3 @@ class LayerCut:
     def of(self, network: nn.Module) -> "LayerCut":
         """The same cut of another network of this kind."""
         return LayerCut(network, self.entry)
-
-
-def _longest_list(network: nn.Module) -> str:
-    """The path of the list of layers of one kind that holds most of the weights."""
-    sizes = {
-        path: sum(p.numel() for p in module.parameters())
-        for path, module in network.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(layer) for layer in module}) == 1
-    }
-    if not sizes:
-        raise UnsupportedBackboneError(f"{type(network).__name__} has no list of layers of one kind to cut at.")
-    return max(sizes, key=sizes.get)
-
-
-def _with_hook(layer: nn.Module, hook: _Handed) -> nn.Module:
-    """The same layer, sharing its weights, but with a hook of its own."""
-    layer = copy.copy(layer)
-    layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs = OrderedDict(), OrderedDict()
-    layer.register_forward_pre_hook(hook, with_kwargs=True)
-    return layer
-
-
-def _with_position_bias(layer: nn.Module, first: nn.Module) -> nn.Module:
-    """The same layer, which makes the position bias itself that T5's first layer makes and hands on.
-
-    The bias is the first layer's, and no parameter of this one: it is lent as a plain attribute.
-    """
-    for path, attention in first.named_modules():
-        if getattr(attention, "has_relative_attention_bias", False):
-            borrower = copy.copy(layer.get_submodule(path))
-            borrower.__dict__["has_relative_attention_bias"] = True
-            borrower.__dict__["relative_attention_bias"] = attention.relative_attention_bias
-            layer = _with_submodule(layer, path.split("."), borrower)
-    return layer
-
-
-def _with_submodule(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:
-    """The same module, sharing its weights, with one submodule replaced."""
-    if not path:
-        return replacement
-    module = copy.copy(module)
-    module._modules = dict(module._modules)
-    module._modules[path[0]] = _with_submodule(module._modules[path[0]], path[1:], replacement)
-    return module
-
-
-def _stages_of_parameters(network: nn.Module, entry: Entry, path: str) -> dict[str, int]:
-    """Which stage each parameter belongs to, by when its module runs; what is only looked at belongs to the first."""
-    order: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(lambda m, i, name=name: order.append(name))
-        for name, module in network.named_modules()
-    ]
-    try:
-        with torch.inference_mode():
-            weight, x = next(network.parameters()), entry.example()
-            entry.run(network, x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-    owners, stage = {}, 0
-    own = {name: [key for key, _ in m.named_parameters(recurse=False)] for name, m in network.named_modules()}
-    for name in order:
-        if name.startswith(f"{path}."):
-            stage = 1 + int(name.removeprefix(f"{path}.").partition(".")[0])
-        for key in own[name]:
-            owners.setdefault(f"{name}.{key}" if name else key, stage)
-    return {name: owners.get(name, 0) for name, _ in network.named_parameters()}

@@ -12,11 +12,13 @@ import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._hub import hub_folder
+from skltransfer.backbones._image_processors import image_preprocessing
 from skltransfer.backbones._layer_cut import DenseEntry, Entry, LayerCut, TokenEntry, WaveformEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, Preprocessing
 from skltransfer.backbones._random import seeded
@@ -30,6 +32,7 @@ from skltransfer.exceptions import (
     WeightsError,
 )
 
+OF_THE_NETWORK = (AssertionError, AttributeError, IndexError, NotImplementedError, TypeError, ZeroDivisionError)
 NEVER_READ = ("masked_spec_embed",)  # weights that only pretraining needs
 LONGEST = 512  # tokens, where neither model nor tokenizer says less
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
@@ -45,18 +48,24 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
             network = _network(name, place, tower, weights, shared)
         reader = READERS[network.main_input_name](place, network, options, shared)
         wrapped = _sentence_transformer(Path(place))
+    if options.get("input_size") and reader.modality != "image":
+        raise UnsupportedBackboneError(f"'hf:{name}' reads no pictures; leave out input_size.")
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
-    return Backbone(
-        LayerCut(network, _entry(network, reader)),
+    cut = LayerCut(network, _entry(network, reader))
+    backbone = Backbone(
+        cut,
         name=f"hf:{name}",
         weights=weights,
         preprocessing=reader,
-        pooling=wrapped.get("pooling") or _pooling(network),
+        pooling=wrapped.get("pooling") or _pooling(cut),
         unit_length=bool(wrapped.get("unit_length")),
         head_names=(),
         options=options,
+        maps_end_in_channels=[i for i, shape in enumerate(cut.shapes, 1) if _ends_in_channels(shape)],
     )
+    backbone.verify()
+    return backbone
 
 
 def _located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[str, object]]:
@@ -74,6 +83,8 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(place, **shared)
+    if config.model_type == "timm_wrapper":
+        raise UnsupportedBackboneError(f"'hf:{name}' is a network of timm: write 'timm:{name.rpartition('/')[2]}'.")
     is_of_text = config.is_encoder_decoder and config.model_type != "whisper"
     kind = transformers.AutoModelForTextEncoding if is_of_text else transformers.AutoModel
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
@@ -82,7 +93,9 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
                 f"'hf:{name}' has a tower for pictures and one for texts: name 'hf:{name}:vision' or 'hf:{name}:text'."
             )
         family = type(config).__name__.removesuffix("Config")
-        kind = getattr(transformers, f"{family}{tower.capitalize()}Model")
+        kind = getattr(transformers, f"{family}{tower.capitalize()}Model", None)
+        if kind is None:
+            raise UnsupportedBackboneError(f"'hf:{name}' cannot be cut: {family} has no model for its {tower} tower.")
         config = getattr(config, f"{tower}_config")
     return kind, config
 
@@ -99,16 +112,22 @@ def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[st
     state = network.state_dict(keep_vars=True)
     network = _without_pooler(network.get_encoder() if config.model_type == "whisper" else network).eval()
     _refuse_random({id(state[key]): key for key in absent if key in state}, network, name)
-    for part in (network.config, network):
-        if getattr(part, "layerdrop", 0):
-            part.layerdrop = 0.0  # a suffix whose first layer were dropped would lose what it was handed
-    if getattr(network.config, "apply_spec_augment", False):
-        network.config.apply_spec_augment = False  # draws from numpy's global generator
+    _settle(network)
     if network.main_input_name not in READERS:
         raise UnsupportedBackboneError(
             f"'hf:{name}' reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
         )
     return network
+
+
+def _settle(network) -> None:
+    """Turn off what a configuration may ask for that is no part of a forward pass cut into stages."""
+    for part in (network.config, network):
+        if getattr(part, "layerdrop", 0):
+            part.layerdrop = 0.0  # a suffix whose first layer were dropped would lose what it was handed
+    if getattr(network.config, "apply_spec_augment", False):
+        network.config.apply_spec_augment = False  # draws from numpy's global generator
+    network.config.output_hidden_states, network.config.return_dict = False, True
 
 
 def _text_preprocessing(place: str, network, options: Mapping[str, object], shared) -> TextPreprocessing:
@@ -134,32 +153,23 @@ def _image_preprocessing(place: str, network, options: Mapping[str, object], sha
     """As the processor says that is stored beside the weights."""
     from transformers import AutoImageProcessor
 
-    settings = AutoImageProcessor.from_pretrained(place, **shared).to_dict()
-    size, crop = settings["size"], settings.get("crop_size") or {}
-    squash = "height" in size
-    resize = size["height"] if squash else size["shortest_edge"]
-    side = crop["height"] if settings.get("do_center_crop") and crop else resize
-    if size.get("width", resize) != resize or crop.get("width", side) != crop.get("height", side):
-        raise UnsupportedBackboneError(f"The weights' preprocessing is not supported: {size}, {crop}, not square.")
-    return ImagePreprocessing(
-        resize=resize,
-        crop=side,
-        mean=tuple(settings["image_mean"]),
-        std=tuple(settings["image_std"]),
-        interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}[int(settings["resample"])],
-        squash=squash,
-    )
+    reader = image_preprocessing(AutoImageProcessor.from_pretrained(place, **shared), f"hf:{place}")
+    return reader.at(options.get("input_size"))
 
 
 def _audio_preprocessing(place: str, network, options: Mapping[str, object], shared) -> AudioPreprocessing:
     from transformers import AutoFeatureExtractor
 
     kernels, strides = (getattr(network.config, name, ()) for name in ("conv_kernel", "conv_stride"))
-    return AudioPreprocessing.of(
-        AutoFeatureExtractor.from_pretrained(place, **shared),
-        options.get("long_samples") or "truncate",
-        shortest_input(kernels, strides),
-    )
+    extractor = AutoFeatureExtractor.from_pretrained(place, **shared)
+    long_samples = options.get("long_samples") or "truncate"
+    reader = AudioPreprocessing.of(extractor, long_samples, shortest_input(kernels, strides))
+    if reader.shape is not None and reader(np.zeros(2 * reader.rate, np.float32)).shape != reader.shape:
+        raise UnsupportedBackboneError(
+            f"The preprocessing of 'hf:{place}' cannot be reproduced: its spectrograms are as long as their sounds. "
+            "Choose a network that reads waveforms, such as Wav2Vec2, or spectrograms of one length, such as Whisper."
+        )
+    return reader
 
 
 READERS = {
@@ -194,7 +204,7 @@ def _explaining(name: str, place: str) -> Iterator[None]:
     """Whatever a foreign library says of a folder that is not what it should be, with what to do."""
     try:
         yield
-    except (ImportError, MemoryError, SkltransferError):
+    except (ImportError, MemoryError, SkltransferError, *OF_THE_NETWORK):
         raise
     except Exception as error:
         raise _explained(error, name, place) from error
@@ -217,6 +227,11 @@ def _explained(error: Exception, name: str, place: str) -> Exception:
     reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if isinstance(error, pickle.UnpicklingError):
         reason = "its weights hold more than tensors, and nothing is ever unpickled; save them as safetensors"
+    if "Unrecognized configuration class" in reason:
+        return UnsupportedBackboneError(
+            f"'hf:{name}' cannot be cut into stages: it is no encoder that transformers knows as one ({reason[:90]}…). "
+            "Choose another backbone; list_backbones() names some."
+        )
     if os.path.isdir(place):
         return BackboneNotFoundError(f"The folder {place!r} holds no model that transformers can load: {reason}.")
     return WeightsError(
@@ -288,8 +303,12 @@ def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, objec
 
 
 def _without_pooler(network):
-    """Poolers are trained for what the source head needs; features are pooled from the last layer."""
-    if getattr(network, "pooler", None) is not None:
+    """Poolers are trained for what the source head needs; features are pooled from the last layer.
+
+    Those without weights stay: networks of maps call theirs without asking whether there is one.
+    """
+    pooler = getattr(network, "pooler", None)
+    if isinstance(pooler, torch.nn.Module) and any(True for _ in pooler.parameters()):
         network.pooler = None
     return network
 
@@ -300,16 +319,23 @@ def _positions(config) -> int:
     return n - 2 if config.model_type in ("roberta", "mpnet", "xlm-roberta", "camembert", "longformer", "esm") else n
 
 
-def _pooling(network) -> str:
-    """Pictures have a class token, where they have one; decoders read from left to right, so that only the last token
-    has seen all; other tokens are averaged."""
-    kind = network.config.model_type
+def _pooling(cut: LayerCut) -> str:
+    """Of pictures, the class token that some networks add before their layers; of what is read from left to right, the
+    last token, which alone has seen all; else the mean."""
+    network, kind = cut.network, cut.network.config.model_type
     if network.main_input_name == "pixel_values":
-        return "mean" if kind.startswith("siglip") else "cls"
+        has_class_token = any(name.endswith(CLASS_TOKENS) for name in cut.parameter_names(0))
+        return "cls" if has_class_token and len(cut.shapes[-1]) == 2 else "mean"
     reads_on = getattr(network.config, "is_decoder", False) or kind in (*DECODERS, "clip_text_model")
     return "last" if reads_on else "mean"
 
 
+def _ends_in_channels(shape: tuple[int, ...]) -> bool:
+    """Whether maps of square pictures are (h, w, c), not (c, h, w)."""
+    return len(shape) == 3 and shape[0] == shape[1] != shape[2]
+
+
+CLASS_TOKENS = ("cls_token", "class_embedding")
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "opt", "bloom")
 
 
