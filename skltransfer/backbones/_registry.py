@@ -23,6 +23,8 @@ from torch import nn
 from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
+from skltransfer.backbones._input_size import at_input_size, checked_input_size
+from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm, timm_names
 from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
 from skltransfer.backbones._toy import load_toy
@@ -42,6 +44,7 @@ IDENTITY = ("name", "weights", "options", "fingerprint")
 MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
+HUB_NAME = r"(?:https://huggingface\.co/)?([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
 ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _lock = Lock()
@@ -67,7 +70,8 @@ def load_backbone(
     name : str
         ``"source:model"``, e.g. ``"bundled:tiny-photo"`` (ships in the package, needs no network),
         ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"torchvision:fasterrcnn_resnet50_fpn"``
-        (the trunk alone), ``"timm:vit_small_patch14_dinov2"``, ``"timm:resnet18.a1_in1k"``, ``"toy:images"``.
+        (the trunk alone), ``"timm:vit_small_patch14_dinov2"``, ``"timm:resnet18.a1_in1k"``, ``"toy:images"``; for a
+        repository of the Hugging Face hub or a local folder, ``"hf:google/vit-base-patch16-224"``, ``"hf:<folder>"``.
         :func:`list_backbones` names them all.
     weights : {"pretrained", "random", "random:<seed>"}, name or path, default="pretrained"
         A name is one of the library's own, e.g. ``"IMAGENET1K_V1"``; it may also be the third part of ``name``. A path
@@ -105,13 +109,14 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If ``channels`` or ``long_samples`` is none of these, or ``white`` is not positive.
+        If ``channels`` or ``long_samples`` is none of these, ``white`` is not positive, or ``input_size`` is no number
+        of pixels.
     BackboneNotFoundError
         If there is no such name; the message suggests the nearest ones.
     WeightsError
         If weights are absent, cannot be fetched, or do not fit.
     UnsupportedBackboneError
-        If the network cannot be cut into stages.
+        If the network cannot be cut into stages, or does not run at ``input_size``.
     MissingDependencyError
         If the source needs a library that is not installed; the message names the extra that brings it.
 
@@ -129,18 +134,26 @@ def load_backbone(
         raise ValueError(f"long_samples must be one of {LONG_SAMPLES}, got {long_samples!r}.")
     if white is not None and not 0 < white < math.inf:
         raise ValueError(f"white must be a positive number or None, got {white!r}.")
-    if input_size is not None and not name.startswith(("bundled:", "timm:", "torchvision:")):
+    input_size = checked_input_size(input_size)
+    if input_size is not None and not name.startswith(("bundled:", "hf:", "timm:", "torchvision:")):
         raise UnsupportedBackboneError(
-            f"{name!r} does not take input_size; only pictures of these sources do: bundled, timm, torchvision."
+            f"{name!r} does not take input_size; only pictures of these sources do: bundled, hf, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
     key = (name, source, _file_stamp(source), *options.values())
-    backbone = _shared(key, lambda: adapter(model, source, options))
+    load = functools.partial(_named, adapter, name.split(":")[0], model, source, options)
+    backbone = _shared(key, lambda: at_input_size(load, input_size, name))
     if not isinstance(weights, AdaptedWeights):
         return backbone
     return _shared((*key, weights), lambda: backbone.adapted(weights))
+
+
+def _named(adapter: Callable, source: str, model: str, weights: str, options: dict, input_size: int | None) -> Backbone:
+    """What an adapter loads; what a library says of it is said of its name."""
+    with refusing(f"{source}:{model}"):
+        return adapter(model, weights, options | {"input_size": input_size})
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
@@ -228,7 +241,7 @@ def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
         raise BackboneNotFoundError(
             f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {name!r}."
-            + (ESTIMATOR if hasattr(name, "fit") else _suggestion(name))
+            + (ESTIMATOR if hasattr(name, "fit") else _of_the_hub(name) or _suggestion(name))
         )
     if named and weights not in ("pretrained", named):
         raise WeightsError(
@@ -244,11 +257,28 @@ def _with_suggestion(adapter: Callable, name: str, *arguments) -> Backbone:
         raise BackboneNotFoundError(f"{error}{_suggestion(name)}") from None
 
 
+def _of_the_hub(name: object) -> str:
+    """What to write for a folder, or for what looks like a repository of the hub; nothing where a source lists it."""
+    path = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+    if isinstance(path, str) and os.path.isdir(path):
+        return f" For a folder that holds a model of transformers, write 'hf:{path}'."
+    repository = re.fullmatch(HUB_NAME, str(path))
+    if repository is None or any(known.endswith(f":{path}") for known in list_backbones()):
+        return ""
+    near = "" if "/" in path or not _near(path) else _suggestion(path)
+    return f"{near} For a model of the Hugging Face hub, write 'hf:{repository[1]}'."
+
+
 def _suggestion(name: str) -> str:
-    names = list_backbones()
-    near = [known for known in names if known.endswith(f":{name}")]
-    near = near or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = _near(name)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else " list_backbones() names them."
+
+
+def _near(name: str) -> list[str]:
+    """Names of backbones that differ in their source alone, or else in a few letters."""
+    names = list_backbones()
+    same = [known for known in names if known.endswith(f":{name}")]
+    return same or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
 
 
 def _checked_weights(weights: str | os.PathLike) -> str:

@@ -36,10 +36,11 @@ class Family(NamedTuple):
     block: str
     last: str | None = None
     maps_end_in_channels: bool = False
+    sized: bool = False  # the network is built for one size of picture
     arguments: Mapping[str, bool] = MappingProxyType({})
 
 
-VIT = Family(r"blocks\.\d+", "norm")
+VIT = Family(r"blocks\.\d+", "norm", sized=True)
 FAMILIES = {  # by the name of timm's module
     "cait": VIT,
     "convnext": Family(r"stages\.\d", "norm_pre"),
@@ -70,6 +71,8 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
     """The adapter behind ``timm:<model>`` and ``timm:<model>.<tag>``."""
     timm = _timm()
     family, config = _family_of(timm, name), _published(timm, name)
+    if options.get("input_size") and (config.fixed_input_size or family.sized):
+        raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of picture; leave out input_size.")
     seed = random_seed(weights)
     overlay = None
     if weights == "pretrained":
@@ -79,8 +82,6 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
         network = timm.create_model(
             name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **family.arguments
         )
-    if options.get("input_size") and (config.fixed_input_size or family.block.startswith("blocks") and family.last):
-        raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of picture; leave out input_size.")
     network, classifiers = network.eval(), _classifiers(config)
     head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in classifiers))}
     if seed is None and overlay is None:
