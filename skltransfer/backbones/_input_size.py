@@ -52,6 +52,8 @@ def _advice(usual: Backbone, side: int, name: str, cause: BaseException) -> str:
     """What to write instead."""
     usual_side = usual.preprocessing.input_shape[-1]
     works = next((larger for larger in range(side + 1, usual_side) if usual.runs_at(larger)), None)
+    if works is None and usual.runs_at(2 * usual_side):  # it takes any side that is not too small
+        works = usual_side
     if works is None:
         return (
             f"{name!r} does not take input_size={side}: it is built for pictures of {usual_side} pixels, and its "
