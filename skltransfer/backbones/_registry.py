@@ -266,7 +266,7 @@ def _of_the_hub(name: object) -> str:
     if repository is None or any(known.endswith(f":{path}") for known in list_backbones()):
         return ""
     near = "" if "/" in path or not _near(path) else _suggestion(path)
-    return f"{near} For a model of the Hugging Face hub, write 'hf:{repository[1]}'."
+    return f"{near} For a model of the Hugging Face hub, write 'hf:{repository[1]}'; list_backbones() names others."
 
 
 def _suggestion(name: str) -> str:
