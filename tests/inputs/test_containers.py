@@ -86,7 +86,7 @@ READ = {
 }
 REFUSED = {
     "generator": lambda X: (x for x in X),
-    "map": lambda X: map(lambda x: x, X),
+    "map": lambda X: map(str, range(len(X))),
     "list_iterator": iter,
     "zip": lambda X: zip(X, X, strict=True),
     "enumerate": enumerate,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from skltransfer import inputs
 from skltransfer.exceptions import SkltransferError
-from skltransfer.inputs import SAMPLES, contained, samples_from_collection
 
 ANSWERS = (SkltransferError, ValueError, TypeError)  # MissingDependencyError and WeightsError are of the family
 READING = {
@@ -24,7 +24,7 @@ READING = {
 
 def read(item: Any, modality: str) -> None:
     """A sample goes all the way to pixels, letters or a waveform; or is refused, with row and remedy."""
-    samples, complaints = samples_from_collection([item], modality, **READING[modality]), []
+    samples, complaints = inputs.samples_from_collection([item], modality, **READING[modality]), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for look in (samples.peek, samples.identify, samples.read):
@@ -38,9 +38,9 @@ def read(item: Any, modality: str) -> None:
 def read_collection(X: Any, modality: str) -> None:
     """Whatever X is, it is a table, a collection of samples, or refused."""
     with contextlib.suppress(*ANSWERS):
-        container = contained(X, modality)
-        if container.kind == SAMPLES:
-            samples = samples_from_collection(container.items, modality, **READING[modality])
+        container = inputs.contained(X, modality)
+        if container.kind == inputs.SAMPLES:
+            samples = inputs.samples_from_collection(container.items, modality, **READING[modality])
             for row in range(min(3, len(samples))):
                 with contextlib.suppress(SkltransferError):
                     samples.read(row)
