@@ -34,7 +34,6 @@ from skltransfer.inputs._samples import (
 )
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -248,52 +247,3 @@ def _array(item: Any, refuse) -> np.ndarray:
     if isinstance(item, dict):
         raise refuse(f"a dict with the keys {list(item)[:5]}, not a picture", "pass the picture itself: item['image']")
     raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
-
-
-def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Paths and labels of a folder that holds one folder of pictures per class.
-
-    Parameters
-    ----------
-    path : path-like
-        ``path/<class>/**/<picture>``; files with other suffixes than those of pictures, and hidden ones, are left out.
-
-    Returns
-    -------
-    paths : ndarray of str, shape (n,)
-        Sorted, so that the order is the same on each machine.
-    labels : ndarray of str, shape (n,)
-        Names of the class folders.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, or no picture in it.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> from PIL import Image
-    >>> from skltransfer import load_image_folder
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> for name in ("ants", "bees"):
-    ...     (folder / name).mkdir()
-    ...     Image.new("RGB", (8, 8)).save(folder / name / "1.png")
-    >>> paths, labels = load_image_folder(folder)
-    >>> labels.tolist()
-    ['ants', 'bees']
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No folder {str(folder)!r}; expected one with a folder of pictures per class.")
-    found = [
-        (str(file), kind.name)
-        for kind in sorted(folder.iterdir())
-        if kind.is_dir() and not kind.name.startswith(".")
-        for file in sorted(kind.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    ]
-    if not found:
-        raise FileNotFoundError(f"No pictures in {str(folder)!r}; expected {folder.name}/<class>/<picture>.")
-    paths, labels = zip(*found, strict=True)
-    return np.array(paths), np.array(labels)

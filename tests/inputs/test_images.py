@@ -14,7 +14,7 @@ from conftest import png
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from skltransfer import PretrainedFeatureExtractor, load_backbone, load_image_folder
+from skltransfer import PretrainedFeatureExtractor, load_backbone
 from skltransfer.exceptions import BadSampleError, MissingSampleError
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._images import ImageSamples
@@ -288,23 +288,6 @@ def test_extreme_sizes_do_not_exhaust_memory():
     assert features(
         [np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]
     ).shape
-
-
-def test_load_image_folder_reads_classes_sorted(tmp_path, photos):
-    for kind, i in (("bees", 0), ("ants", 1), ("ants", 2)):
-        (tmp_path / kind).mkdir(exist_ok=True)
-        (tmp_path / kind / f"{i}.PNG").write_bytes(png(photos[i]))
-    (tmp_path / "ants" / "notes.txt").write_text("no picture")
-    (tmp_path / "ants" / ".hidden.png").write_bytes(b"")
-    paths, labels = load_image_folder(tmp_path)
-    assert labels.tolist() == ["ants", "ants", "bees"]
-    np.testing.assert_array_equal(features(paths), features(photos[[1, 2, 0]]))
-
-
-@pytest.mark.parametrize("fault", ["absent", "empty"])
-def test_a_folder_without_pictures_is_refused(tmp_path, fault):
-    with pytest.raises(FileNotFoundError, match="folder of pictures per class|No pictures in"):
-        load_image_folder(tmp_path / "absent" if fault == "absent" else tmp_path)
 
 
 def test_up_to_ten_bad_rows_are_told_at_once_before_any_network_runs(photos, files, monkeypatch):
