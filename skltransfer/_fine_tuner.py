@@ -328,6 +328,10 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
         """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.
 
+        What ``set_output``, ``set_fit_request`` and its like have set is kept too. A generator as ``random_state``,
+        ``augment`` and callbacks are code and are not written, which a warning tells; nor are the folders that
+        ``cache`` and ``checkpoint`` name.
+
         Parameters
         ----------
         path : path-like

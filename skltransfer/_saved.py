@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from sklearn.utils._set_output import _get_output_config
 
 from skltransfer import __version__
 from skltransfer._files import replacing
@@ -23,6 +24,7 @@ from skltransfer.exceptions import WeightsError
 
 ADAPTED = "adapted."
 FORMAT, KEY = 1, "skltransfer"
+OUTPUT, REQUESTS = "_sklearn_output_config", "_metadata_request"  # where scikit-learn keeps them
 MAX_HEADER_BYTES, MAX_ARRAY_BYTES = 50_000_000, 200_000_000
 
 
@@ -66,15 +68,34 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 
 def described(estimator: Any) -> dict[str, Any]:
-    """A fitted estimator's part of a header: version, class, parameters without folders of this machine, attributes."""
+    """A fitted estimator's part of a header: version, class, parameters without folders of this machine, attributes.
+
+    Also what scikit-learn keeps of ``set_output`` and of the requests for metadata, since a copy must do the same.
+    """
     parameters = estimator.get_params(deep=False) | _without_folders(estimator)
     fitted = {k: v for k, v in vars(estimator).items() if k.endswith("_") and not k.startswith("_")}
+    _tell_callbacks(estimator)
     return {
         "version": __version__,
         "class": type(estimator).__name__,
         "parameters": {k: encoded(v) for k, v in parameters.items()},
         "fitted": {k: encoded(v) for k, v in fitted.items() if not isinstance(v, Backbone)},
+        "output": dict(getattr(estimator, OUTPUT, {})),
+        "requests": _requests(estimator),
     }
+
+
+def _requests(estimator: Any) -> dict[str, dict[str, bool | str | None]]:
+    """What ``set_fit_request`` and its like have set: by method, and by name of what is passed."""
+    if not hasattr(estimator, REQUESTS):
+        return {}
+    methods = vars(getattr(estimator, REQUESTS))
+    return {name: dict(method.requests) for name, method in methods.items() if getattr(method, "requests", None)}
+
+
+def _tell_callbacks(estimator: Any) -> None:
+    if getattr(estimator, "_skl_callbacks", None):
+        _tell_lost(f"callbacks {estimator._skl_callbacks!r}", "the copy has none")
 
 
 def restored(kind: type, header: Mapping[str, Any], backbone: Backbone, *, has_moved: bool) -> Any:
@@ -88,7 +109,29 @@ def restored(kind: type, header: Mapping[str, Any], backbone: Backbone, *, has_m
         if not re.fullmatch(r"[a-z]\w*_", key):
             raise KeyError(key)
         setattr(model, key, decoded(value))
+    _restore_output(model, header.get("output", {}))
+    _restore_requests(model, header.get("requests", {}))
     return model
+
+
+def _restore_output(model: Any, output: Mapping[str, str]) -> None:
+    """As ``set_output`` did; a container that scikit-learn does not know is refused."""
+    if output:
+        model.set_output(**output)
+        _get_output_config("transform", model)
+
+
+def _restore_requests(model: Any, requests: Mapping[str, Mapping[str, bool | str | None]]) -> None:
+    """As ``set_fit_request`` and its like did, which only work while metadata routing is switched on."""
+    if not requests:
+        return
+    known = model._get_metadata_request()
+    for method, asked in requests.items():
+        for name, alias in asked.items():
+            if name not in getattr(known, method).requests:
+                raise KeyError(f"{method} takes no {name}")
+            getattr(known, method).add_request(param=name, alias=alias)
+    setattr(model, REQUESTS, known)
 
 
 def _without_folders(estimator: Any) -> dict[str, Any]:
@@ -115,19 +158,28 @@ def encoded(value: Any) -> Any:
         if isinstance(value, kind):
             return in_words(value)
     if isinstance(value, np.random.RandomState) or callable(value):  # what training alone needs
-        warnings.warn(f"{value!r} takes code to be made again, so it is not saved; the copy has None.", stacklevel=5)
+        _tell_lost(repr(value), "the copy has None")
         return None
     raise TypeError(f"A value of type {type(value).__name__} cannot be saved without code: {value!r}. Use pickle.")
 
 
+def _tell_lost(what: str, instead: str) -> None:
+    warnings.warn(f"{what} takes code to be made again, so it is not saved; {instead}.", stacklevel=6)
+
+
 KINDS = {
-    np.ndarray: lambda value: {"array": encoded(value.tolist()), "dtype": value.dtype.str},
+    np.ndarray: lambda value: {"array": encoded(_plain(value).tolist()), "dtype": value.dtype.str},
     tuple: lambda value: {"tuple": encoded(list(value))},
     Mapping: lambda value: {"pairs": [[encoded(key), encoded(item)] for key, item in value.items()]},
     os.PathLike: lambda value: {"path": os.fspath(value)},
     Backbone: lambda value: {"backbone": value.name},
     AdaptedWeights: lambda value: {"adapted": value.base},
 }
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Times as whole numbers of their unit."""
+    return array.astype(np.int64) if array.dtype.kind in "mM" else array
 
 
 def _array(items: Any, dtype: np.dtype) -> np.ndarray:

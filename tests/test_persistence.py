@@ -10,6 +10,9 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+import sklearn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -19,14 +22,18 @@ import skltransfer
 from skltransfer import (
     ActivationStore,
     AdaptedBackbone,
+    DomainAdaptedClassifier,
+    FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     load,
     load_backbone,
 )
 from skltransfer.backbones import _registry
 from skltransfer.exceptions import SkltransferError, UnsupportedBackboneError, WeightsError
+from skltransfer.persistence import ESTIMATORS
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
@@ -202,7 +209,101 @@ def test_it_opens_in_another_process(two_kinds, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "p.npy"), model.predict_proba(X), atol=1e-6)
 
 
+ROWS = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
+LABELS = np.array(["no", "yes"])[np.arange(16) % 2]
+TWO_COLUMNS = np.column_stack([np.arange(16) % 2, ROWS[:, 0].astype(float)])
+MASKED = np.where(np.arange(16) < 10, np.arange(16) % 2, -1)
+REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
+SHORT = {"random_state": 0, "dtype": "float32"}
+SAVABLE = {
+    "AdaptedBackbone": (AdaptedBackbone("toy:rows", **SHORT), None),
+    "DomainAdaptedClassifier": (DomainAdaptedClassifier("toy:rows", max_epochs=1, **SHORT), MASKED),
+    "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
+    "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
+    "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
+    "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
+}
+
+
+def seen_by_a_user(model):
+    """All that a user can see of a fitted estimator, in values that compare."""
+    fitted = {k: v for k, v in vars(model).items() if k.endswith("_") and not k.startswith("_")}
+    shown = {k: getattr(v, "fingerprint", v) for k, v in fitted.items()}
+    requests = {
+        method: dict(getattr(model.get_metadata_routing(), method).requests)
+        for method in ("fit", "partial_fit", "predict", "score", "transform")
+    }
+    answers = {verb: getattr(model, verb)(ROWS) for verb in ("predict", "transform") if hasattr(model, verb)}
+    containers = {verb: type(answer).__name__ for verb, answer in answers.items()}
+    values = {verb: np.asarray(answer).tolist() for verb, answer in answers.items()}
+    return {
+        "parameters": model.get_params(),
+        "fitted": {k: repr(v) for k, v in shown.items()},
+        "types": {k: (type(v), getattr(v, "dtype", None)) for k, v in fitted.items()},
+        "requests": requests,
+        "containers": containers,
+        "answers": values,
+        "names": model.get_feature_names_out().tolist(),
+        "shown": repr(model),
+    }
+
+
+def test_each_kind_that_can_be_loaded_is_compared_with_its_pickle():
+    assert set(SAVABLE) == set(ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", SAVABLE)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    output=st.sampled_from([None, "default", "pandas"]),
+    requests=st.fixed_dictionaries(
+        {}, optional={f"{verb}.{key}": st.sampled_from([True, False, None, "weight"]) for verb, key in REQUESTED}
+    ),
+    as_frame=st.booleans(),
+)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_saved_is_the_same_as_pickled(tmp_path_factory, name, output, requests, as_frame):
+    pandas = pytest.importorskip("pandas")
+    model, y = clone(SAVABLE[name][0]), SAVABLE[name][1]
+    model.set_output(transform=output)
+    with sklearn.config_context(enable_metadata_routing=True):
+        for request, alias in requests.items():
+            verb, key = request.split(".")
+            if key in getattr(model.get_metadata_routing(), verb).requests:
+                getattr(model, f"set_{verb}_request")(**{key: alias})
+    model.fit(pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS, y)
+    path = tmp_path_factory.mktemp("saved") / "model.skl"
+    model.save(path)
+    expected = seen_by_a_user(pickle.loads(pickle.dumps(model)))
+    assert seen_by_a_user(load(path)) == expected
+    load(path).save(path)  # a copy of a copy, too
+    assert seen_by_a_user(load(path)) == expected
+
+
+@pytest.mark.parametrize("labels", [np.array(["2020-01-01", "2021-01-01"], "M8[D]"), np.array([1, 2], "m8[s]")])
+def test_labels_that_are_times_come_back(tmp_path, labels):
+    model = FineTunedClassifier("toy:rows", freeze_depth=1.0).fit(ROWS, labels[np.arange(16) % 2])
+    model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    assert copy.classes_.dtype == labels.dtype
+    np.testing.assert_array_equal(copy.predict(ROWS), model.predict(ROWS))
+
+
+def test_callbacks_are_not_saved_and_that_is_told(tmp_path):
+    model = FineTunedClassifier("toy:rows", freeze_depth=1.0).fit(ROWS, LABELS)
+    model._skl_callbacks = [print]
+    with pytest.warns(UserWarning, match=r"callbacks .*print.* so it is not saved; the copy has none"):
+        model.save(tmp_path / "model.skl")
+    assert not hasattr(load(tmp_path / "model.skl"), "_skl_callbacks")
+
+
 BROKEN = {
+    "a container that scikit-learn does not know": lambda header: header.update(output={"transform": "os.system"}),
+    "an output that is none": lambda header: header.update(output={"__class__": "pandas"}),
+    "a request for what fit does not take": lambda header: header.update(requests={"fit": {"shell": True}}),
+    "a request of no method": lambda header: header.update(requests={"__init__": {"sample_weight": True}}),
+    "a request that is no name": lambda header: header.update(requests={"fit": {"sample_weight": "a b"}}),
+    "requests that are none": lambda header: header.update(requests=[1]),
     "not the format": lambda header: header.update(format=99),
     "another class": lambda header: header.update({"class": "Popen"}),
     "a parameter that is not there": lambda header: header["parameters"].update(shell=True),
