@@ -45,7 +45,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
     WeightsError
         If it is no such file, is damaged, or comes from a later version.
     """
-    path = Path(path)
+    path = _readable(Path(path))
     try:
         with path.open("rb") as file:
             if int.from_bytes(file.read(8), "little") > MAX_HEADER_BYTES:
@@ -65,6 +65,26 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
             f"format {FORMAT}. Install the version that wrote it."
         )
     return header, arrays
+
+
+def _readable(path: Path) -> Path:
+    """A path with a file that can be opened.
+
+    Raises
+    ------
+    WeightsError
+        That says whether the path is wrong, or the rights are.
+    """
+    try:
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        where = "" if path.is_absolute() else f" Relative paths start at {os.getcwd()!r}."
+        raise WeightsError(f"There is no file {str(path)!r}. Pass the path that save() was given.{where}") from error
+    except IsADirectoryError as error:
+        raise WeightsError(f"{str(path)!r} is a folder; pass the file in it that save() wrote.") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{str(path)!r} cannot be opened ({error}). Check the path and its permissions.") from error
+    return path
 
 
 def described(estimator: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A frozen pretrained network as a scikit-learn transformer."""
 
+import difflib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -224,13 +226,39 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _boundaries(self, backbone: Backbone) -> list[int]:
         layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
-        return [
-            backbone.n_stages if layer == "penultimate" else max(1, freeze_boundary(layer, backbone.stage_names))
-            for layer in layers
-        ]
+        return [layer_boundary(layer, backbone.stage_names, "layer") for layer in layers]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: str) -> int:
+    """Number of stages up to the one that is read; ``"penultimate"`` is the last.
+
+    Parameters
+    ----------
+    layer : str or float
+    stage_names : sequence of str
+    parameter : str
+        By which the user passed it.
+
+    Raises
+    ------
+    ValueError
+        If the value is neither a stage nor a fraction; the message names these, the nearest first.
+    """
+    if isinstance(layer, str) and layer == "penultimate":
+        return len(stage_names)
+    try:
+        return max(1, freeze_boundary(layer, stage_names))
+    except ValueError:
+        names = [*stage_names, "penultimate"]
+        nearest = difflib.get_close_matches(str(layer), names, n=len(names), cutoff=0.3)
+        ordered = [*nearest, *(name for name in names if name not in nearest)]
+        raise ValueError(
+            f"{parameter} takes names of stages, or numbers in [0, 1] (fractions of the stages), but got {layer!r}. "
+            f"Pass one of {ordered}."
+        ) from None

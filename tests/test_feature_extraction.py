@@ -138,7 +138,7 @@ def test_bfloat16_points_where_float32_does(photos):
         ({"device": "cuda:7"}, "device='cuda:7' is not available here"),
         ({"device": "meta"}, "device='meta' is not available here"),
         ({"device": "abacus"}, "device='abacus' is not available here"),
-        ({"layer": "block9"}, "name of the last frozen stage, one of"),
+        ({"layer": "block9"}, "layer takes names of stages"),
         ({"dtype": "float16"}, "'dtype' parameter"),
         ({"batch_size": 32}, "'batch_size' parameter"),
         ({"cache": 5}, "'cache' parameter"),
@@ -155,3 +155,13 @@ def test_progress_is_shown_only_at_verbose_1(photos, capfd):
     assert capfd.readouterr().err == ""
     extractor(cache=None, verbose=1).transform(photos)
     assert "12/12" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("layer", ["penultimat", "block9", 1.5, -9, None, ["stem", "blok1"], [[0.5]]])
+def test_a_layer_that_is_none_is_told_as_layer(layer):
+    texts = ["good", "bad"]
+    with pytest.raises(ValueError, match=r"(?i)\blayer\b") as caught:
+        PretrainedFeatureExtractor("toy:text", layer=layer).fit(texts)
+    assert "freeze_depth" not in str(caught.value)
+    if layer == "penultimat":
+        assert "Pass one of ['penultimate'" in str(caught.value)

@@ -327,8 +327,18 @@ def test_what_is_no_such_file_is_refused(tmp_path, content):
     (tmp_path / "model.skl").write_bytes(content)
     with pytest.raises(WeightsError, match=r"no file that save\(\) wrote"):
         load(tmp_path / "model.skl")
-    with pytest.raises(WeightsError, match="no file that save"):
+
+
+def test_a_path_without_a_file_is_told_as_such(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"no file 'not-there\.skl'.*Relative paths start at '.*'\.$"):
+        load("not-there.skl")
+    with pytest.raises(WeightsError, match=r"no file '.*absent\.skl'\. Pass the path that save\(\) was given\.$"):
         load(tmp_path / "absent.skl")
+    with pytest.raises(WeightsError, match="is a folder; pass the file"):
+        load(tmp_path)
+    with pytest.raises(WeightsError, match="cannot be opened"):
+        load("a\0b")
 
 
 def test_a_truncated_file_is_refused_and_a_failed_save_leaves_the_old_one(two_kinds, tmp_path, monkeypatch):

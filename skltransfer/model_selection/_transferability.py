@@ -20,8 +20,8 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skltransfer import _shell
 from skltransfer._progress import progress_bar
-from skltransfer.backbones import Backbone, freeze_boundary
-from skltransfer.feature_extraction import PretrainedFeatureExtractor
+from skltransfer.backbones import Backbone
+from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
 from skltransfer.model_selection._grid import freeze_depth_grid
 from skltransfer.model_selection._scores import (
     Splits,
@@ -417,8 +417,8 @@ def _boundaries(backbone: Backbone, layers: Any) -> list[int]:
     if isinstance(layers, str):
         depths = backbone.stage_names if layers == "all" else freeze_depth_grid(backbone, AUTO_LAYERS + 1)[1:]
     else:
-        depths = [1.0 if layer == "penultimate" else layer for layer in layers]
-    return list(dict.fromkeys(max(1, freeze_boundary(depth, backbone.stage_names)) for depth in depths))
+        depths = layers
+    return list(dict.fromkeys(layer_boundary(depth, backbone.stage_names, "layers") for depth in depths))
 
 
 def _name(backbone: Backbone) -> str:

@@ -260,7 +260,7 @@ def test_wrong_requests_are_refused(two_kinds):
         score_transferability("toy:images", X, np.arange(40), "h", task="regression")
     with pytest.raises(ValueError, match="backbones must name at least one candidate"):
         score_transferability([], X, y)
-    with pytest.raises(ValueError, match="one of .*'block3'.* got 'block9'"):
+    with pytest.raises(ValueError, match="layers takes .* got 'block9'.*one of .*'block3'"):
         score_transferability("toy:images", X, y, layers=["block9"])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         score_transferability("toy:images", X, y[:-1])
