@@ -20,6 +20,8 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from skltransfer._targets import cells_of, missing, refuse_lists
+
 FOLDS = 3
 LEAST_SHIFT = 0.1  # of the class mix, below which nothing is said
 UNEXPLAINED = 0.55  # share of the expected errors that may all go one way before the mix is what moved
@@ -50,7 +52,7 @@ def source_rows(y: Any, sample_domain: Any = None, classes: np.ndarray | None = 
     classes : ndarray, optional
         Labels that are known from ``fit``.
     """
-    y = column_or_1d(y)
+    y = _column(y)
     if sample_domain is None:
         return ~_masked(y, classes)
     domains = column_or_1d(sample_domain)
@@ -61,6 +63,16 @@ def source_rows(y: Any, sample_domain: Any = None, classes: np.ndarray | None = 
             f"{sample_domain!r}."
         )
     return domains >= 0
+
+
+def _column(y: Any, *, warn: bool = False) -> np.ndarray:
+    """y as a column, in which None and NaN among strings of a list stay what they are."""
+    cells = cells_of(y)
+    refuse_lists(cells)
+    if isinstance(y, list | tuple):
+        are_strings = any(isinstance(cell, str) for cell in cells.reshape(-1))
+        y = cells if are_strings and missing(cells.reshape(-1)).any() else np.asarray(y)
+    return column_or_1d(y, warn=warn)
 
 
 def _masked(y: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
@@ -76,7 +88,7 @@ def _masked(y: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
 
 def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
     """Labels of the source rows, of at least two classes."""
-    labels = chosen_labels(column_or_1d(y, warn=True), is_source)
+    labels = chosen_labels(_column(y, warn=True), is_source)
     if not len(labels):
         raise ValueError(
             f"fit needs source rows, which have labels; got {len(is_source)} rows, all of them target rows. Mask in y "
@@ -98,7 +110,7 @@ def source_labels(y: Any, is_source: np.ndarray) -> np.ndarray:
 
 def chosen_labels(y: Any, chosen: np.ndarray) -> np.ndarray:
     """Some labels; numbers that stood beside None are numbers again."""
-    labels = np.asarray(y)[chosen]
+    labels = _column(y)[chosen]
     is_numeric = labels.dtype.kind == "O" and all(isinstance(label, Number) for label in labels)
     return np.array(labels.tolist()) if is_numeric and len(labels) else labels
 

@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
-from skltransfer import _saved, _shell
+from skltransfer import _saved, _shell, _targets
 from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer._stamp import VersionStamp
 from skltransfer.backbones import AdaptedWeights, Backbone, freeze_boundary, portable_state, reload_backbone
@@ -277,8 +277,12 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
     def _checked_target(self, y: Any, n: int) -> np.ndarray:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        y = _check_y(y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), estimator=self)
+        y, are_numbers = _targets.plain(y), isinstance(self, RegressorMixin)
+        _targets.refuse_odd_targets(y, are_numbers=are_numbers)
+        y = _check_y(y, multi_output=True, y_numeric=are_numbers, estimator=self)
         y = y.toarray() if hasattr(y, "toarray") else y
+        if not are_numbers:
+            _targets.refuse_odd_labels(y)
         if len(y) != n:
             raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
         return y

@@ -21,6 +21,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from skltransfer import _targets
 from skltransfer._ridge import BLOCK, FEW, LeaveOneOut, Moments, Rows, Spectrum, coefficients
 from skltransfer._stamp import VersionStamp
 
@@ -80,7 +81,12 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
         """Set ``best_score_`` from leave-one-out outputs (n, k), or from their absence."""
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> tuple[np.ndarray, ...]:
+        are_numbers = options.get("y_numeric", False)
+        if y is not None:
+            _targets.refuse_odd_targets(y, are_numbers=are_numbers)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], **options)
+        if not are_numbers:
+            _targets.refuse_odd_labels(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
         if not kept.any():
@@ -90,7 +96,7 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
     def _alphas(self) -> np.ndarray:
         if isinstance(self.alpha, str):
             return ALPHAS
-        alphas = np.atleast_1d(np.asarray(self.alpha, dtype=np.float64))
+        alphas = _as_numbers(self.alpha)
         if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
             raise ValueError(f"alpha must be 'loo', a positive number or a list of these; got {self.alpha!r}.")
         return alphas
@@ -549,6 +555,14 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _as_numbers(value: Any) -> np.ndarray:
+    """(n,); NaN where a value is no number."""
+    try:
+        return np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError):
+        return np.array([np.nan])
 
 
 def _logits(outputs: np.ndarray) -> np.ndarray:

@@ -315,7 +315,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         if kind == "multiclass-multioutput":
             raise ValueError(
                 f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
-                "labels, or a matrix of 0 and 1; or wrap the estimator in sklearn.multioutput.MultiOutputClassifier."
+                "labels, or a matrix of 0 and 1 (sklearn.preprocessing.MultiLabelBinarizer makes one of lists of "
+                "labels). MultiTaskFineTuner and sklearn.multioutput.MultiOutputClassifier take a column per task."
             )
         return self._label_positions(column_or_1d(y, warn=True), weights)
 
@@ -375,7 +376,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         Whether a linear head starts from the probe, a ridge regression on the frozen features in closed form, which
         keeps early steps from distorting the backbone [1]_. At ``freeze_depth=1.0`` the probe is the whole fit.
     alpha : float, default=1.0
-        Strength of the probe's L2 penalty, as in ``Ridge``.
+        Strength of the probe's L2 penalty, as in ``Ridge``; positive.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
         parameters of training below have no effect.

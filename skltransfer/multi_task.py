@@ -2,6 +2,7 @@
 
 import numbers
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skltransfer import _shell
 from skltransfer._fine_tuner import FineTuner
+from skltransfer._targets import cells_of, looks_like_amounts, missing, refuse_lists
 from skltransfer.backbones import Backbone
 from skltransfer.engine import ActivationStore, ClassificationHead, Head, MultiTaskHead, RegressionHead, TrainingSet
 
@@ -51,7 +53,7 @@ class MultiTaskFineTuner(FineTuner):
     C : float, default=0.01
         Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``.
     alpha : float, default=1.0
-        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``.
+        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
         parameters of training below have no effect.
@@ -183,7 +185,7 @@ class MultiTaskFineTuner(FineTuner):
         "tasks": [dict, list, tuple, None],
         "loss_weights": [StrOptions({"equal", "uncertainty"}), "array-like"],
         "C": _shell.positive(),
-        "alpha": _shell.at_least_zero(),
+        "alpha": _shell.positive(),
     }
 
     def __init__(
@@ -369,7 +371,7 @@ class MultiTaskFineTuner(FineTuner):
     def _kinds(self, names: list[str], table: np.ndarray) -> list[str]:
         asked = self.tasks
         if asked is None:
-            return [_likely_kind(column[~missing(column)]) for column in table.T]
+            return [_told_kind(name, column[~missing(column)]) for name, column in zip(names, table.T, strict=True)]
         if isinstance(asked, Mapping):
             if set(asked) != set(names):
                 raise ValueError(f"tasks names {sorted(asked)!r}, but the columns of y are {names!r}.")
@@ -407,8 +409,11 @@ class MultiTaskFineTuner(FineTuner):
         return head, data.encoded(np.hstack([values, seen]))
 
     def _factors(self) -> np.ndarray:
-        n = len(self.tasks_)
-        factors = np.ones(n) if isinstance(self.loss_weights, str) else np.array(self.loss_weights, dtype=float)
+        n, asked = len(self.tasks_), self.loss_weights
+        try:
+            factors = np.ones(n) if isinstance(asked, str) else np.array(asked, dtype=float)
+        except (TypeError, ValueError):
+            factors = np.full(n, np.nan)
         if factors.shape != (n,) or not np.isfinite(factors).all() or (factors < 0).any() or not factors.any():
             raise ValueError(
                 f"loss_weights must be 'equal', 'uncertainty' or {n} numbers, none negative and not all zero; got "
@@ -433,28 +438,23 @@ def table_of(y: Any) -> tuple[list[str], np.ndarray]:
     Raises
     ------
     ValueError
-        If y has no columns.
+        If y has no columns, or two of one name.
     """
     if hasattr(y, "columns"):
         names = [str(name) for name in y.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"y has several columns of the name {', '.join(map(repr, twice))}, but tasks are told apart by their "
+                f"names. Rename the columns; got {names!r}."
+            )
         return names, np.column_stack([np.asarray(y[name], dtype=object) for name in y.columns])
-    table = np.array(y, dtype=object)
+    table = cells_of(y).astype(object)
+    refuse_lists(table)
     table = table.reshape(-1, 1) if table.ndim == 1 else table
     if table.ndim != 2:
         raise ValueError(f"y must have a column per task, shape (n, tasks); got shape {table.shape}.")
     return [f"task{task}" for task in range(table.shape[1])], table
-
-
-def missing(cells: np.ndarray) -> np.ndarray:
-    """Which cells are None, NaN or a library's word for it, (n,) of bool."""
-
-    def is_missing(cell: Any) -> bool:
-        try:
-            return cell is None or bool(cell != cell)
-        except TypeError:  # pandas.NA is neither equal nor unequal
-            return True
-
-    return np.array([is_missing(cell) for cell in cells], dtype=bool)
 
 
 def _likely_kind(cells: np.ndarray) -> str:
@@ -462,9 +462,28 @@ def _likely_kind(cells: np.ndarray) -> str:
     return "regression" if are_numbers and any(float(cell) % 1 for cell in cells) else "classification"
 
 
+def _told_kind(name: str, cells: np.ndarray) -> str:
+    """The likely kind of a task, with a warning where whole numbers have so many values that they may be amounts."""
+    kind = _likely_kind(cells)
+    classes = np.unique(cells.tolist()) if kind == "classification" and not _mixes(cells) else np.empty(0)
+    if looks_like_amounts(cells, classes):
+        warnings.warn(
+            f"Task {name!r} is taken for a classification, since its {len(cells)} numbers are whole, but they have "
+            f"{len(classes)} different values. If they are amounts, pass tasks={{{name!r}: 'regression'}}, with the "
+            "kind of each other task.",
+            stacklevel=2,
+        )
+    return kind
+
+
+def _mixes(cells: np.ndarray) -> bool:
+    """Whether there are strings beside others, which cannot be sorted."""
+    return len({isinstance(cell, str) for cell in cells}) > 1
+
+
 def _positions(cells: np.ndarray, counts: np.ndarray, name: str, known: np.ndarray | None) -> tuple:
     """Labels -> positions among their classes, and these."""
-    if len({isinstance(cell, str) for cell in cells}) > 1:
+    if _mixes(cells):
         kinds = sorted({type(cell).__name__ for cell in cells})
         raise ValueError(f"Task {name!r} mixes labels of kinds {kinds}, which cannot be sorted. Use one kind.")
     classes = np.unique(cells[counts].tolist()) if known is None else known

@@ -13,6 +13,7 @@ FLOORS = {
     "_files": 0,
     "_forks": 0,
     "_progress": 0,
+    "_targets": 0,
     "exceptions": 0,
     "backbones": 1,
     "inputs": 1,

@@ -36,7 +36,13 @@ def reason(verdict: str, records: Sequence[Mapping[str, Any]], margin: str) -> s
 
 
 def advice(
-    verdict: str, records: Sequence[Mapping[str, Any]], *, trains_stages: bool, is_searched: bool, is_repeated: bool
+    verdict: str,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    rope: float,
+    trains_stages: bool,
+    is_searched: bool,
+    is_repeated: bool,
 ) -> list[str]:
     """What to try next.
 
@@ -44,6 +50,8 @@ def advice(
     ----------
     records : sequence of mapping
         One per baseline.
+    rope : float
+        Differences up to this size are none.
     trains_stages : bool
         Whether stages of the backbone were trained in most folds.
     is_searched, is_repeated : bool
@@ -58,7 +66,7 @@ def advice(
         cheapest = min((r for r in records if r["verdict"] == SAME), key=lambda r: r["fit_seconds"])
         seconds = f"{cheapest['fit_seconds']:.3g} s"
         return [f"Drop transfer for {cheapest['name']!r} ({seconds} of fitting), or try another backbone."]
-    return _against_doubt([r for r in records if r["verdict"] == UNKNOWN], is_repeated)
+    return _against_doubt([r for r in records if r["verdict"] == UNKNOWN], rope, is_repeated)
 
 
 def _against_harm(ahead: Sequence[Mapping[str, Any]], trains_stages: bool) -> list[str]:
@@ -72,16 +80,20 @@ def _against_harm(ahead: Sequence[Mapping[str, Any]], trains_stages: bool) -> li
     return [*said, f"If neither helps, drop transfer: {best['name']!r} does better."]
 
 
-def _against_doubt(undecided: Sequence[Mapping[str, Any]], is_repeated: bool) -> list[str]:
+def _against_doubt(undecided: Sequence[Mapping[str, Any]], rope: float, is_repeated: bool) -> list[str]:
     said = []
-    needed = [record["n_needed"] for record in undecided]
-    if None in needed:
-        names = ", ".join(repr(r["name"]) for r in undecided if r["n_needed"] is None)
+    near = [record for record in undecided if record["n_needed"] is None]
+    if near:
+        names = ", ".join(repr(record["name"]) for record in near)
         said.append(f"The difference from {names} lies so near the margin that labels will not settle it: set rope=.")
-    if any(needed):
-        said.append(
-            f"About {max(filter(None, needed)):,} labels would be needed, if the differences are what they seem."
-        )
+    counted = [record for record in undecided if record["n_needed"] is not None]
+    none = [record["name"] for record in counted if abs(record["difference"]) <= rope]
+    if none:
+        names = ", ".join(map(repr, none))
+        said.append(f"So far there is no difference from {names} that counts; more labels could only confirm it.")
+    needed = [record["n_needed"] for record in counted if record["name"] not in none]
+    if needed:
+        said.append(f"About {max(needed):,} labels would be needed, if the differences are what they seem.")
     few = [r for r in undecided if r["n_better"] is not None and r["n_better"] + r["n_worse"] < LEAST_DISCORDANT]
     if few:
         said.append(

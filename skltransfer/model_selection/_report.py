@@ -33,6 +33,7 @@ from skltransfer.model_selection._evaluation import (
     subsampled,
 )
 from skltransfer.model_selection._rendering import as_html, as_text, margin_in_words
+from skltransfer.multi_task import MultiTaskFineTuner
 
 POOLED = "exact McNemar on pooled out-of-fold predictions"
 BY_FOLD = "Nadeau and Bengio's corrected t on the folds' scores"
@@ -268,6 +269,7 @@ def transfer_report(
     "behind 'linear' by more than 1 point (p < .05, Holm-adjusted)."
     """
     place_of_network(estimator)
+    _refuse_tasks(estimator)
     named = checked_baselines(baselines)
     check_consistent_length(X, y)
     y = np.asarray(y)
@@ -284,6 +286,16 @@ def transfer_report(
         by_size = {size: study.on(cut, progress.update) for size, cut in cuts.items()}
         found = study.on(splits, progress.update)
     return study.report(splits, found, by_size, rope)
+
+
+def _refuse_tasks(estimator: Any) -> None:
+    """Several tasks have no score in common, by which they could be compared with baselines."""
+    if isinstance(network_of(estimator), MultiTaskFineTuner):
+        raise ValueError(
+            "transfer_report compares models of one target, but a MultiTaskFineTuner has several tasks. Use "
+            "task_report to ask whether tasks help each other, or pass a FineTunedClassifier or FineTunedRegressor and "
+            "one column of y to ask whether transfer helps."
+        )
 
 
 @dataclass(frozen=True)
@@ -331,6 +343,7 @@ class _Study:
             advice=advice(
                 verdict,
                 table[1:],
+                rope=rope,
                 trains_stages=2 * sum(len(h.get("loss", ())) > 1 for h in transfer.histories) > len(splits),
                 is_searched=isinstance(self.estimator, BaseSearchCV),
                 is_repeated=not each_row_is_tested_once(splits, len(self.y)),

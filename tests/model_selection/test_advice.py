@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from skltransfer import FineTunedClassifier
+from skltransfer import FineTunedClassifier, transfer_report
 from skltransfer.model_selection._advice import advice, reason, warnings_of
 
 CHANCE = np.log(2)
@@ -11,14 +13,13 @@ SOUND = {"loss": [0.6, 0.5, 0.4, 0.3, 0.25, 0.2]}
 
 
 def against(name, verdict, **more):
-    record = {"name": name, "verdict": verdict, "score": 0.5, "fit_seconds": 1.0, "n_needed": None}
+    record = {"name": name, "verdict": verdict, "score": 0.5, "fit_seconds": 1.0, "n_needed": None, "difference": 0.05}
     return record | {"n_better": 20, "n_worse": 10} | more
 
 
 def advised(verdict, *records, **about):
-    return " ".join(
-        advice(verdict, records, **{"trains_stages": False, "is_searched": False, "is_repeated": False} | about)
-    )
+    plain = {"trains_stages": False, "is_searched": False, "is_repeated": False, "rope": 0.01}
+    return " ".join(advice(verdict, records, **plain | about))
 
 
 def test_a_history_that_falls_to_its_end_warns_of_nothing():
@@ -92,6 +93,30 @@ def test_doubt_names_the_labels_that_would_be_needed():
     assert "About 1,234 labels would be needed" in said
     out_of_reach = advised("CANNOT TELL", against("linear", "CANNOT TELL"))
     assert "The difference from 'linear' lies so near the margin" in out_of_reach
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.005, -0.01, 0.02, -0.3]), st.integers(50, 999)), min_size=1))
+def test_labels_are_counted_only_where_there_is_a_difference_to_show(records):
+    """Of equal scores, no number of labels shows which is better."""
+    said = advised(
+        "CANNOT TELL",
+        *(against(f"b{i}", "CANNOT TELL", difference=d, n_needed=n) for i, (d, n) in enumerate(records)),
+    )
+    needed = [n for d, n in records if abs(d) > 0.01]
+    assert ("labels would be needed" in said) == bool(needed)
+    assert not needed or f"About {max(needed)} labels" in said
+    for i, (d, _) in enumerate(records):
+        assert (f"'b{i}'" in said) == (abs(d) <= 0.01)
+
+
+def test_equal_models_are_not_told_to_label_more():
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    model = FineTunedClassifier("toy:rows", freeze_depth=1.0)
+    report = transfer_report(model, X, X[:, 0] > 0, cv=2, baselines={"the same": model}, random_state=0)
+    assert (report.table_[1]["difference"], report.verdict) == (0.0, "CANNOT TELL")
+    assert "labels would be needed" not in " ".join(report.advice)
+    assert "no difference from 'the same' that counts" in " ".join(report.advice)
 
 
 def test_doubt_says_where_too_few_rows_differ_for_any_test():

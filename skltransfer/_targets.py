@@ -1,0 +1,152 @@
+"""What is wrong with y, in words that name the row and say what to pass. Must not know estimators or networks.
+
+Promises to look at y as the user passed it, before NumPy makes strings of missing labels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MOST_SHOWN = 5
+LISTS = (list, tuple, set, frozenset, dict, np.ndarray)
+FEW_LABELS = 5  # to a class, below which whole numbers look like amounts
+FEWEST_CELLS = 20  # as in scikit-learn, which says nothing of fewer
+
+
+def refuse_odd_targets(y: Any, *, are_numbers: bool) -> None:
+    """Refuse a y that is no collection, or whose cells are missing, lists, or words where numbers are expected.
+
+    Raises
+    ------
+    ValueError
+        That names the rows and what they hold.
+    """
+    if hasattr(y, "toarray"):
+        return
+    cells = cells_of(y)
+    refuse_lists(cells, are_numbers=are_numbers)
+    _refuse_missing(cells)
+    if are_numbers:
+        _refuse_words(cells)
+
+
+def plain(y: Any) -> Any:
+    """y, of strings that scikit-learn knows: it does not take NumPy's of variable length."""
+    is_new = getattr(getattr(y, "dtype", None), "kind", None) == "T"
+    return np.asarray(y).astype(object) if is_new else y
+
+
+def cells_of(y: Any) -> np.ndarray:
+    """y as an array: of objects where NumPy would make strings of missing cells, or fail at lists of several lengths.
+
+    Raises
+    ------
+    ValueError
+        If y has no rows.
+    """
+    if isinstance(y, list | tuple):
+        return _objects(y)
+    cells = np.array(None) if isinstance(y, dict | set | frozenset) else np.asarray(y)  # what has no order has no rows
+    if cells.ndim == 0:
+        raise ValueError(
+            f"y must be a list or an array with a target for each sample; got {_short(y)} of type {type(y).__name__}."
+        )
+    return cells
+
+
+def _objects(y: Sequence[Any]) -> np.ndarray:
+    cells = np.empty(len(y), dtype=object)
+    cells[:] = [list(row) if isinstance(row, np.ndarray) and row.ndim else row for row in y]
+    lengths = {len(cell) if isinstance(cell, list | tuple) else None for cell in cells}
+    if len(lengths) != 1 or None in lengths:
+        return cells
+    table = np.empty((len(cells), *lengths), dtype=object)
+    for row, cell in enumerate(cells):
+        table[row, :] = cell
+    return table
+
+
+def refuse_lists(cells: np.ndarray, *, are_numbers: bool = False) -> None:
+    """Cells must be single labels or numbers."""
+    if cells.dtype != object or cells.ndim > 2:
+        return
+    rows = cells.reshape(len(cells), -1) if cells.size else cells[:0]
+    found = next(((i, cell) for i, row in enumerate(rows) for cell in row if isinstance(cell, LISTS)), None)
+    if found is None:
+        return
+    what = f"y[{found[0]}] is {_short(found[1])}, and y has no columns of one length"
+    if are_numbers:
+        raise ValueError(f"{what}. Pass a number for each sample, or rows of one length.")
+    raise ValueError(
+        f"{what}. Pass one label for each sample, or a column of 0 and 1 for each label, which "
+        "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) makes of lists of labels."
+    )
+
+
+def _refuse_missing(cells: np.ndarray) -> None:
+    rows = np.flatnonzero(missing(cells.reshape(-1)).reshape(len(cells), -1).any(axis=1)) if cells.size else ()
+    if len(rows):
+        first = np.atleast_1d(cells[rows[0]])
+        more = f" and {len(rows) - MOST_SHOWN} more" if len(rows) > MOST_SHOWN else ""
+        raise ValueError(
+            f"Input y contains {_word(first[missing(first)][0])} in rows {rows[:MOST_SHOWN].tolist()}{more}, but each "
+            "sample needs a target. Drop these rows of X and y, or use MultiTaskFineTuner, which takes missing cells."
+        )
+
+
+def _word(cell: Any) -> str:
+    return "NaN" if isinstance(cell, float | np.floating) else str(cell)
+
+
+def _refuse_words(cells: np.ndarray) -> None:
+    if cells.dtype.kind not in "OUS":
+        return
+    for row, value in enumerate(cells.reshape(len(cells), -1)[:, 0] if cells.size else ()):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"y[{row}] is {_short(value)}, which is no number. Pass numbers, or use a classifier for labels."
+            ) from None
+
+
+def refuse_odd_labels(y: np.ndarray) -> None:
+    """An array of objects is taken for labels only if they are strings, as in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        That names the types of the others.
+    """
+    kinds = sorted({type(cell).__name__ for cell in y.reshape(-1) if not isinstance(cell, str)})
+    if y.dtype == object and kinds:
+        raise ValueError(
+            f"Unknown label type: y is an array of objects that holds {', '.join(kinds)}. Convert it to strings, whole "
+            "numbers or bool, for example with y.astype(str) or y.astype(int)."
+        )
+
+
+def missing(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Which cells are None, NaN or a library's word for it, (n,) of bool."""
+    if isinstance(cells, np.ndarray) and cells.dtype.kind != "O":
+        return cells != cells if cells.dtype.kind in "fcmM" else np.zeros(len(cells), dtype=bool)
+
+    def is_missing(cell: Any) -> bool:
+        try:
+            return cell is None or bool(cell != cell)
+        except (TypeError, ValueError):  # pandas.NA is neither equal nor unequal; an array is both
+            return not isinstance(cell, np.ndarray)
+
+    return np.array([is_missing(cell) for cell in cells], dtype=bool)
+
+
+def looks_like_amounts(labels: np.ndarray, classes: np.ndarray) -> bool:
+    """Whether numbers that are all whole have too many values for classes."""
+    is_long = len(labels) > FEWEST_CELLS and len(classes) > 2
+    return is_long and classes.dtype.kind in "iuf" and len(labels) < FEW_LABELS * len(classes)
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 60 else f"{words[:57]}..."

@@ -1,0 +1,79 @@
+"""A parameter that is not what it should be is complained about by its own name."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+
+from skltransfer import (
+    AdaptedBackbone,
+    DomainAdaptedClassifier,
+    ELMClassifier,
+    ELMRegressor,
+    FeatureAdaptedClassifier,
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+    PretrainedFeatureExtractor,
+    score_transferability,
+)
+
+X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+Y = np.array([0, 1] * 4)
+ALL = (
+    AdaptedBackbone,
+    DomainAdaptedClassifier,
+    ELMClassifier,
+    ELMRegressor,
+    FeatureAdaptedClassifier,
+    FewShotClassifier,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    MultiTaskFineTuner,
+    PretrainedFeatureExtractor,
+)
+PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
+TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders
+BAD = st.sampled_from(["nonsens", -3.5, ["nonsens"], [], {"a": "b"}, object()])
+
+
+@settings(max_examples=250, deadline=None)
+@given(parameter=st.sampled_from(PARAMETERS), value=BAD)
+def test_a_bad_parameter_is_told_by_its_own_name(parameter, value):
+    kind, name = parameter
+    if name in TAKE_ANY_WORD:
+        return
+    own = {"backbone": "toy:rows"} if "backbone" in inspect.signature(kind).parameters else {}
+    model = kind(**own | {name: value})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, np.column_stack([Y, Y]) if kind is MultiTaskFineTuner else Y)
+    except (TypeError, ValueError, OSError) as error:
+        assert name in str(error), f"{kind.__name__}({name}={value!r}): {error}"  # noqa: PT017
+
+
+@pytest.mark.parametrize("layers", [["penultimat"], ["stem", 1.5], [-9]])
+def test_a_layer_that_a_ranking_does_not_know_is_told_as_layers(layers):
+    with pytest.raises(ValueError, match="layers takes names of stages") as caught:
+        score_transferability("toy:rows", np.vstack([X, X]), np.hstack([Y, Y]), layers=layers)
+    assert "freeze_depth" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ALL if "alpha" in inspect.signature(kind).parameters], ids=lambda kind: kind.__name__
+)
+def test_a_ridge_penalty_is_positive_everywhere(kind):
+    """scikit-learn's Ridge takes 0 and falls back to another solver; a closed form has no such way out."""
+    y = np.column_stack([X[:, 0], X[:, 1]]) if kind is not ELMClassifier else Y
+    own = {} if "backbone" not in inspect.signature(kind).parameters else {"backbone": "toy:rows", "freeze_depth": 1.0}
+    for alpha in (0, 0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="alpha"):
+            kind(alpha=alpha, **own).fit(X, y)
+    kind(alpha=1e-12, **own).fit(X, y)
+    assert Ridge(alpha=0.0).fit(X, y).coef_.size
