@@ -38,7 +38,9 @@ class ClassifierVerbs:
         return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each sample; of a multilabel target, the labels that are more likely than not.
+        """The most probable label of each sample.
+
+        Of a multilabel target, which :class:`FineTunedClassifier` takes, the labels that are more likely than not.
 
         Parameters
         ----------
@@ -46,7 +48,7 @@ class ClassifierVerbs:
 
         Returns
         -------
-        ndarray of shape (n,), or of 0 and 1, shape (n, n_classes)
+        ndarray of shape (n,), or of 0 and 1 and shape (n, n_classes) for a multilabel target
 
         Raises
         ------
@@ -68,8 +70,8 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
-            Rows sum to 1, but for multilabel targets, whose labels do not exclude each other; a row that could not be
-            read is NaN, where ``on_bad_sample="nan"``.
+            Rows sum to 1, except for multilabel targets (:class:`FineTunedClassifier` only), whose labels do not
+            exclude each other. A row that could not be read is NaN, where ``on_bad_sample="nan"``.
         """
         outputs = self._run(X)[0]
         return self._head_.probabilities(outputs)
@@ -97,7 +99,8 @@ class ClassifierVerbs:
 
         Returns
         -------
-        ndarray of float64, shape (n,) for two classes, else (n, n_classes): of a multilabel target, log-odds of each
+        ndarray of float64, shape (n,) for two classes, else (n, n_classes)
+            Of a multilabel target (:class:`FineTunedClassifier` only), log-odds of each label.
         """
         outputs = self._run(X)[0]
         return self._head_.decision(outputs)

@@ -86,14 +86,17 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the head, and the stages after the boundary that ``freeze_depth`` sets.
 
-        The result depends neither on the order of rows nor on whether a row is repeated or weighted.
+        Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
 
         Parameters
         ----------
         X : collection of n samples, or array-like of shape (n, f)
-            Paths, bytes, PIL images or arrays; or a 2-D table of numbers.
+            Images, texts or audio, as the backbone reads them: paths, bytes, PIL images, strings or arrays; or a 2-D
+            table of numbers.
         y : array-like of shape (n,) or (n, outputs)
-            Labels, or a matrix of 0 and 1 with a column per label; numbers, or a column per target.
+            Labels or numbers, one per sample. Several columns are for :class:`FineTunedClassifier` (of 0 and 1, a
+            column per label), :class:`FineTunedRegressor` (a column per target) and :class:`MultiTaskFineTuner` (a
+            column per task).
         sample_weight : array-like of shape (n,), default=None
             Not negative; rows of weight zero are left out.
 

@@ -146,7 +146,8 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
     Features are standardised, a hidden layer of random weights follows that is never trained [1]_, and a ridge
     regression on codes of +1 and -1, one column per class, is solved exactly. Where ``alpha`` is to be chosen, it is by
-    the squared error of exact leave-one-out, for all candidates from one decomposition.
+    the squared error of exact leave-one-out, for all candidates from one decomposition [3]_. :meth:`partial_fit` goes
+    on with further rows, as exactly [2]_.
 
     Parameters
     ----------
@@ -155,9 +156,9 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; the intercept is free of it. Hidden values are divided by
-        the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates for
-        leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
+        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
+        for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False
         Whether the ridge sees the features beside the hidden values [5]_. Worth it after a
         :class:`PretrainedFeatureExtractor`, whose features are many and good as they are; ``fit`` then takes longer the
@@ -177,7 +178,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         Leave-one-out accuracy of the rows that settled ``alpha_``, weighted as in ``fit`` (so that it is the balanced
         accuracy where ``class_weight="balanced"``); NaN for a single row.
     temperature_ : float
-        What outputs are divided by to become probabilities.
+        What outputs are divided by to become probabilities, fitted to leave-one-out outputs and smoothed labels [4]_.
     coef_ : ndarray of shape (1, n_hidden) or (n_classes, n_hidden)
         Of hidden values; one row for two classes. Features that are linked come after the hidden values.
     intercept_ : ndarray of shape (1,) or (n_classes,)
@@ -392,7 +393,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
 
     Features are standardised, a hidden layer of random weights follows that is never trained [1]_, and a ridge
     regression is solved exactly. Where ``alpha`` is to be chosen, it is by the squared error of exact leave-one-out,
-    for all candidates from one decomposition.
+    for all candidates from one decomposition [3]_. :meth:`partial_fit` goes on with further rows, as exactly [2]_.
 
     Parameters
     ----------
@@ -401,9 +402,9 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; the intercept is free of it. Hidden values are divided by
-        the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates for
-        leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
+        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
+        for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False
         Whether the ridge sees the features beside the hidden values [4]_. Worth it after a
         :class:`PretrainedFeatureExtractor`, whose features are many and good as they are; ``fit`` then takes longer the

@@ -10,12 +10,13 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from skltransfer import _shell
+from skltransfer._stamp import VersionStamp
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import ActivationStore, recall
 
 
-class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
-    """Turn photos (or rows) into the features of a frozen, pretrained network.
+class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
+    """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
 
     Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
     process they come in. Each sample passes the network once; ``cache`` remembers it.

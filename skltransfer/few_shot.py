@@ -21,7 +21,7 @@ OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_stat
 
 
 class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
-    """Classify photos, texts, sounds (or rows) from 1 to 16 labelled samples per class.
+    """Classify images, texts, audio or rows from 1 to 16 labelled samples per class.
 
     Features of a pretrained network are scaled to length 1; each class is the mean of its samples there, its prototype,
     and a sample belongs to the nearest [1]_. There is no rate to choose, and fitting takes no training at all.

@@ -27,10 +27,11 @@ from skltransfer.engine import (
 
 
 class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
-    """Classify photos (or rows) with a pretrained network, of which ``freeze_depth`` says how much stays frozen.
+    """Classify images, texts, audio or rows with a pretrained network; ``freeze_depth`` says how much stays frozen.
 
     At ``freeze_depth=1.0`` it is a logistic regression on the frozen network's features; below, the stages after the
-    boundary are trained too. What is frozen is run in evaluation mode, once per sample, and remembered.
+    boundary are trained too. Early stages hold general features and later ones those of the pretraining task [2]_, so
+    the best boundary depends on both tasks. Frozen stages run in evaluation mode, once per sample, and are cached.
 
     Parameters
     ----------
@@ -53,8 +54,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; smaller than its default, since there
         are often more features than samples.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
-        parameters of training below have no effect.
+        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
+        this and all parameters of training below have no effect.
     batch_size : int, default=32
         At most so many samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
@@ -144,7 +145,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
@@ -353,10 +354,11 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
 
 class FineTunedRegressor(RegressorMixin, FineTuner):
-    """Predict numbers from photos (or rows) with a pretrained network, partly or wholly frozen.
+    """Predict numbers from images, texts, audio or rows with a pretrained network, partly or wholly frozen.
 
     At ``freeze_depth=1.0`` it is a ridge regression on the frozen network's features; below, the stages after the
-    boundary are trained too. The target is standardised inside.
+    boundary are trained too. Early stages hold general features and later ones those of the pretraining task [2]_, so
+    the best boundary depends on both tasks. The target is standardised inside.
 
     Parameters
     ----------
@@ -378,8 +380,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     alpha : float, default=1.0
         Strength of the probe's L2 penalty, as in ``Ridge``; positive.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
-        parameters of training below have no effect.
+        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
+        this and all parameters of training below have no effect.
     batch_size : int, default=32
         At most so many samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
@@ -459,7 +461,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str

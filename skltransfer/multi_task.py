@@ -20,7 +20,7 @@ KINDS = ("classification", "regression")
 
 
 class MultiTaskFineTuner(FineTuner):
-    """Predict several things about each photo, text, sound (or row) with one network.
+    """Predict several things about each image, text, audio clip or row with one network.
 
     y has a column per task, of labels or of numbers; a cell may be missing (None or NaN), and then counts in no loss.
     Tasks share the stages after the boundary that ``freeze_depth`` sets. Whether that helps them depends on the tasks:
@@ -55,8 +55,8 @@ class MultiTaskFineTuner(FineTuner):
     alpha : float, default=1.0
         Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
-        parameters of training below have no effect.
+        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
+        this and all parameters of training below have no effect.
     batch_size : int, default=32
         At most so many samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
@@ -140,7 +140,7 @@ class MultiTaskFineTuner(FineTuner):
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str

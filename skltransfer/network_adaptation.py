@@ -33,7 +33,7 @@ LABEL_SHIFT = (
 
 
 class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
-    """Classify photos, texts, sounds (or rows) of a target domain without labels, from a labelled source domain.
+    """Classify images, texts, audio or rows of a target domain without labels, from a labelled source domain.
 
     The stages after the boundary are trained on the labels of the source, while a second stream of target samples draws
     the network towards the target. Not always to its good: compare with ``method=None``, and heed the warnings.
@@ -63,13 +63,13 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``"mlp"`` has one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
-        which keeps early steps from distorting the backbone [4]_. At ``freeze_depth=1.0`` the probe is the whole fit.
+        which keeps early steps from distorting the backbone [4]_.
     C : float, default=0.01
         Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; smaller than its default, since there
         are often more features than samples.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head there are none: this and all
-        parameters of training below have no effect.
+        Passes over the training set. With ``method=None`` (or without target samples), ``freeze_depth=1.0`` and a
+        linear head there are none: the probe is the whole fit, and the parameters of training below have no effect.
     batch_size : int, default=32
         At most so many samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
@@ -137,7 +137,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Of a multilabel target: the numbers of its columns.
+        Sorted labels of the source samples.
     n_features_in_ : int
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
@@ -156,7 +156,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; at ``freeze_depth=1.0`` iterations of the probe's solver.
+        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skltransfer import _saved, _shell
+from skltransfer._stamp import VersionStamp
 from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
     ActivationStore,
@@ -35,7 +36,7 @@ NO_BETTER = (
 )
 
 
-class AdaptedBackbone(TransformerMixin, BaseEstimator):
+class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
     """Adapt a pretrained network to samples without labels, before any label is seen.
 
     ``backbone_`` is the adapted network: pass that, not the estimator, as ``backbone=`` of others. Whether it serves
