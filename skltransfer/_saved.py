@@ -75,13 +75,13 @@ def _readable(path: Path) -> Path:
     WeightsError
         That says whether the path is wrong, or the rights are.
     """
+    if os.path.isdir(path):
+        raise WeightsError(f"{str(path)!r} is a folder; pass the file in it that save() wrote.")
     try:
         path.open("rb").close()
     except FileNotFoundError as error:
         where = "" if path.is_absolute() else f" Relative paths start at {os.getcwd()!r}."
         raise WeightsError(f"There is no file {str(path)!r}. Pass the path that save() was given.{where}") from error
-    except IsADirectoryError as error:
-        raise WeightsError(f"{str(path)!r} is a folder; pass the file in it that save() wrote.") from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{str(path)!r} cannot be opened ({error}). Check the path and its permissions.") from error
     return path
