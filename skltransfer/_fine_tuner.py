@@ -44,6 +44,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
 
     _parameter_constraints: dict = {
         **_shell.SHARED_CONSTRAINTS,
+        **_shell.READS_LONG_SAMPLES,
         "freeze_depth": "no_validation",  # read by value, with a message of its own
         "head": [StrOptions({"linear", "mlp"})],
         "head_init": [StrOptions({"probe", "random"})],

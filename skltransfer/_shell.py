@@ -39,13 +39,14 @@ SHARED_CONSTRAINTS: dict[str, list] = {
     "image_shape": [tuple, list, None],
     "sampling_rate": [Interval(numbers.Integral, 1, None, closed="left"), None],
     "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
-    "long_samples": [StrOptions({"truncate", "windows"})],
     "on_bad_sample": [StrOptions({"raise", "nan"})],
     "device": [str],
     "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
     "cache": [str, os.PathLike, ActivationStore, None],
     "verbose": ["verbose"],
 }
+
+READS_LONG_SAMPLES: dict[str, list] = {"long_samples": [StrOptions({"truncate", "windows"})]}
 
 
 def positive(kind: type = numbers.Real) -> list:

@@ -229,6 +229,11 @@ def _source_of_extractor(extractor: PretrainedFeatureExtractor) -> _Source:
 
 
 def _intake_of(estimator: Any, backbone: Backbone) -> Intake:
+    if backbone.is_windowed:
+        raise UnsupportedBackboneError(
+            "long_samples='windows' cannot be exported: a file of ONNX reads one input at a time. Fit with "
+            "long_samples='truncate', and average what the file says of windows that the client cuts."
+        )
     width = getattr(estimator, "n_features_in_", None)
     if backbone.modality == "image" and estimator.image_shape is None and width not in (None, 1):
         raise ValueError(

@@ -40,6 +40,10 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
+    long_samples : {"truncate", "windows"}, default="truncate"
+        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
+        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
+        overlap by a quarter at least, and averages their features.
     missing : {"raise", "zero", "nan"}, default="raise"
         What becomes of rows that are None or NaN.
     on_bad_sample : {"raise", "nan"}, default="raise"
@@ -59,6 +63,8 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
+    input_kind_ : {"samples", "table"}
+        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
     n_features_in_ : int
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
@@ -66,8 +72,8 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
     bad_samples_ : list of int
         Rows of the last ``transform`` that were filled, where ``missing`` or ``on_bad_sample`` allow it.
     n_truncated_ : int
-        Texts of the last ``fit`` or ``transform`` whose end was left out, being longer than ``max_length``; a warning
-        tells too.
+        Texts, or audio clips, of the last ``fit`` or ``transform`` of which a part was left out because they are longer
+        than the network's input; a warning says so too.
 
     See Also
     --------
@@ -91,6 +97,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **_shell.SHARED_CONSTRAINTS,
+        **_shell.READS_LONG_SAMPLES,
         "layer": ["array-like", str, float, int],
         "missing": [StrOptions({"raise", "zero", "nan"})],
         "batch_size": [StrOptions({"auto"})],
@@ -106,6 +113,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
+        long_samples: str = "truncate",
         missing: str = "raise",
         on_bad_sample: str = "raise",
         batch_size: str = "auto",
@@ -121,6 +129,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         self.image_shape = image_shape
         self.sampling_rate = sampling_rate
         self.max_length = max_length
+        self.long_samples = long_samples
         self.missing = missing
         self.on_bad_sample = on_bad_sample
         self.batch_size = batch_size

@@ -56,6 +56,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
+    long_samples : {"truncate", "windows"}, default="truncate"
+        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
+        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
+        overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` their probabilities, ``transform`` their features.
     on_bad_sample : {"raise", "nan"}, default="raise"
         What becomes of rows that cannot be read: ``"nan"`` leaves them out of ``fit``, with a warning.
     device : str, default="auto"
@@ -72,6 +77,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     Attributes
     ----------
+    input_kind_ : {"samples", "table"}
+        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     n_features_in_ : int
@@ -91,7 +98,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     bad_samples_ : list of int
         Rows that ``fit`` left out, if any.
     n_truncated_ : int
-        Texts whose end was left out.
+        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
+        a warning says so too.
 
     See Also
     --------
@@ -114,6 +122,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     _parameter_constraints: dict = {
         **_shell.SHARED_CONSTRAINTS,
+        **_shell.READS_LONG_SAMPLES,
         **{name: FineTuner._parameter_constraints[name] for name in OWN},
         "method": [StrOptions({"prototype", "contrastive"})],
         "shrinkage": [Interval(numbers.Real, 0, 1, closed="right")],
@@ -141,6 +150,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
+        long_samples: str = "truncate",
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
@@ -160,6 +170,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         self.image_shape = image_shape
         self.sampling_rate = sampling_rate
         self.max_length = max_length
+        self.long_samples = long_samples
         self.on_bad_sample = on_bad_sample
         self.device = device
         self.dtype = dtype

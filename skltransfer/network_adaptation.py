@@ -118,6 +118,11 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
+    long_samples : {"truncate", "windows"}, default="truncate"
+        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
+        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
+        overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` their probabilities, ``transform`` their features.
     on_bad_sample : {"raise", "nan"}, default="raise"
         ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
         ``predict``, which has no label for them, raises.
@@ -136,6 +141,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     Attributes
     ----------
+    input_kind_ : {"samples", "table"}
+        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
     classes_ : ndarray of shape (n_classes,)
         Sorted labels of the source samples.
     n_features_in_ : int
@@ -165,7 +172,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.
     n_truncated_ : int
-        Training texts whose end was left out, being longer than ``max_length``; a warning tells too.
+        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
+        a warning says so too.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 
@@ -245,6 +253,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
+        long_samples: str = "truncate",
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
@@ -283,6 +292,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         self.image_shape = image_shape
         self.sampling_rate = sampling_rate
         self.max_length = max_length
+        self.long_samples = long_samples
         self.on_bad_sample = on_bad_sample
         self.device = device
         self.dtype = dtype

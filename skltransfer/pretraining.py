@@ -97,6 +97,8 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
+    input_kind_ : {"samples", "table"}
+        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
     backbone_ : Backbone
         The adapted network.
     adaptation_report_ : dict
@@ -121,7 +123,8 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
     dtype_, device_ : str
         What ``"auto"`` was resolved to.
     n_truncated_ : int
-        Texts whose end was left out, being longer than ``max_length``; a warning tells too.
+        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
+        a warning says so too.
     bad_samples_ : list of int
         Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
 
@@ -386,6 +389,11 @@ def _refuse_unless_it_reads_masked_texts(backbone: Backbone) -> None:
         raise UnsupportedBackboneError(
             f"objective='masked_lm' is for texts, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
             "Use objective='norm_statistics', or a backbone of texts."
+        )
+    if backbone.is_windowed:
+        raise UnsupportedBackboneError(
+            f"AdaptedBackbone learns from the beginning of each text, but {backbone.name!r} was loaded with "
+            "long_samples='windows'. Load it with long_samples='truncate', and split long texts into several rows."
         )
     if backbone.preprocessing.mask_id is None:
         raise UnsupportedBackboneError(

@@ -23,7 +23,11 @@ from skltransfer import (
 )
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._windows import window_starts
+from skltransfer.engine import FrozenStages
+from skltransfer.engine._dataset import Activations
+from skltransfer.engine._networks import new_network
 from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.inputs import samples_from_collection
 
 TEXTS = ["short", "a text of " + "many words and " * 6, "b" * 33, "", "word " * 40, "a short one", "c" * 32, "last"]
 Y = np.array([0, 1, 0, 1, 1, 0, 0, 1])
@@ -134,15 +138,23 @@ def test_probabilities_are_the_mean_of_those_of_the_windows(freeze_depth):
     assert model.n_truncated_ == 0
 
 
-def test_a_step_of_training_averages_the_outputs_of_the_windows_before_the_loss():
-    """One full batch without dropout or warm-up: the loss of the first epoch is that of the mean outputs."""
-    options = {"max_length": LENGTH, "dtype": "float32", "random_state": 0, "freeze_depth": 0.5, "warmup": 0.0}
-    options |= {"max_epochs": 1, "batch_size": 8, "lr_schedule": "constant", "learning_rate": 1e-30, "cache": None}
-    X, y = [text for text in TEXTS if text], Y[[bool(text) for text in TEXTS]].astype(float)
-    model = FineTunedRegressor("toy:text", long_samples="windows", **options)
-    model.fit(X, y)
-    expected = np.mean(((model.predict(X) - y) / y.std()) ** 2)  # regression: outputs of windows are averaged
-    assert abs(model.history_["loss"][0] / expected - 1) < 0.2  # but for dropout of 0.05
+@pytest.mark.parametrize("boundary", [0, 2])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_training_averages_the_outputs_of_a_samples_windows_before_the_loss(boundary, hidden):
+    backbone = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
+    stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
+    samples = samples_from_collection(TEXTS, "text")
+    activations = Activations(stages, samples, stages.address(boundary))
+    network = new_network(backbone, boundary, "mean", 3, hidden=hidden, seed=0).eval()
+    rows = np.array([4, 0, 2, 3])
+    together = network(activations.take(rows))
+    for row, output in zip(rows, together, strict=True):
+        parts = backbone.preprocessing.parts(TEXTS[row])
+        windows = [backbone.prefix(0, boundary)(part[None]) for part in parts]
+        alone = torch.cat([network.outputs(network.features(window)) for window in windows])
+        torch.testing.assert_close(output, alone.mean(0), atol=1e-6, rtol=1e-5)
+    together.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
 def _fits(kind, **options):
@@ -233,7 +245,7 @@ def test_what_cannot_read_windows_says_so(tmp_path):
     with pytest.raises(UnsupportedBackboneError, match="long_samples='windows' cannot be exported"):
         export_onnx(model, tmp_path / "model.onnx")
     windowed = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
-    with pytest.raises(ValueError, match="AdaptedBackbone learns from the beginning of each text"):
-        AdaptedBackbone(windowed).fit(TEXTS)
+    with pytest.raises(UnsupportedBackboneError, match="AdaptedBackbone learns from the beginning of each text"):
+        AdaptedBackbone(windowed, objective="masked_lm").fit(TEXTS)
     with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', 'windows'\), got 'drop'"):
         load_backbone("toy:text", long_samples="drop")

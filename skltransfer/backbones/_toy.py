@@ -48,8 +48,15 @@ class ToyNetwork(nn.Module):
 
 def _row_stage(n_in: int, n_out: int, dropout: float) -> nn.Module:
     stage = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.2), nn.Dropout(dropout))
-    nn.init.orthogonal_(stage[0].weight)  # so that four random stages lose little of the row
+    with torch.no_grad():
+        stage[0].weight.copy_(_orthogonal(n_out, n_in))  # so that four random stages lose little of the row
     return stage
+
+
+def _orthogonal(n_out: int, n_in: int) -> torch.Tensor:
+    """A random rotation, rounded, so that it is the same on every processor, whose libraries factorise differently."""
+    q, r = torch.linalg.qr(torch.empty(n_out, n_in, dtype=torch.float64).uniform_(-1, 1))
+    return (q * r.diagonal().sign() * 4096).round() / 4096
 
 
 def _image_stage(n_in: int, n_out: int, stride: int, dropout: float) -> nn.Module:

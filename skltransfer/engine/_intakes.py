@@ -41,7 +41,7 @@ class Intake(ABC):
     tool: Any = None
 
     def __init__(self, backbone: Backbone, width: int | None = None) -> None:
-        self.preprocessing = backbone.preprocessing
+        self.preprocessing, self.reading = backbone.preprocessing, backbone.reading
 
     @abstractmethod
     def example(self, n: int, *, longer: bool) -> Arrays:
@@ -91,6 +91,7 @@ class PixelIntake(Intake):
             "exif_transpose": True,
             "background": "white",
             "mode": "RGB",
+            "white": self.reading["white"],
             "longest_aspect": None if how.squash else how.longest_aspect,
             "resize": how.resize,
             "squash": how.squash,

@@ -95,9 +95,9 @@ class TunedNetwork(nn.Module):
         return F.normalize(features) if self.sphere else (features - self.mean) / self.scale
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
-        """Head outputs (n, n_outputs) of pooled features, in float32 also under autocast."""
+        """Head outputs (n, n_outputs) of pooled features, in the head's own precision also under autocast."""
         with autocast(features.device, None):
-            seen = self.seen(features)
+            seen = self.seen(features.to(self.mean.dtype))
             return seen if self.is_headless else self.head(seen)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
@@ -254,15 +254,24 @@ class SleepingNetwork:
             raise WeightsError(f"{where} does not fit {backbone.name!r}: {sorted(wrong)[:5]} are missing or misshapen.")
 
     def awake(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
-        """The network in this state, frozen and in eval mode; shared while it is among the last few used."""
+        """The network in this state, ready for inference; shared while it is among the last few used."""
         with _awake_lock:
             networks = _awake.pop(self, {})
             if device not in networks:
-                networks[device] = self.private_copy(backbone, device).eval().requires_grad_(False)
+                networks[device] = _for_inference(self.private_copy(backbone, device))
             _awake[self] = networks
             while len(_awake) > AWAKE:
                 del _awake[next(iter(_awake))]
             return networks[device]
+
+
+def _for_inference(network: TunedNetwork) -> TunedNetwork:
+    """Frozen, in eval mode, with a head of float64: in float32, what a matrix product gives for a row depends in its
+    last bits on where the row stands in the batch, on some processors."""
+    if network.mean.device.type != "mps":  # which has no float64
+        network.head.double()
+        network.mean, network.scale = network.mean.double(), network.scale.double()
+    return network.eval().requires_grad_(False)
 
 
 _awake: "weakref.WeakKeyDictionary[SleepingNetwork, dict]" = weakref.WeakKeyDictionary()  # the last used comes last
