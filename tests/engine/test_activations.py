@@ -180,3 +180,51 @@ def test_training_on_streamed_activations_gives_the_same_model(two_kinds, monkey
     true = Activations.__init__
     monkeypatch.setattr(Activations, "__init__", lambda self, *a, **k: true(self, *a, **{**k, "limit": 0}))
     np.testing.assert_array_equal(clone(classifier).fit(X, y).predict_proba(X), held)
+
+
+def test_predictions_leave_what_they_read_and_no_stage_on_the_way(rng):
+    store = ActivationStore()
+    y, texts = [0, 1] * 6, [f"text {i} of a few words" for i in range(12)]
+    model = FineTunedClassifier("toy:text", freeze_depth=0.75, max_epochs=1, cache=store, random_state=0).fit(texts, y)
+    model.predict(["the first request after a fit"])  # what led to it is kept for a search, until the next one
+    held = store.info()["samples"]
+    for i in range(1, 6):
+        model.predict([f"request {i}, text {k}" for k in range(4)])
+        assert store.info()["samples"] <= held + 4 * i
+    extractor = PretrainedFeatureExtractor("toy:text", cache=ActivationStore())
+    extractor.transform(texts)
+    assert extractor.cache.info()["samples"] == 12
+    fitted = PretrainedFeatureExtractor("toy:text", cache=ActivationStore())
+    fitted.fit_transform(texts)
+    assert fitted.cache.info()["samples"] == 12 * 4
+
+
+def test_inputs_of_one_length_run_together(monkeypatch):
+    """Sixteen rows in a call where sixteen are of one length, however they are mixed."""
+    calls = []
+    texts = ["x" * (5 + 40 * (i % 4)) + f"{i:03d}" for i in range(128)]  # four lengths, 32 texts each
+    model = FineTunedClassifier("toy:text", freeze_depth=0.5, max_epochs=1, random_state=0, dtype="float32")
+    model.fit(texts, np.arange(128) % 2)
+    monkeypatch.setattr(
+        "skltransfer.engine._tuning.run_padded",
+        lambda module, batch, size: calls.append(len(batch)) or module(batch),
+    )
+    model.predict(texts)
+    assert calls == [16] * 8
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 1000])
+def test_batches_for_inference_hold_every_row_once(size):
+    texts = ["x" * n for n in np.random.default_rng(0).integers(1, 200, 57)]
+    backbone = load_backbone("toy:text")
+    stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
+    samples = samples_from_collection(texts, "text")
+    for limit in (2**30, 0):
+        activations = Activations(stages, samples, stages.address(1), limit=limit)
+        rows = np.random.default_rng(1).permutation(57)[:40]
+        met = np.concatenate([members for members, _ in activations.exact_batches(rows, size)])
+        assert sorted(met.tolist()) == list(range(40))
+        for members, batch in activations.exact_batches(rows, size):
+            for member, row in zip(members, batch, strict=True):
+                alone = activations.take(rows[[member]])[0]
+                assert torch.equal(row[: len(texts[rows[member]])], alone[: len(texts[rows[member]])])
