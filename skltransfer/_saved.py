@@ -31,6 +31,10 @@ MAX_HEADER_BYTES, MAX_ARRAY_BYTES = 50_000_000, 200_000_000
 def write(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file whole or not at all."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Pass the path of a file in it, such as 'model.skl'.")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into. Make it first.")
     text = json.dumps({"format": FORMAT, **header})
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with replacing(path) as draft:

@@ -1,6 +1,7 @@
 """A frozen pretrained network as a scikit-learn transformer."""
 
 import difflib
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -236,6 +237,10 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     def _boundaries(self, backbone: Backbone) -> list[int]:
         layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
+        if not layers:
+            raise ValueError(
+                f"layer must name at least one stage, got {self.layer!r}. Pass 'penultimate' for the last."
+            )
         return [layer_boundary(layer, backbone.stage_names, "layer") for layer in layers]
 
     def __sklearn_tags__(self):
@@ -263,6 +268,8 @@ def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: st
     if isinstance(layer, str) and layer == "penultimate":
         return len(stage_names)
     try:
+        if isinstance(layer, numbers.Real) and layer < 0:
+            raise ValueError("freeze_depth=-k counts from the top; layers do not")
         return max(1, freeze_boundary(layer, stage_names))
     except ValueError:
         names = [*stage_names, "penultimate"]

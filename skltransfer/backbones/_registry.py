@@ -44,6 +44,7 @@ IDENTITY = ("name", "weights", "options", "fingerprint")
 MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
+NO_MODULES = " A torch module has no stages that are known: name its architecture, and pass its state dict as weights."
 HUB_NAME = r"(?:https://huggingface\.co/)?([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
 ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
@@ -239,8 +240,10 @@ def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
         return load_transformer, name.removeprefix("hf:"), weights
     source, model, named = (*name.split(":"), "", "")[:3] if isinstance(name, str) else ("", "", "")
     if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
+        shown = repr(name) if isinstance(name, str | os.PathLike) else f"an object of type {type(name).__name__}"
         raise BackboneNotFoundError(
-            f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {name!r}."
+            f"backbone must be 'source:model' with source one of {sorted(ADAPTERS)}, or a Backbone; got {shown}."
+            + (NO_MODULES if hasattr(name, "state_dict") else "")
             + (ESTIMATOR if hasattr(name, "fit") else _of_the_hub(name) or _suggestion(name))
         )
     if named and weights not in ("pretrained", named):

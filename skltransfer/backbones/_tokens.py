@@ -6,11 +6,13 @@ loading: the whole text is tokenized, and cut here.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from skltransfer.backbones._windows import window_starts
+from skltransfer.exceptions import UnsupportedBackboneError
 
 EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
@@ -138,6 +140,25 @@ class TextPreprocessing:
             if getattr(self.tokenizer, name, None) is not None:
                 return getattr(self.tokenizer, name)
         return 0
+
+
+def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name: str) -> int:
+    """How many tokens a network is given at once: as many as the user asks for, if it has positions for them.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        If it has not.
+    """
+    asked = options.get("max_length")
+    if asked is None:
+        return usual
+    if int(asked) > most:
+        raise UnsupportedBackboneError(
+            f"max_length={asked!r} is more than the {most} tokens that {name!r} has positions for. Set at most {most}; "
+            "long_samples='windows' reads longer texts."
+        )
+    return int(asked)
 
 
 def _special_tokens(tokenizer) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut, TokenEntry, WaveformEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._tokens import TextPreprocessing
+from skltransfer.backbones._tokens import TextPreprocessing, chosen_max_length
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import BackboneNotFoundError
@@ -155,7 +155,7 @@ def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]
     if seed is None:
         fit_state(network, read_state(weights), optional=(), where=weights)
     if name == "text":
-        longest = min(ToyEncoder.POSITIONS, int(options.get("max_length") or ToyEncoder.POSITIONS))
+        longest = chosen_max_length(options, ToyEncoder.POSITIONS, ToyEncoder.POSITIONS, "toy:text")
         long_samples = options.get("long_samples") or "truncate"
         reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer(), long_samples)
         entry = TokenEntry(network)

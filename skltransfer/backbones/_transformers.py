@@ -22,7 +22,7 @@ from skltransfer.backbones._image_processors import image_preprocessing
 from skltransfer.backbones._layer_cut import DenseEntry, Entry, LayerCut, TokenEntry, WaveformEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, Preprocessing
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._tokens import TextPreprocessing
+from skltransfer.backbones._tokens import TextPreprocessing, chosen_max_length
 from skltransfer.backbones._waveforms import AudioPreprocessing, shortest_input
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import (
@@ -140,12 +140,10 @@ def _text_preprocessing(place: str, network, options: Mapping[str, object], shar
             f"The tokenizer in {place!r} makes token ids up to {largest}, the network knows {known}: they do not "
             "belong together. Save the tokenizer that the network was trained with beside it."
         )
-    longest = min(
-        _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST,
-        getattr(tokenizer, "model_max_length", LONGEST),
-        _positions(network.config),
-        int(options.get("max_length") or LONGEST**2),
-    )
+    known = _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST
+    most = _positions(network.config)
+    usual = min(known, getattr(tokenizer, "model_max_length", LONGEST), most)
+    longest = chosen_max_length(options, usual, most, f"hf:{place}")
     return TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate")
 
 

@@ -203,9 +203,12 @@ def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
 def _named(container: Container, modality: str) -> Container:
     """Refuse texts where a backbone reads files: once, not as so many files that are not there."""
     items = container.items[:LOOKED_AT]
-    if modality != "text" and items and all(isinstance(item, str) and _is_prose(item) for item in items):
+    if modality == "text" or not items or not all(isinstance(item, str) for item in items):
+        return container
+    prose = [item for item in items if _is_prose(item)]
+    if prose and not any(re.search(r"\.\w{1,5}$", item) for item in items):
         raise ValueError(
-            f"Expected {NOUNS[modality]}, got texts such as {shown(items[0][:60])}. Choose a backbone that reads texts "
+            f"Expected {NOUNS[modality]}, got texts such as {shown(prose[0][:60])}. Choose a backbone that reads texts "
             "(list_backbones(modality='text'), or 'hf:' and a name of the hub), or pass paths of files."
         )
     return container
