@@ -26,7 +26,15 @@ def test_docstring_examples_run(name):
     assert failures == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
+LONG = ("docs/how_to/does_transfer_help.md", "docs/tutorials/does_transfer_help.md", "docs/tutorials/how_deep.md")
+LONG += ("docs/index.md",)  # runs what README.md runs
+
+
+def slow_if_long(page):
+    return pytest.param(page, marks=[pytest.mark.slow] if page_name(page) in LONG else [], id=page_name(page))
+
+
+@pytest.mark.parametrize("page", [*map(slow_if_long, PAGES)])
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)

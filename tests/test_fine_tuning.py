@@ -364,7 +364,10 @@ def test_two_threads_fit_and_predict_as_one_does(two_kinds):
         ({"head": "tree"}, "'head' parameter"),
         ({"C": -1}, "'C' parameter"),
         ({"backbone": "toy:imagse"}, "Did you mean 'toy:images'"),
-        ({"backbone": PretrainedFeatureExtractor()}, "got PretrainedFeatureExtractor.*That is an estimator"),
+        (
+            {"backbone": PretrainedFeatureExtractor()},
+            "got an object of type PretrainedFeatureExtractor.*That is an estimator",
+        ),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_at_fit_by_name(two_kinds, parameters, message):

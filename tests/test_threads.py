@@ -129,7 +129,7 @@ def test_a_plain_endpoint_of_fastapi_answers_all_requests_as_one_thread_would():
     def predict(texts: list[str]) -> list[float]:
         return model.predict_proba(texts)[:, 1].tolist()
 
-    requests = [[f"ticket {i} {k}: " + "größe " * 200 for k in range(6)] for i in range(24)]
+    requests = [[f"ticket {i} {k}: " + "größe " * 200 for k in range(4)] for i in range(16)]
     client = TestClient(app, raise_server_exceptions=False)
     answers = in_threads(lambda X: client.post("/predict", json=X), requests)
     assert [answer.status_code for answer in answers] == [200] * len(requests)

@@ -79,7 +79,17 @@ ALL = FIRST + [(f"torchvision:{name}", "random") for name in FAMILIES + TRUNKS]
 ALL += [(f"timm:{name}", "random") for name in OF_TIMM]
 
 
-@pytest.fixture(scope="module", params=ALL, ids=[name for name, _ in ALL])
+LARGE = ("fasterrcnn_resnet50_fpn", "fcn_resnet50", "retinanet_resnet50_fpn", "vit_small_patch14_dinov2")
+LARGE += ("maxvit_t", "inception_v3")  # seconds for each test; smaller ones of the same kinds stay
+
+
+def slow_if_large(parameter):
+    name = parameter[0] if isinstance(parameter, tuple) else parameter
+    marks = [pytest.mark.slow] if name.endswith(LARGE) else []
+    return pytest.param(parameter, marks=marks, id=name)
+
+
+@pytest.fixture(scope="module", params=[*map(slow_if_large, ALL)])
 def backbone(request):
     """Each in turn, for all tests of the contract, so that it is loaded once."""
     name, weights = request.param
@@ -303,7 +313,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [*map(slow_if_large, HEADS)])
 def test_features_are_the_librarys_penultimate_layer(name, rng):
     backbone = load_backbone(f"torchvision:{name}", weights="random")
     photos = rng.integers(0, 256, (2, 350, 400, 3), dtype=np.uint8)
@@ -342,7 +352,7 @@ def test_the_reference_lists_it(backbone):
     assert row in page.splitlines(), f"write this row into docs/reference/backbones.md: {row}"
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", [*map(slow_if_large, TRUNKS)])
 def test_a_trunk_is_the_part_of_the_whole_network_that_its_heads_stand_on(name):
     backbone = load_backbone(f"torchvision:{name}", weights="random:5")
     with seeded(5):

@@ -69,11 +69,11 @@ def _turned() -> tuple[np.ndarray, np.ndarray]:
 
 def _corrupt_exif(bench: Bench) -> tuple[list, list]:
     """Warnings on ten pictures, as Python shows them by default."""
-    content = encoded(Image.new("L", (20, 20), 9), "JPEG", exif=b"Exif\0\0II*\0garbage-garbage")
+    content = encoded(Image.new("L", (20, 20), 90), "JPEG", exif=b"Exif\0\0II*\0garbage-garbage")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
         means = [pixels(content).mean() for _ in range(10)]
-    return [*means, len(told)], [9.0] * 10 + [1]
+    return [*means, len(told)], [90.0] * 10 + [1]
 
 
 def _mixed(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
