@@ -47,23 +47,22 @@ class Remarks:
         with self._lock:
             rows, levels = self._rows, self._levels
             self._rows, self._levels = defaultdict(set), defaultdict(dict)
+        remarks = [(text, text, members) for text, members in rows.items()]
         measured = set().union(*levels.values())
         if measured >= digests.keys():  # of rows whose pixels are known from before, there are no levels
-            for kind, of_row in levels.items():
-                text = judge[kind](max(of_row.values()))
-                if text is not None:
-                    rows[text] |= of_row.keys()
-        for text, members in rows.items():
-            new = [row for row in sorted(members) if is_news(text, digests.get(row, b""))]
+            judged = ((kind, judge[kind](max(of_row.values())), of_row) for kind, of_row in levels.items())
+            remarks += [(kind, text, set(of_row)) for kind, text, of_row in judged if text is not None]
+        for kind, text, members in remarks:
+            new = [row for row in sorted(members) if is_news(kind, digests.get(row, b""))]
             if new:
                 warnings.warn(f"{text} ({listed(new, len(digests))})", stacklevel=2)
 
 
-def is_news(text: str, digest: bytes) -> bool:
-    """Whether this was not yet remarked on this content in this process. Asking is telling."""
+def is_news(kind: str, digest: bytes) -> bool:
+    """Whether a remark of this kind was not yet made on this content in this process. Asking is telling."""
     with _told_lock:
-        is_new = not digest or (text, digest) not in _told
-        _told[text, digest] = None
+        is_new = not digest or (kind, digest) not in _told
+        _told[kind, digest] = None
         while len(_told) > REMEMBERED:
             _told.popitem(last=False)
         return is_new

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.model_selection import GridSearchCV
 from torch.nn.functional import interpolate
 
 from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
@@ -197,3 +198,10 @@ def test_levels_are_judged_only_where_all_of_x_was_looked_at(grey):
 
 def dark_one(grey):
     return (grey[1] // 16).astype(np.uint8)
+
+
+def test_a_search_over_dark_pictures_says_so_once(grey):
+    X = np.stack([pixels.astype(np.uint16) * 16 for pixels in grey] * 2) + np.arange(12, dtype=np.uint16)[:, None, None]
+    model = FineTunedClassifier("toy:images", freeze_depth=1.0)
+    search = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3)
+    assert len(told(lambda: search.fit(X, [0, 1] * 6))) <= 2  # of the first fold's training part, and of its test part
