@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 from skltransfer.exceptions import BadSampleError
 
 MAX_FILE_BYTES = 2**30
+NO_PATH = ("no path, and it looks like base64", "decode it: base64.b64decode(text)")
 
 
 def _local(path: str | os.PathLike) -> str | os.PathLike:
@@ -18,6 +19,10 @@ def _local(path: str | os.PathLike) -> str | os.PathLike:
     if isinstance(path, str) and path.startswith("file://"):
         return url2pathname(urlsplit(path).path)
     return path
+
+
+def _is_base64(path: str | os.PathLike) -> bool:
+    return bool(re.match(r"data:|[A-Za-z0-9+/=\s]{200,}$", str(path)))
 
 
 def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSampleError]) -> bytes:
@@ -31,11 +36,13 @@ def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSample
     except FileNotFoundError:
         if re.match(r"\w+://", str(path)):
             raise refuse("an address, and nothing is fetched", "download it, and pass the path of the file") from None
+        if _is_base64(path):
+            raise refuse(*NO_PATH) from None
         hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
         raise refuse("no such file", f"check the path{hint}") from None
     except (OSError, ValueError) as error:
-        if re.match(r"data:|[A-Za-z0-9+/=\s]{256,}$", str(path)):
-            raise refuse("no path, and it looks like base64", "decode it: base64.b64decode(text)") from None
+        if _is_base64(path):
+            raise refuse(*NO_PATH) from None
         reason = getattr(error, "strerror", None) or error  # without the path, which may be long
         raise refuse(f"unreadable ({reason})", "check the path and its permissions") from None
     if is_folder:

@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import struct
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 from conftest import png
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torchvision.datasets import ImageFolder
 
 from skltransfer import PretrainedFeatureExtractor, load_backbone
 from skltransfer.exceptions import BadSampleError, MissingSampleError
@@ -368,3 +370,55 @@ def test_one_frame_of_each_kind_of_animation(form):
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     with pytest.warns(UserWarning, match="animations or pictures of several pages; the first one is taken"):
         assert abs(int(read(content).max()) - 8) <= 1
+
+
+def _tiff(array, photometric):
+    """The plainest TIFF of (h, w, bands), as programs for maps write it; Pillow writes none of five bands."""
+    (height, width, bands), data = array.shape, array.tobytes()
+    kind = {"u": 1, "f": 3}[array.dtype.kind]
+    tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, [8 * array.itemsize] * bands), (259, 3, [1])]
+    tags += [(262, 3, [photometric]), (273, 4, [8]), (277, 3, [bands]), (278, 4, [height]), (279, 4, [len(data)])]
+    tags += [(338, 3, [0] * (bands - 1))] * (bands > 3) + [(339, 3, [kind] * bands)]
+    at, entries, extra = 8 + len(data), b"", b""
+    for tag, form, values in tags:
+        raw = struct.pack("<" + "HI"[form - 3] * len(values), *values)
+        if len(raw) > 4:
+            extra, raw = extra + raw, struct.pack("<I", at + 6 + 12 * len(tags) + len(extra))
+        entries += struct.pack("<HHI", tag, form, len(values)) + raw.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<I", at) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + extra
+
+
+@pytest.mark.parametrize("kind", ["five bands", "floats in colour"])
+def test_a_tiff_that_pillow_does_not_read_is_not_answered_with_tiff(kind, rng):
+    array, photometric = {
+        "five bands": (rng.integers(0, 256, (12, 12, 5), dtype=np.uint8), 1),
+        "floats in colour": (rng.random((12, 12, 3), dtype=np.float32), 2),
+    }[kind]
+    with pytest.raises(BadSampleError, match=r"X\[0\].*a TIFF of a kind that Pillow does not read.*Fix: read it with"):
+        features([_tiff(array, photometric)])
+    plain = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(features([_tiff(plain, 2)]), features([plain]))
+
+
+def test_a_data_set_of_pictures_and_labels_is_told_what_to_pass(tmp_path, photos):
+    for i, photo in enumerate(photos[:4]):
+        path = tmp_path / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png(photo))
+    pairs = ImageFolder(tmp_path)
+    with pytest.raises(BadSampleError, match=r"^X\[0\] .*a pair, not a picture. Fix: pass the pictures alone"):
+        features(pairs)
+    assert features([picture for picture, _ in pairs]).shape == (4, 32)
+
+
+@pytest.mark.parametrize("address", ["data:image/png;base64," + "iVBOR" * 500, "iVBOR" * 500])
+def test_base64_is_told_to_be_decoded_in_few_words(address):
+    with pytest.raises(BadSampleError, match="looks like base64. Fix: decode it: base64.b64decode") as caught:
+        features([address])
+    assert len(str(caught.value)) < 400
+
+
+def test_an_address_of_a_file_on_this_machine_is_its_path(tmp_path, photos):
+    path = tmp_path / "a photo, 100%.png"
+    path.write_bytes(png(photos[0]))
+    np.testing.assert_array_equal(features([path.as_uri()]), features([path]))

