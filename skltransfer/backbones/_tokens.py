@@ -118,10 +118,8 @@ class TextPreprocessing:
         while len(beginning) < len(text):
             read = self.tokenizer(beginning, verbose=False, return_offsets_mapping=True)
             ids, after = read["input_ids"], self.n_special[1]
-            ends = [end for _, end in read["offset_mapping"][: self.max_length - after]]
-            if (
-                len(ids) > self.max_length and max(ends, default=0) < len(beginning) - MARGIN
-            ):  # no token is one that the cut made
+            end = max((end for _, end in read["offset_mapping"][: self.max_length - after]), default=0)
+            if len(ids) > self.max_length and end < len(beginning) - MARGIN:  # no token is one that the cut made
                 return ids
             beginning = text[: 4 * len(beginning)]
         return self.tokenizer(text, verbose=False)["input_ids"]
