@@ -206,7 +206,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = _shell.n_truncated(samples, backbone)
+            self.n_truncated_ = _shell.n_truncated(samples.take(kept), backbone)
         self._settle(task, result)
         return self
 
@@ -310,7 +310,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         pooling = _shell.resolved_pooling(self, backbone)
         if fitted != (backbone.fingerprint, boundary, self.head == "mlp", pooling, self.adapter):
             raise ValueError(
-                "warm_start and partial_fit go on with the same backbone, freeze_depth, head, pooling, adapter: fitted "
+                "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples), "
+                "and the same freeze_depth, head, pooling and adapter: fitted "
                 f"with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
                 f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
                 f"adapter={self.adapter!r}. "

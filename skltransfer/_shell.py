@@ -46,7 +46,7 @@ SHARED_CONSTRAINTS: dict[str, list | str] = {
     "verbose": ["verbose"],
 }
 
-READS_LONG_SAMPLES: dict[str, list] = {"long_samples": [StrOptions({"truncate", "windows"})]}
+READS_LONG_SAMPLES: dict[str, list] = {"long_samples": [StrOptions({"truncate", "windows"}), None]}
 
 
 def positive(kind: type = numbers.Real) -> list:
@@ -66,7 +66,7 @@ def at_least_zero() -> list:
 def loaded_backbone(estimator: Any) -> Backbone:
     """The estimator's backbone, loaded once per process."""
     options = {} if estimator.max_length is None else {"max_length": int(estimator.max_length)}
-    if getattr(estimator, "long_samples", "truncate") != "truncate":
+    if getattr(estimator, "long_samples", None) is not None:
         options["long_samples"] = estimator.long_samples
     if not isinstance(estimator.backbone, Backbone):
         return load_backbone(estimator.backbone, weights=estimator.weights, **options)
@@ -191,7 +191,7 @@ def _checked_table(estimator: Any, X: Any, *, reset: bool, dtype: Any) -> np.nda
         raise
 
 
-_cut: dict[tuple[str, bytes], bool] = {}  # (backbone, sample), since counting reads every long sample
+_cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting reads every long text
 
 
 def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> int:
@@ -223,14 +223,15 @@ def _is_cut(samples: Samples, position: int, backbone: Backbone) -> bool:
     if backbone.modality == "audio" and backbone.is_ragged:
         return False
     try:
-        digest, content = samples.identify(position)
+        if backbone.modality == "audio":
+            return backbone.preprocessing.cuts(samples.length(position))
+        digest, text = samples.identify(position)
     except BadSampleError:
         return False
     key = (backbone.fingerprint, digest)
     known = _cut.get(key)
     if known is None:
-        content = samples.read(position) if content is None else content
-        known = backbone.preprocessing.cuts(content)
+        known = backbone.preprocessing.cuts(text)
         if len(_cut) >= MOST_KNOWN:
             _cut.clear()
         _cut[key] = known

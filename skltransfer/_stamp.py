@@ -1,5 +1,6 @@
 """What a pickle says of the version that wrote it. Must not know what is in it."""
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -25,3 +26,6 @@ class VersionStamp:
                 stacklevel=2,
             )
         super().__setstate__(state)
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if parameter.default is not parameter.empty and name not in vars(self):
+                setattr(self, name, parameter.default)  # one that the version that wrote it did not have

@@ -41,10 +41,11 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
-    long_samples : {"truncate", "windows"}, default="truncate"
+    long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
-        overlap by a quarter at least, and averages their features.
+        overlap by a quarter at least, and averages their features. None is as ``backbone`` was loaded, by default
+        ``"truncate"``.
     missing : {"raise", "zero", "nan"}, default="raise"
         What becomes of rows that are None or NaN.
     on_bad_sample : {"raise", "nan"}, default="raise"
@@ -114,7 +115,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
-        long_samples: str = "truncate",
+        long_samples: str | None = None,
         missing: str = "raise",
         on_bad_sample: str = "raise",
         batch_size: str = "auto",
@@ -157,11 +158,12 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         InvalidParameterError, BackboneNotFoundError, WeightsError
             If a parameter is not what it should be.
         """
-        backbone = _shell.loaded_backbone(self)
+        backbone, draft = _shell.loaded_backbone(self), _shell.unfitted_copy(self)
         self._boundaries(backbone)
-        samples = _shell.samples_of(self, X, backbone, reset=True)
+        samples = _shell.samples_of(draft, X, backbone, reset=True)
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
+            draft.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
+        self.__dict__ = draft.__dict__  # one step: after an error, all is as it was
         return self
 
     def transform(self, X: Any) -> np.ndarray:

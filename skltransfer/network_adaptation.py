@@ -118,11 +118,12 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     max_length : int, default=None
         Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
         512.
-    long_samples : {"truncate", "windows"}, default="truncate"
+    long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
         overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features.
+        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
+        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
         ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
         ``predict``, which has no label for them, raises.
@@ -253,7 +254,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         image_shape: tuple[int, ...] | None = None,
         sampling_rate: int | None = None,
         max_length: int | None = None,
-        long_samples: str = "truncate",
+        long_samples: str | None = None,
         on_bad_sample: str = "raise",
         device: str = "auto",
         dtype: str = "auto",

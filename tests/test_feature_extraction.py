@@ -165,3 +165,18 @@ def test_a_layer_that_is_none_is_told_as_layer(layer):
     assert "freeze_depth" not in str(caught.value)
     if layer == "penultimat":
         assert "Pass one of ['penultimate'" in str(caught.value)
+
+
+def test_a_fit_that_fails_leaves_what_an_earlier_one_learnt():
+    extractor = PretrainedFeatureExtractor("toy:rows").fit(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="0 sample"):
+        extractor.fit(np.zeros((0, 5)))
+    assert (extractor.n_features_in_, extractor.input_kind_) == (4, "table")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"), [(-1, "layer takes names of stages, or numbers in"), ([], "must name at least one stage")]
+)
+def test_layers_that_count_from_the_top_or_name_none_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        PretrainedFeatureExtractor("toy:rows", layer=layer).transform(np.zeros((3, 4)))

@@ -205,7 +205,7 @@ def test_warm_start_goes_on_and_refuses_another_boundary(two_kinds):
 @pytest.mark.parametrize("parameters", [{"head": "mlp"}, {"pooling": "max"}, {"backbone": "bundled:tiny-photo"}])
 def test_warm_start_does_not_go_on_with_another_network(two_kinds, parameters):
     model = classifier(freeze_depth="block1", warm_start=True).fit(*two_kinds)
-    with pytest.raises(ValueError, match="go on with the same backbone, freeze_depth, head, pooling"):
+    with pytest.raises(ValueError, match="go on with the same backbone.*freeze_depth, head, pooling"):
         model.set_params(**parameters).fit(*two_kinds)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import transformers
 from scipy.special import expit
@@ -21,6 +22,7 @@ from skltransfer import (
     load,
     load_backbone,
 )
+from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._windows import window_starts
 from skltransfer.engine import FrozenStages
@@ -249,3 +251,69 @@ def test_what_cannot_read_windows_says_so(tmp_path):
         AdaptedBackbone(windowed, objective="masked_lm").fit(TEXTS)
     with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', 'windows'\), got 'drop'"):
         load_backbone("toy:text", long_samples="drop")
+
+
+def test_windows_without_room_for_a_text_are_refused():
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=_words(), cls_token="[CLS]", sep_token="[SEP]")
+    with pytest.raises(UnsupportedBackboneError, match="max_length=2 leaves no room for a text beside the 2 tokens"):
+        TextPreprocessing.of(tokenizer, 2, "windows")
+    assert TextPreprocessing.of(tokenizer, 2)("w1 w2").tolist() == [0, 1]
+
+
+def test_tokens_that_are_added_are_found_in_any_alphabet_and_the_side_that_is_cut_is_part_of_the_network():
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=_words(), cls_token="[CLS]", sep_token="[SEP]")
+    right = TextPreprocessing.of(tokenizer, 8)
+    assert right.n_special == (1, 1)
+    tokenizer.truncation_side = "left"
+    assert TextPreprocessing.of(tokenizer, 8).tokenizer_hash != right.tokenizer_hash
+
+
+@pytest.mark.parametrize("calibrate", [None, "temperature"])
+def test_calibration_sees_what_predictions_see_and_leaves_the_labels(calibrate):
+    X = [f"{'good' if i % 2 else 'bad'} text {i} of many words " * (1 + i % 4) for i in range(40)]
+    model = FineTunedClassifier(
+        "toy:text",
+        freeze_depth=0.5,
+        max_epochs=1,
+        calibrate=calibrate,
+        random_state=0,
+        long_samples="windows",
+        max_length=LENGTH,
+        dtype="float32",
+    ).fit(X, np.arange(40) % 2)
+    probabilities = model.predict_proba(X)
+    np.testing.assert_array_equal(model.predict(X), probabilities.argmax(1))
+    if calibrate:
+        model._head_.temperature, before = 8.0, model.predict(X)
+        np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_a_backbone_says_how_it_reads_unless_the_estimator_says_otherwise():
+    windowed = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
+    by_value = PretrainedFeatureExtractor(windowed, dtype="float32", cache=None)
+    by_name = PretrainedFeatureExtractor("toy:text", max_length=LENGTH, dtype="float32", cache=None)
+    np.testing.assert_array_equal(
+        by_value.transform(TEXTS), clone(by_name).set_params(long_samples="windows").transform(TEXTS)
+    )
+    with pytest.warns(UserWarning, match="longer than max_length=32"):
+        cut = by_value.set_params(long_samples="truncate").transform(TEXTS)
+    np.testing.assert_array_equal(cut, by_name.set_params(long_samples="truncate").transform(TEXTS))
+
+
+def test_a_file_of_sound_is_decoded_once_though_its_length_is_asked_for(listener, tmp_path, monkeypatch):
+    paths = []
+    for i, clip in enumerate(clips()):
+        paths.append(str(tmp_path / f"{i}.wav"))
+        soundfile.write(paths[-1], clip, 16_000)
+    read, n_decoded = soundfile.SoundFile.read, [0]
+
+    def counted(self, *args, **kwargs):
+        n_decoded[0] += 1
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    with pytest.warns(UserWarning, match="3 of 6 audio clips"):
+        model = FineTunedClassifier(listener, freeze_depth=1.0).fit(paths, [0, 1] * 3)
+    with pytest.warns(UserWarning, match="3 of 6 audio clips"):
+        model.predict(paths)
+    assert n_decoded == [6]

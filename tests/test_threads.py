@@ -3,6 +3,9 @@
 import importlib.util
 import io
 import pathlib
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -16,6 +19,7 @@ import transformers
 from conftest import png
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, extract_to_parquet
+from skltransfer.backbones import seeded
 
 N_THREADS, N_REQUESTS = 8, 64
 LONG = "wörd " * 400  # more tokens than any of these networks reads
@@ -157,3 +161,74 @@ def test_one_lazy_picture_in_many_threads_is_decoded_once_and_whole():
         extractor = PretrainedFeatureExtractor("toy:images", cache=None)
         for found in in_threads(extractor.transform, [[lazy]] * N_THREADS):
             np.testing.assert_array_equal(found, expected)
+
+
+WATCHED = """
+import faulthandler, pickle, sys, threading
+faulthandler.dump_traceback_later({limit}, exit=True)
+import numpy as np
+from skltransfer import FineTunedClassifier, load_backbone
+
+X, y = [f"{{'good' if i % 2 else 'bad'}} {{i}}" for i in range(24)], [0, 1] * 12
+options = dict(freeze_depth=0.5, random_state=0, dtype="float32", cache=None)
+known = FineTunedClassifier("toy:text", max_epochs=1, **options).fit(X, y)
+expected, asleep = known.predict_proba(X), pickle.dumps(known)
+
+
+class Watch:
+    # predicts with another model after each epoch, as a monitor of scores does
+
+    def epoch_begins(self, now):
+        pass
+
+    def epoch_ends(self, now):
+        pickle.loads(asleep).predict(X[:2])
+        return False
+
+
+def fit():
+    from skltransfer.engine import _tuning
+    model = FineTunedClassifier("toy:text", max_epochs=6, **options)
+    task = model._tuning_task
+    model._tuning_task = lambda *args: _tuning.replace(task(*args), watch=Watch())
+    model.fit(X, y)
+
+
+def serve():
+    for _ in range(20):
+        np.testing.assert_array_equal(pickle.loads(asleep).predict_proba(X), expected)
+
+
+def load():
+    for seed in range(8):
+        load_backbone("toy:text", weights=f"random:{{seed}}")
+
+
+threads = [threading.Thread(target=work) for work in (fit, fit, serve, load)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("all ended")
+"""
+
+
+def test_fits_that_are_watched_predictions_and_loads_do_not_wait_for_each_other_for_ever():
+    """A fit holds torch's generator for an epoch; what runs between epochs takes the locks that others hold."""
+    code = WATCHED.format(limit=100)
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "all ended\n", run.stderr[-3000:]
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_a_model_that_is_woken_draws_nothing_and_waits_for_no_generator(adapter):
+    if adapter is not None:
+        pytest.importorskip("peft", reason="the extra lora is not installed")
+    X, y = [f"text {i}" for i in range(8)], [0, 1] * 4
+    model = FineTunedClassifier("toy:text", freeze_depth=0.5, max_epochs=1, adapter=adapter, random_state=0).fit(X, y)
+    expected, asleep = model.predict_proba(X), pickle.dumps(model)
+    state = torch.get_rng_state()
+    with seeded(0), ThreadPoolExecutor(1) as pool:  # as while another thread trains
+        woken = pool.submit(lambda: pickle.loads(asleep).predict_proba(X))
+        np.testing.assert_array_equal(woken.result(timeout=60), expected)
+    assert torch.equal(torch.get_rng_state(), state)

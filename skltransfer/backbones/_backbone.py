@@ -16,7 +16,6 @@ from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
-from skltransfer.backbones._random import seeded
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint, fit_state
 from skltransfer.exceptions import UnsupportedBackboneError
@@ -301,8 +300,7 @@ class Backbone:
 
     def example(self, n: int) -> torch.Tensor:
         """Random inputs of the right shape, the same each time."""
-        with seeded(0):
-            return self.preprocessing.example(n)
+        return self.preprocessing.example(n, torch.Generator().manual_seed(0))
 
     def _refuse_if_unequal(self, ours: torch.Tensor, theirs: torch.Tensor, where: str) -> None:
         if torch.equal(ours.isnan(), theirs.isnan()) and ours.ndim == 3:  # where tokens are padding

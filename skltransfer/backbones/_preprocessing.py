@@ -52,9 +52,9 @@ class ImagePreprocessing:
         """The same at another side of the input; the margin that is cropped away keeps its share."""
         return self if side is None else replace(self, resize=round(self.resize * side / self.crop), crop=side)
 
-    def example(self, n: int) -> torch.Tensor:
+    def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Random inputs, (n, 3, side, side)."""
-        return torch.randn(n, *self.input_shape)
+        return torch.randn(n, *self.input_shape, generator=generator)
 
     @property
     def draft(self) -> int:
@@ -125,9 +125,9 @@ class RowPreprocessing:
     def input_shape(self) -> tuple[int]:
         return (self.width,)
 
-    def example(self, n: int) -> torch.Tensor:
+    def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Random inputs, (n, width)."""
-        return torch.randn(n, self.width)
+        return torch.randn(n, self.width, generator=generator)
 
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
         """A row of numbers (f,) -> (width,)."""

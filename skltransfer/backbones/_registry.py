@@ -8,9 +8,11 @@ import copyreg
 import difflib
 import functools
 import math
+import numbers
 import os
 import re
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,6 +50,7 @@ NO_MODULES = " A torch module has no stages that are known: name its architectur
 HUB_NAME = r"(?:https://huggingface\.co/)?([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
 ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
+_making: "weakref.WeakValueDictionary[tuple, Lock]" = weakref.WeakValueDictionary()
 _lock = Lock()
 
 
@@ -96,9 +99,10 @@ def load_backbone(
         (30 s for Whisper, 10 s for AST). ``"truncate"`` reads the beginning. ``"windows"`` reads all of it in windows
         that overlap by a quarter at least, and averages their features.
     white : float, default=None
-        The level of white in pictures of integers. None means the largest number that the type holds: 255 for 8 bits,
-        65,535 for 16 bits. Set it where the type can hold more than the camera gives, such as ``white=4095`` for 12-bit
-        pictures in 16-bit arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped.
+        The level of white in pictures. None means the largest number that the type holds: 255 for 8 bits, 65,535 for
+        16 bits, 1 for floats. Set it where the type can hold more than the camera gives, such as ``white=4095`` for
+        12-bit pictures in 16-bit arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped.
+        Pictures of 8 bits, which cannot reach a level above 255, keep theirs.
     trust_remote_code : bool, default=False
         Whether a repository on the hub may run its own code here.
 
@@ -133,7 +137,8 @@ def load_backbone(
         raise ValueError(f"channels must be one of {CHANNELS}, got {channels!r}.")
     if long_samples not in LONG_SAMPLES:
         raise ValueError(f"long_samples must be one of {LONG_SAMPLES}, got {long_samples!r}.")
-    if white is not None and not 0 < white < math.inf:
+    is_level = isinstance(white, numbers.Real) and not isinstance(white, bool) and 0 < white < math.inf
+    if white is not None and not is_level:
         raise ValueError(f"white must be a positive number or None, got {white!r}.")
     input_size = checked_input_size(input_size)
     if input_size is not None and not name.startswith(("bundled:", "hf:", "timm:", "torchvision:")):
@@ -143,7 +148,7 @@ def load_backbone(
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
-    key = (name, source, _file_stamp(source), *options.values())
+    key = (name, source, _file_stamp(source), _folder_stamp(name), *options.values())
     load = functools.partial(_named, adapter, name.split(":")[0], model, source, options)
     backbone = _shared(key, lambda: at_input_size(load, input_size, name))
     if not isinstance(weights, AdaptedWeights):
@@ -158,14 +163,29 @@ def _named(adapter: Callable, source: str, model: str, weights: str, options: di
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
+    """What is kept under a key, made once; while it is made, other threads reach those that are kept."""
     with _lock:
-        if key not in _loaded:
-            with torch.inference_mode(False):  # weights that were made in it could never be trained
-                _loaded[key] = make()
+        known, making = _kept(key), _making.setdefault(key, Lock())
+    if known is not None:
+        return known
+    with making:
+        with _lock:
+            known = _kept(key)
+        if known is not None:
+            return known
+        with torch.inference_mode(False):  # weights that were made in it could never be trained
+            made = make()
+        with _lock:
+            _loaded[key] = made
+            while len(_loaded) > KEPT:
+                _loaded.popitem(last=False)
+        return made
+
+
+def _kept(key: tuple) -> Backbone | None:
+    if key in _loaded:
         _loaded.move_to_end(key)
-        while len(_loaded) > KEPT:
-            _loaded.popitem(last=False)
-        return _loaded[key]
+    return _loaded.get(key)
 
 
 def adapted_backbone(backbone: Backbone, state: Mapping[str, torch.Tensor | np.ndarray]) -> Backbone:
@@ -297,6 +317,15 @@ def _file_stamp(weights: str) -> tuple | None:
     """Which version of a file: one that changes between two calls is loaded anew."""
     path = Path(weights)
     return (path.stat().st_mtime_ns, path.stat().st_size) if os.path.isfile(path) else None
+
+
+def _folder_stamp(name: str) -> tuple | None:
+    """Which version of a folder of transformers, likewise."""
+    folder = Path(name.removeprefix("hf:"))
+    if not (name.startswith("hf:") and folder.is_dir()):
+        return None
+    files = (file.stat() for file in sorted(folder.iterdir()) if file.is_file())
+    return tuple((status.st_mtime_ns, status.st_size) for status in files)
 
 
 def reload_backbone(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> Backbone:

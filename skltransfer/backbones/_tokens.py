@@ -17,6 +17,7 @@ from skltransfer.exceptions import UnsupportedBackboneError
 EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
 SPECIAL = 8  # tokens that a tokenizer adds to a text, at most
+PROBED = 200  # tokens that are tried as texts
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ class TextPreprocessing:
         """With the hash of a tokenizer of transformers, whose own truncation and padding are turned off."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        content += _manners(tokenizer, is_fast=backend is not None)
         digest = hashlib.sha256(content.encode()).hexdigest()
         special = _special_tokens(tokenizer)
+        if long_samples == "windows" and max_length <= sum(special):
+            raise UnsupportedBackboneError(
+                f"max_length={max_length!r} leaves no room for a text beside the {sum(special)} tokens that the "
+                "tokenizer adds to each window. Raise max_length, or set long_samples='truncate'."
+            )
         return cls(digest, len(tokenizer), int(max_length), tokenizer, long_samples, special)
 
     @property
@@ -70,10 +77,10 @@ class TextPreprocessing:
         """Whether a long text becomes several inputs."""
         return self.long_samples == "windows"
 
-    def example(self, n: int) -> torch.Tensor:
+    def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Random token ids of which the first row is whole and the others end in padding."""
         (length,) = self.input_shape
-        ids = torch.randint(0, self.n_tokens, (n, length))
+        ids = torch.randint(0, self.n_tokens, (n, length), generator=generator)
         for row in range(1, n):
             ids[row, max(1, length - 3 * row) :] = -1
         return ids
@@ -167,7 +174,19 @@ def _special_tokens(tokenizer) -> tuple[int, int]:
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
-    whole, own = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    n_added = len(whole) - len(own)
-    before = next((n for n in range(n_added + 1) if whole[n : n + len(own)] == own), n_added)
-    return before, n_added - before
+    for text in ("a", "A", *sorted(tokenizer.get_vocab())[:PROBED]):  # not every alphabet has an a
+        whole, own = (tokenizer(text, add_special_tokens=special)["input_ids"] for special in (True, False))
+        before = next((n for n in range(len(whole) - len(own) + 1) if whole[n : n + len(own)] == own), None)
+        if own and before is not None:
+            return before, len(whole) - len(own) - before
+    return 0, 0
+
+
+def _manners(tokenizer, *, is_fast: bool) -> str:
+    """What else decides on ids: the side that is cut off and, where a vocabulary does not tell it, switches."""
+    found = {}
+    if getattr(tokenizer, "truncation_side", "right") == "left":
+        found["truncation_side"] = "left"
+    if not is_fast:
+        found |= {key: value for key, value in getattr(tokenizer, "init_kwargs", {}).items() if isinstance(value, bool)}
+    return json.dumps(found, sort_keys=True) if found else ""

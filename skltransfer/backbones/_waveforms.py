@@ -76,9 +76,9 @@ class AudioPreprocessing:
         """Of an example."""
         return self.shape or (int(EXAMPLE_SECONDS * self.rate),)
 
-    def example(self, n: int) -> torch.Tensor:
+    def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Random inputs; where they are waveforms, the first is whole and the others end in padding."""
-        batch = torch.randn(n, *self.input_shape) * 0.1
+        batch = torch.randn(n, *self.input_shape, generator=generator) * 0.1
         if self.is_ragged:
             for row in range(1, n):
                 batch[row, batch.shape[1] * 3 // (3 + row) :] = torch.nan
@@ -93,19 +93,19 @@ class AudioPreprocessing:
 
     def parts(self, waveform: np.ndarray) -> list[torch.Tensor]:
         """Inputs for all that is heard of a waveform: one, or one per overlapping window."""
-        if not (self.is_windowed and self._is_longer(waveform)):
+        if not (self.is_windowed and self._is_longer(len(waveform))):
             return [self(waveform)]
         starts = window_starts(len(waveform), self.longest)
         return [self(waveform[start : start + self.longest]) for start in starts]
 
-    def cuts(self, waveform: np.ndarray) -> bool:
-        """Whether the end of a waveform is not heard."""
-        return not self.is_windowed and self._is_longer(waveform)
+    def cuts(self, length: int) -> bool:
+        """Whether the end of a waveform of so many samples is not heard."""
+        return not self.is_windowed and self._is_longer(length)
 
-    def _is_longer(self, waveform: np.ndarray) -> bool:
-        if self.is_ragged or len(waveform) <= self.rate:
+    def _is_longer(self, length: int) -> bool:
+        if self.is_ragged or length <= self.rate:
             return False  # no network was seen that hears less than a second
-        return self.longest is not None and len(waveform) > self.longest
+        return self.longest is not None and length > self.longest
 
 
 def shortest_input(kernels: Sequence[int], strides: Sequence[int]) -> int:

@@ -36,7 +36,8 @@ class _Memory:
     def clear(self) -> None:
         with self.lock:
             self.shelves: dict[int, OrderedDict] = {}  # boundary -> {(address, digest): tensor}, oldest first
-            self.passing: dict[bytes, list[Address]] = {}  # by digest: what a prediction passed on its way
+            self.passing: set[tuple[Address, bytes]] = set()  # what the last prediction passed on its way
+            self.passed_before: set[tuple[Address, bytes]] = set()  # and the one before that
             self.follows_fit = False
             self.bytes = self.hits = self.misses = 0
 
@@ -61,23 +62,31 @@ class _Memory:
         """Remember until the next samples are predicted, or for good if they are fitted on before that."""
         self.put(address, digest, value)
         with self.lock:
-            self.passing.setdefault(digest, []).append(address)
+            self.passing.add((address, digest))
+
+    def begin_to_predict(self) -> None:
+        """Other samples than before are computed: what was passed before the last time has served."""
+        with self.lock:
+            self.passed_before, self.passing = self.passing, set()
+            if not self.follows_fit:
+                self._drop(self.passed_before)
+                self.passed_before = set()
 
     def end_of_pass(self, digests: Sequence[bytes], *, fits: bool) -> None:
         """Take note of a pass that computed or recalled these samples: a fit keeps what led to them."""
         with self.lock:
-            for digest in digests if fits else ():
-                self.passing.pop(digest, None)
+            if fits:
+                fitted = set(digests)
+                self.passing = {key for key in self.passing if key[1] not in fitted}
+            else:
+                self._drop(self.passed_before - self.passing)
+                self.passed_before = set()
             self.follows_fit = fits
 
-    def drop_passing(self) -> None:
-        """Forget what earlier predictions passed."""
-        with self.lock:
-            for digest, addresses in self.passing.items():
-                for address in addresses:
-                    old = self.shelves.get(address.boundary, {}).pop((address, digest), None)
-                    self.bytes -= 0 if old is None else old.numel() * old.element_size()
-            self.passing = {}
+    def _drop(self, keys: set[tuple[Address, bytes]]) -> None:
+        for address, digest in keys:
+            old = self.shelves.get(address.boundary, {}).pop((address, digest), None)
+            self.bytes -= 0 if old is None else old.numel() * old.element_size()
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Evict until ``size`` bytes fit; what is deeper than ``boundary`` stays."""
@@ -213,8 +222,8 @@ class ActivationStore:
 
     def begin_computing(self, *, fits: bool) -> None:
         """Called before samples are computed that are not remembered."""
-        if not fits and not self._memory.follows_fit:
-            self._memory.drop_passing()
+        if not fits:
+            self._memory.begin_to_predict()
 
     def end_of_pass(self, digests: Sequence[bytes], *, fits: bool, n_computed: int) -> None:
         """Called after a pass; one that found all samples remembered changes nothing, unless it is a fit's."""

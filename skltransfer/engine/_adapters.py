@@ -5,6 +5,7 @@ The only importer of peft, which the extra ``lora`` brings. Must not know heads,
 
 import warnings
 
+import torch
 from torch import nn
 
 from skltransfer.backbones import Backbone
@@ -14,8 +15,16 @@ RANK, ALPHA = 8, 16
 BASE, ADDED = ".base_layer.", ".lora_"
 
 
-def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int) -> nn.Module:
+def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws: bool = True) -> nn.Module:
     """Put adapters into a private suffix, in place; its own weights no longer require gradients.
+
+    Parameters
+    ----------
+    suffix : nn.Module
+    backbone : Backbone
+    boundary : int
+    draws : bool, default=True
+        Whether adapters begin with random weights; else with none, to be filled.
 
     Raises
     ------
@@ -40,7 +49,12 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int) -> nn.Mo
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GPT-2's transposed maps are recognised with a remark
-        return peft.inject_adapter_in_model(config, suffix)
+        adapted_suffix = peft.inject_adapter_in_model(config, suffix, low_cpu_mem_usage=not draws)
+    for module in adapted_suffix.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if weight.is_meta:
+                setattr(module, name, nn.Parameter(torch.empty_like(weight, device="cpu"), weight.requires_grad))
+    return adapted_suffix
 
 
 def merged(network: nn.Module) -> nn.Module:

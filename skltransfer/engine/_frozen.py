@@ -12,7 +12,7 @@ from skltransfer.backbones import PADDING_ID, Backbone
 from skltransfer.engine._activations import ActivationStore
 from skltransfer.engine._address import Address
 
-NOMINAL_TOKENS = 128
+NOMINAL_TOKENS, NOMINAL_WINDOWS = 128, 4
 
 
 class FrozenStages:
@@ -60,9 +60,12 @@ class FrozenStages:
         return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)
 
     def row_bytes(self, address: Address) -> int:
-        """Size of one sample's activation; of a text, as if it had 128 tokens."""
+        """Size of one sample's activation; of a text, as if it had 128 tokens, or four windows."""
         shape = self.backbone.activation_shapes[address.boundary]
-        if self.backbone.is_ragged:
+        if self.backbone.is_windowed:
+            length = (self.backbone.preprocessing.max_length,) if self.backbone.is_ragged else shape[:1]
+            shape = (NOMINAL_WINDOWS, *length, *shape[1:])
+        elif self.backbone.is_ragged:
             shape = (NOMINAL_TOKENS, *shape[1:])
         if address.pooling is not None:
             shape = (self.backbone.pooled_width(address.boundary, address.pooling),)

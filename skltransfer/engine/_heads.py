@@ -153,12 +153,11 @@ class ClassificationHead:
         return log_expit(np.column_stack([-logits[:, 0], logits[:, 0]]))
 
     def of_windows(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs (windows, n_outputs) of one sample -> (n_outputs,) whose probabilities are the windows' mean."""
+        """Outputs (windows, n_outputs) of one sample -> (n_outputs,) whose probabilities, before a
+        temperature, are the windows' mean."""
         if self.n_outputs == 1:
-            return _mean_log_odds(outputs, self.temperature)
-        return self.temperature * (
-            logsumexp(log_softmax(outputs / self.temperature, axis=1), axis=0) - np.log(len(outputs))
-        )
+            return _mean_log_odds(outputs)
+        return logsumexp(log_softmax(outputs, axis=1), axis=0) - np.log(len(outputs))
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> labels."""
@@ -166,10 +165,9 @@ class ClassificationHead:
         return self.classes[best]
 
 
-def _mean_log_odds(outputs: np.ndarray, temperature: float) -> np.ndarray:
+def _mean_log_odds(outputs: np.ndarray) -> np.ndarray:
     """Log-odds (windows, k) -> (k,) whose probabilities are the windows' mean, without rounding these to 0 or 1."""
-    logits = outputs / temperature
-    return temperature * (logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0))
+    return logsumexp(log_expit(outputs), axis=0) - logsumexp(log_expit(-outputs), axis=0)
 
 
 def best_temperature(loss: Callable[[float], float]) -> float:
@@ -256,7 +254,7 @@ class MultilabelHead:
 
     def of_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (windows, k) of one sample -> (k,) whose probabilities are the windows' mean."""
-        return _mean_log_odds(outputs, self.temperature)
+        return _mean_log_odds(outputs)
 
     @staticmethod
     def decode(outputs: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Waking it takes the backbone. Must not know y, scikit-learn or the store.
 """
 
 import weakref
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,8 @@ class TunedNetwork(nn.Module):
         Outputs after the head's own that are trained, and the same for all rows.
     n_axes : int or None
         Of a batch in which each sample is one input; where it has one more, its samples are packed windows.
+    draws : bool
+        Whether the head begins with random weights; else with none.
 
     Attributes
     ----------
@@ -68,16 +71,20 @@ class TunedNetwork(nn.Module):
         sphere: bool = False,
         n_constants: int = 0,
         n_axes: int | None = None,
+        draws: bool = True,
     ) -> None:
         super().__init__()
         self.n_axes = n_axes
         self.suffix, self.pooling, self.sphere, self.is_headless = suffix, pooling, sphere, False
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
-        self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
-        if n_constants:
-            self.head.append(Constants(n_constants))
+        with torch.device("cpu" if draws else "meta"):
+            layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
+            self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
+            if n_constants:
+                self.head.append(Constants(n_constants))
+        if not draws:
+            self.head.to_empty(device="cpu")
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
         """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
@@ -137,16 +144,19 @@ def new_network(
     n_outputs: int,
     *,
     hidden: bool,
-    seed: int,
+    seed: int | None,
     adapter: str | None = None,
     sphere: bool = False,
     n_constants: int = 0,
 ) -> TunedNetwork:
-    """The network that training starts from: the pretrained suffix after ``boundary`` and a random head."""
+    """The network that training starts from: the pretrained suffix after ``boundary`` and a random head.
+
+    Without a seed nothing is drawn: head and adapters are to be filled by the caller.
+    """
     suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
-    with seeded(seed):
+    with nullcontext() if seed is None else seeded(seed):
         if adapter is not None:
-            suffix = with_adapters(suffix, backbone, boundary)
+            suffix = with_adapters(suffix, backbone, boundary, draws=seed is not None)
         return TunedNetwork(
             suffix,
             backbone.pooling_at(backbone.n_stages, pooling),
@@ -156,6 +166,7 @@ def new_network(
             sphere=sphere,
             n_constants=n_constants,
             n_axes=_axes(backbone, boundary),
+            draws=seed is not None,
         )
 
 
@@ -213,7 +224,7 @@ class SleepingNetwork:
             self.pooling,
             self.n_outputs,
             hidden=self.hidden,
-            seed=0,
+            seed=None,  # the door to torch's generator may be closed for as long as another thread trains
             adapter=self.adapter,
             sphere=self.sphere,
             n_constants=self.n_constants,
@@ -256,13 +267,16 @@ class SleepingNetwork:
     def awake(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
         """The network in this state, ready for inference; shared while it is among the last few used."""
         with _awake_lock:
+            known = _awake.get(self, {}).get(device)
+        if known is not None:
+            return known
+        made = _for_inference(self.private_copy(backbone, device))  # outside of the lock: others are taken in it
+        with _awake_lock:
             networks = _awake.pop(self, {})
-            if device not in networks:
-                networks[device] = _for_inference(self.private_copy(backbone, device))
             _awake[self] = networks
             while len(_awake) > AWAKE:
                 del _awake[next(iter(_awake))]
-            return networks[device]
+            return networks.setdefault(device, made)
 
 
 def _for_inference(network: TunedNetwork) -> TunedNetwork:

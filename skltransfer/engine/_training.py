@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from skltransfer._progress import progress_bar
-from skltransfer.backbones import reseed, seeded
+from skltransfer.backbones import seeded
 from skltransfer.engine._autocast import autocast
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
@@ -143,20 +143,19 @@ def train(
         each of which sees a share of a batch.
     """
     run = _Run(module, trainable, activations, data, loss, plan, validation, beside)
-    with seeded(plan.seed):
-        if checkpoint is not None:
-            run.restore(checkpoint.read())
-        left = range(run.n_epochs, plan.max_epochs)
-        for _ in progress_bar(left, desc="training", unit="epoch", shown=plan.verbose and run.processes.rank == 0):
-            if run.has_converged:
-                break
-            if watch is not None:
-                watch.epoch_begins(run.so_far)
-            run.epoch()
-            if checkpoint is not None and run.processes.rank == 0:
-                checkpoint.write(run.state())
-            if watch is not None and run.processes.same(watch.epoch_ends(run.so_far)):
-                break
+    if checkpoint is not None:
+        run.restore(checkpoint.read())
+    left = range(run.n_epochs, plan.max_epochs)
+    for _ in progress_bar(left, desc="training", unit="epoch", shown=plan.verbose and run.processes.rank == 0):
+        if run.has_converged:
+            break
+        if watch is not None:
+            watch.epoch_begins(run.so_far)
+        run.epoch()
+        if checkpoint is not None and run.processes.rank == 0:
+            checkpoint.write(run.state())
+        if watch is not None and run.processes.same(watch.epoch_ends(run.so_far)):
+            break
     run.keep_the_best()
     return run.history
 
@@ -209,9 +208,10 @@ class _Run:
         """One pass over the samples, and a look at the validation part."""
         _train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
-        reseed(_mask_seed(self.plan.seed, number, self.processes.rank))
-        for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
-            total += self._take_step(rows, number)
+        seed = _mask_seed(self.plan.seed, number, self.processes.rank)
+        with seeded(seed):  # between epochs, other threads may draw
+            for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
+                total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
         self.history["learning_rate"].append(self.plan.learning_rate * self.plan.rate(self.step / self.n_steps))
         if self.validation is not None:

@@ -337,7 +337,7 @@ class _Work:
         if self._moves_norms:
             self._refresh(network, *_of_target(task, task.boundary))
         if task.calibrates:
-            outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages)
+            outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages, head.of_windows)
             head = head.calibrated(outputs, held_out.targets, held_out.weights)
         return Tuned(
             network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary, task.adapter),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skltransfer.exceptions import BadSampleError, MissingDependencyError
-from skltransfer.inputs._digests import known_digest, learn_digests
+from skltransfer.inputs._digests import known_digest, known_length, learn_digests, learn_length
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._samples import (
     Peeked,
@@ -51,7 +51,7 @@ class AudioSamples(Samples):
         Samples at the network's rate of the shortest sound that it takes.
     """
 
-    judges: ClassVar = {"wide integers": lambda loudest: _NARROW if loudest <= 32768 else None}
+    judges: ClassVar = {"wide integers": lambda loudest: _said_of_integers(loudest)}
 
     def __init__(self, items: Sequence[Any], *, rate: int, sampling_rate: int | None = None, shortest: int = 1) -> None:
         super().__init__(items)
@@ -75,12 +75,28 @@ class AudioSamples(Samples):
             return known, None
         waveform = self._read_from(row, encoded)
         digest = digest_of(b"sound", str(self.rate).encode(), waveform.tobytes())
+        learn_length(digest, len(waveform))
         if key is not None:
             learn_digests({key: digest})
         return digest, waveform
 
     def _read(self, row: int) -> np.ndarray:
         return self._read_from(row, self._encoded(row))
+
+    def length(self, position: int) -> int:
+        """Samples at the network's rate; a file is decoded for it once per process.
+
+        Raises
+        ------
+        BadSampleError
+            With the sample's row in the X that the user passed.
+        """
+        digest, waveform = self.identify(position)
+        known = known_length(digest) if waveform is None else len(waveform)
+        if known is None:
+            known = len(self.read(position))
+            learn_length(digest, known)
+        return known
 
     def _key(self, encoded: bytes) -> bytes:
         """What decodes to the same waveform: content and rate."""
@@ -117,10 +133,12 @@ class AudioSamples(Samples):
                 raise refuse("a rate before an array", "pass (array, rate), in this order")
             if isinstance(item[1], numbers.Real):
                 return self._of_array(item[0], row, refuse), item[1]
-        if hasattr(item, "__array__"):
+        if hasattr(item, "__array__") or (isinstance(item, list) and item and isinstance(item[0], numbers.Real)):
             return self._of_array(item, row, refuse), self.sampling_rate
         if isinstance(item, dict):
-            raise refuse(f"a dict with the keys {list(item)[:5]}", "pass (item['array'], item['sampling_rate'])")
+            key = next((key for key in ("bytes", "path") if item.get(key) is not None), None)
+            remedy = "(item['array'], item['sampling_rate'])" if "array" in item else f"item[{key!r}]"
+            raise refuse(f"a dict with the keys {list(item)[:5]}", f"pass {remedy}")
         if hasattr(item, "read"):
             raise refuse("an open file", "pass its path, or its bytes: file.read()")
         raise refuse("not a sound", "pass a path, bytes, an array, or (array, rate)")
@@ -225,10 +243,17 @@ _BEYOND = "Audio goes beyond [-1, 1], as lossy codecs and resampling make it; wh
 _CANCELLING = (
     "Audio has channels that cancel each other, so that their mean is nearly silent; pass one of the channels."
 )
-_NARROW = (
-    "Audio in int32 or int64 holds no value beyond 16 bits. It is scaled by the range of its type, which makes it "
-    "nearly silent; if these are 16-bit samples, pass X.astype('int16')."
-)
+
+
+def _said_of_integers(loudest: float) -> str | None:
+    bits = next((bits for bits in (16, 24) if loudest <= 2 ** (bits - 1)), None)
+    if bits is None:
+        return None
+    remedy = "X.astype('int16')" if bits == 16 else f"X / 2**{bits - 1}"
+    return (
+        f"Audio in int32 or int64 holds no value beyond {bits} bits. It is scaled by the range of its type, which "
+        f"makes it nearly silent; if these are {bits}-bit samples, pass {remedy}."
+    )
 
 
 def _library(name: str):

@@ -57,7 +57,12 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
     elif hasattr(X, "to_list") or hasattr(X, "to_pylist"):  # a column of pandas, polars or pyarrow
         found = _of_items(X.to_list() if hasattr(X, "to_list") else X.to_pylist(), modality)
     elif hasattr(X, "__array__"):
-        found = _of_array(as_array(X), as_array(X) if hasattr(X, "detach") else X, modality, channels)
+        array = as_array(X)
+        is_lacking = array.size > 0 and array.ndim <= 2 and array.size == len(array) and expected == SAMPLES
+        if is_lacking and all(map(is_missing, array.reshape(-1).tolist())):
+            found = Container(SAMPLES, array.reshape(-1).tolist())
+        else:
+            found = _of_array(array, array if hasattr(X, "detach") else X, modality, channels)
     elif hasattr(X, "__len__"):
         found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
     else:

@@ -10,6 +10,7 @@ from skltransfer._forks import Lock
 
 REMEMBERED = 1_000_000
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()
+_lengths: "OrderedDict[bytes, int]" = OrderedDict()
 _lock = Lock()
 
 
@@ -21,10 +22,25 @@ def learn_digests(of_decoded: Mapping[bytes, bytes]) -> None:
             _digests.popitem(last=False)
 
 
+def learn_length(decoded: bytes, length: int) -> None:
+    """Take note of how long a decoded content is, by its digest."""
+    with _lock:
+        _lengths[decoded] = length
+        while len(_lengths) > REMEMBERED:
+            _lengths.popitem(last=False)
+
+
+def known_length(decoded: bytes) -> int | None:
+    """How long a decoded content is, if that is known."""
+    with _lock:
+        return _lengths.get(decoded)
+
+
 def forget_digests() -> None:
     """Begin anew, as a new process would."""
     with _lock:
         _digests.clear()
+        _lengths.clear()
 
 
 def known_digest(key: bytes) -> bytes | None:

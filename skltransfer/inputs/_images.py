@@ -164,18 +164,13 @@ class ImageSamples(Samples):
         is_negative = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == WHITE_IS_ZERO
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
-            return self._rgb_of_array(np.asarray(image), row, is_negative=is_negative)
-        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        elif image.mode == "L":
-            return self._rgb_of_array(np.asarray(image), row)
-        pixels = np.asarray(image.convert("RGB"))
-        self._note(Odd.of(pixels, "settled"), row)
-        return pixels
+            return self._rgb_of_array(_of_16_bits(np.asarray(image)), row, is_negative=is_negative)
+        has_opacity = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        mode = "RGBA" if has_opacity else "L" if image.mode == "L" else "RGB"
+        return self._rgb_of_array(np.asarray(image.convert(mode)), row, is_file=True)
 
-    def _rgb_of_array(self, array: np.ndarray, row: int, *, is_negative: bool = False) -> np.ndarray:
-        pixels, odd = as_rgb(array, self._refusal(row), white=self.white, is_negative=is_negative)
+    def _rgb_of_array(self, array: np.ndarray, row: int, **how: bool) -> np.ndarray:
+        pixels, odd = as_rgb(array, self._refusal(row), white=self.white, **how)
         self._note(odd, row)
         return pixels
 
@@ -235,14 +230,21 @@ def _opened_again(image: Image.Image, refuse) -> Iterator[Image.Image]:
         yield again
 
 
+def _of_16_bits(array: np.ndarray) -> np.ndarray:
+    """Pillow's mode I, of 32 bits, is what it makes of files of 16 bits too."""
+    is_narrow = array.dtype == np.int32 and array.min() >= 0 and array.max() <= 65535
+    return array.astype(np.uint16) if is_narrow else array
+
+
 def _array(item: Any, refuse) -> np.ndarray:
-    """An array, or what turns itself into one: a torch tensor."""
-    if hasattr(item, "__array__"):
+    """An array, or what turns itself into one: a torch tensor, rows of numbers in lists."""
+    if hasattr(item, "__array__") or (isinstance(item, list) and item and isinstance(item[0], list | tuple)):
         return element_as_array(item, refuse)
     if isinstance(item, tuple) and len(item) == 2:
         raise refuse("a pair, not a picture", "pass the pictures alone: [picture for picture, _ in X]")
     if hasattr(item, "read"):
         raise refuse("an open file", "pass its path, or its bytes: file.read()")
     if isinstance(item, dict):
-        raise refuse(f"a dict with the keys {list(item)[:5]}, not a picture", "pass the picture itself: item['image']")
+        key = next((key for key in ("image", "bytes", "path") if item.get(key) is not None), next(iter(item), None))
+        raise refuse(f"a dict with the keys {list(item)[:5]}, not a picture", f"pass the picture itself: item[{key!r}]")
     raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")

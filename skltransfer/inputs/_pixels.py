@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
+KINDS = {"i": "integers", "u": "integers", "f": "floats"}
 DARK = 32  # of 256: where no number of X is larger, the pictures are all but black
 DEPTHS = (255, 1023, 4095, 16383)  # levels of white of cameras whose numbers come in 16 bits
 ROUNDING, OVERSHOOT = 1e-5, 0.3  # of floats beyond [0, 1]: no excess at all, and what resizing may give
@@ -53,7 +54,16 @@ def _said_of_16_bits(brightest: float) -> str | None:
     )
 
 
-LEVELS = {"bytes": _said_of_bytes, "16 bits": _said_of_16_bits, "settled": lambda brightest: None}
+def _said_of_floats(brightest: float) -> str | None:
+    if not 0 < brightest < 1 / DARK:
+        return None
+    return (
+        f"The largest number in the pictures of X is {brightest:.4g}, and white is taken to be 1, so that they are "
+        "nearly black. Scale them to [0, 1] once."
+    )
+
+
+LEVELS = {"bytes": _said_of_bytes, "16 bits": _said_of_16_bits, "floats": _said_of_floats, "settled": lambda _: None}
 
 
 def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
@@ -76,19 +86,25 @@ def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
 
 
 def as_rgb(
-    array: np.ndarray, refuse, *, white: float | None = None, is_negative: bool = False
+    array: np.ndarray, refuse, *, white: float | None = None, is_negative: bool = False, is_file: bool = False
 ) -> tuple[np.ndarray, Odd]:
-    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8, and what is odd about them."""
-    pixels, odd = _as_bytes(array, white, refuse)
+    """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8, and what is odd about them.
+
+    Of a file, which says itself what its channels are, neither a fourth channel nor dark colours are a guess.
+    """
+    array = array[..., None] if array.ndim == 2 else array
+    colours, odd = _as_bytes(array[..., :3], white, refuse)
     if is_negative:
-        pixels = 255 - pixels
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.shape[-1] == 4:
-        if pixels[..., 3].min() < 255:
-            odd.remarks.append(OPAQUE)
-        picture = Image.fromarray(np.ascontiguousarray(pixels))
-        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), odd
+        colours = 255 - colours
+    if is_file and colours.shape[-1] == 3:
+        odd = odd._replace(kind="settled")
+    if array.shape[-1] == 4:
+        opacity, _ = _as_bytes(array[..., 3:], None, refuse)
+        if opacity.min() < 255:
+            odd.remarks.extend([] if is_file else [OPAQUE])
+        picture = Image.fromarray(np.concatenate([colours, opacity], axis=-1))
+        colours = np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3))), odd
 
 
 def _as_bytes(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarray, Odd]:
@@ -99,9 +115,9 @@ def _as_bytes(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarra
         raise refuse(f"values of type {array.dtype}", "pass uint8, uint16, or floats in [0, 1]")
     if not np.isfinite(array).all():
         raise refuse("values that are NaN or infinite", "replace them or drop the row")
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" and white is None:
         return _from_floats(array, refuse)
-    return _from_integers(array, white, refuse)
+    return _by_level(array, white, refuse)
 
 
 def _from_floats(array: np.ndarray, refuse) -> tuple[np.ndarray, Odd]:
@@ -109,19 +125,19 @@ def _from_floats(array: np.ndarray, refuse) -> tuple[np.ndarray, Odd]:
     excess = max(-low, high - 1)
     if excess > OVERSHOOT:
         raise refuse(f"floats between {low:.6g} and {high:.6g}", "scale them to [0, 1], or pass uint8 for 0 ... 255")
-    odd = Odd.of(array, "settled")
+    odd = Odd.of(array, "floats")
     if excess > ROUNDING:
         odd.remarks.append(BEYOND)
     return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8), odd
 
 
-def _from_integers(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarray, Odd]:
-    low, high = int(array.min()), int(array.max())
+def _by_level(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarray, Odd]:
+    """Integers by the level of white that their type has; numbers of any type by one that is given."""
+    low, high = array.min(), array.max()
     is_16_bit = array.dtype.itemsize == 2 and array.dtype.kind == "u"
     if low < 0 or (high > 255 and not is_16_bit and white is None):
-        raise refuse(
-            f"integers between {low} and {high}", "scale them to 0 ... 255, or pass uint16 for 16-bit pictures"
-        )
+        remedy = "scale them to 0 ... 255, or pass uint16 for 16-bit pictures"
+        raise refuse(f"{KINDS[array.dtype.kind]} between {low:g} and {high:g}", remedy)
     level = white if white is not None and (white <= 255 or array.dtype.itemsize > 1) else None
     if level is not None:
         return np.rint(np.clip(array / level, 0, 1) * 255).astype(np.uint8), Odd.of(array, "settled")

@@ -48,24 +48,35 @@ class Remarks:
             rows, levels = self._rows, self._levels
             self._rows, self._levels = defaultdict(set), defaultdict(dict)
         remarks = [(text, text, members) for text, members in rows.items()]
-        measured = set().union(*levels.values())
-        if measured >= digests.keys():  # of rows whose pixels are known from before, there are no levels
+        measured = {digests.get(row) for of_row in levels.values() for row in of_row}
+        if measured >= set(filter(None, digests.values())):  # of content that is known from before, there are no levels
             judged = ((kind, judge[kind](max(of_row.values())), of_row) for kind, of_row in levels.items())
             remarks += [(kind, text, set(of_row)) for kind, text, of_row in judged if text is not None]
+        errors = []
         for kind, text, members in remarks:
-            new = [row for row in sorted(members) if is_news(kind, digests.get(row, b""))]
-            if new:
-                warnings.warn(f"{text} ({listed(new, len(digests))})", stacklevel=2)
+            new = [row for row in sorted(members) if not _is_told(kind, digests.get(row, b""))]
+            try:
+                if new:
+                    warnings.warn(f"{text} ({listed(new, len(digests))})", stacklevel=2)
+            except Warning as error:  # a filter makes errors of warnings: what was not told stays to be told
+                errors.append(error)
+            else:
+                _take_note(kind, [digests.get(row, b"") for row in new])
+        if errors:
+            raise errors[0]
 
 
-def is_news(kind: str, digest: bytes) -> bool:
-    """Whether a remark of this kind was not yet made on this content in this process. Asking is telling."""
+def _is_told(kind: str, digest: bytes) -> bool:
+    """Whether a remark of this kind was made on this content in this process."""
     with _told_lock:
-        is_new = not digest or (kind, digest) not in _told
-        _told[kind, digest] = None
+        return bool(digest) and (kind, digest) in _told
+
+
+def _take_note(kind: str, digests: Iterable[bytes]) -> None:
+    with _told_lock:
+        _told.update(((kind, digest), None) for digest in digests)
         while len(_told) > REMEMBERED:
             _told.popitem(last=False)
-        return is_new
 
 
 def forget_what_was_told() -> None:

@@ -228,3 +228,16 @@ def test_batches_for_inference_hold_every_row_once(size):
             for member, row in zip(members, batch, strict=True):
                 alone = activations.take(rows[[member]])[0]
                 assert torch.equal(row[: len(texts[rows[member]])], alone[: len(texts[rows[member]])])
+
+
+def test_a_server_that_learns_between_requests_keeps_no_more_than_the_last_of_them():
+    store = ActivationStore()
+    model = FineTunedClassifier("toy:text", freeze_depth=0.75, cache=store, random_state=0)
+    held = []
+    for i in range(6):
+        model.partial_fit([f"lesson {i}, {k}" for k in range(4)], [0, 1] * 2, classes=[0, 1])
+        model.predict([f"request {i}, {k}" for k in range(4)])
+        held.append(store.info()["samples"])
+    growth = np.diff(held)[1:]
+    assert (growth == growth[0]).all()  # what is fitted on, and of each request what was read
+    assert growth[0] <= 4 * 4 + 4

@@ -205,3 +205,63 @@ def test_a_search_over_dark_pictures_says_so_once(grey):
     model = FineTunedClassifier("toy:images", freeze_depth=1.0)
     search = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3)
     assert len(told(lambda: search.fit(X, [0, 1] * 6))) <= 2  # of the first fold's training part, and of its test part
+
+
+@pytest.mark.parametrize("spoilt", ["a copy", "a missing row", "a bad row"])
+def test_a_copy_or_a_row_that_cannot_be_read_does_not_keep_a_guess_from_being_told(grey, spoilt):
+    X = [encoded(pixels.astype(np.uint16) * 16, "PNG") for pixels in grey]
+    X.append({"a copy": X[0], "a missing row": None, "a bad row": b"no picture"}[spoilt])
+    extractor = PretrainedFeatureExtractor("toy:images", missing="nan", on_bad_sample="nan", cache=None)
+    assert "white=4095" in told(lambda: extractor.transform(X))[0]
+
+
+def test_white_means_the_same_in_arrays_files_and_images_and_spares_opacity(rng):
+    pixels = rng.integers(0, 129, (12, 12, 3), dtype=np.uint8)
+    ways = [pixels, encoded(pixels, "PNG"), Image.fromarray(pixels), pixels / 1.0]
+    for found in features(ways, white=128)[1:]:
+        np.testing.assert_array_equal(found, features(ways, white=128)[0])
+    clear = np.dstack([pixels, np.full((12, 12), 80, np.uint8)])
+    by_hand = np.rint(pixels / 128 * 255 * (80 / 255) + 255 * (1 - 80 / 255)).astype(np.uint8)
+    for item in (clear, encoded(clear, "PNG")):
+        np.testing.assert_allclose(features([item], white=128), features([by_hand]), atol=0.02)
+    mask = rng.integers(0, 2, (12, 12), dtype=np.uint8)
+    np.testing.assert_array_equal(features([Image.fromarray(mask).convert("LA")], white=1), features([mask * 255]))
+
+
+def test_digits_of_sixteen_levels_in_floats_are_read_with_their_level():
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images[:4]
+    np.testing.assert_array_equal(features(digits, white=16), features(digits / 16))
+
+
+def test_pictures_that_were_scaled_twice_are_told(rng):
+    (message,) = told(lambda: features(rng.random((3, 12, 12)) / 255))
+    assert "nearly black. Scale them to [0, 1] once" in message
+
+
+def test_thirty_two_bit_images_of_pillow_that_hold_sixteen_are_read(grey):
+    wide = grey[0].astype(np.uint16) * 257
+    np.testing.assert_array_equal(features([Image.fromarray(wide.astype(np.int32))]), features([wide]))
+
+
+def test_warnings_that_a_filter_makes_errors_of_are_told_again(grey):
+    X = np.stack(grey).astype(np.uint16) * 16
+    model = FineTunedClassifier("toy:images", freeze_depth=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="white=4095"):
+            model.fit(X, [0, 1] * 3)
+    assert not vars(model).keys() & {"classes_", "_network_"}
+    assert "white=4095" in told(lambda: model.fit(X, [0, 1] * 3))[0]
+
+
+@pytest.mark.parametrize("white", ["255", True])
+def test_a_level_of_white_is_a_number(white):
+    with pytest.raises(ValueError, match=f"white must be a positive number or None, got {white!r}"):
+        load_backbone("toy:images", white=white)
+
+
+def test_pictures_in_nested_lists_are_pictures(rng):
+    X = rng.integers(0, 256, (3, 12, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(features(X.tolist()), features(X))

@@ -157,3 +157,15 @@ def test_a_file_of_sound_is_decoded_once_in_a_search(tmp_path, monkeypatch):
     model = FineTunedClassifier("toy:audio", freeze_depth=1.0, cache=ActivationStore())
     GridSearchCV(model, {"C": [0.01, 0.1, 1.0]}, cv=3).fit(paths, [0, 1] * 6)
     assert n_decoded == [12]
+
+
+def test_twenty_four_bits_in_wider_integers_are_told():
+    X = [np.int32(2**23 * 0.9 * tone(hertz)) for hertz in (300, 900)]
+    (message,) = told(lambda: features(X))
+    assert "no value beyond 24 bits" in message
+    assert "X / 2**23" in message
+
+
+def test_sounds_in_lists_of_numbers_are_read():
+    X = [tone(300), tone(900)]
+    np.testing.assert_array_equal(features([x.tolist() for x in X]), features(X))
