@@ -18,7 +18,13 @@ import torch
 import transformers
 from conftest import png
 
-from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, extract_to_parquet
+from skltransfer import (
+    ActivationStore,
+    FewShotClassifier,
+    FineTunedClassifier,
+    PretrainedFeatureExtractor,
+    extract_to_parquet,
+)
 from skltransfer.backbones import seeded
 
 N_THREADS, N_REQUESTS = 8, 64
@@ -140,15 +146,48 @@ def test_a_plain_endpoint_of_fastapi_answers_all_requests_as_one_thread_would():
     assert [answer.json() for answer in answers] == [model.predict_proba(X)[:, 1].tolist() for X in requests]
 
 
-def test_dasks_threads_write_what_one_thread_computes(tmp_path):
-    frame = pd.DataFrame({"id": range(120), "text": [f"review {i}: " + LONG * (i % 2) for i in range(120)]})
-    extractor = PretrainedFeatureExtractor(minilm(), layer="stem", dtype="float32", cache=None)
-    with dask.config.set(scheduler="threads", num_workers=N_THREADS):
-        parts = dask.dataframe.from_pandas(frame, npartitions=30)
-        extract_to_parquet(extractor, parts, tmp_path, column="text", keep=["id"])
-    written = pd.read_parquet(tmp_path).sort_values("id")
+@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+def test_endpoints_of_fastapi_extract_and_classify_as_one_thread_would(modality, tmp_path):
+    fastapi = pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    backbone, request, options = of(modality, tmp_path)
+    store, requests = ActivationStore(), [request(i) for i in range(24)]
+    extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=store, **options)
+    options.pop("layer", None)
+    model = FewShotClassifier("toy:text" if modality == "text" else backbone, dtype="float32", cache=store, **options)
+    model.fit(requests[0] + requests[1], [0, 1] * len(requests[0]))
+    app = fastapi.FastAPI()
+
+    @app.get("/features/{i}")
+    def features(i: int) -> list[list[float]]:
+        return extractor.transform(requests[i]).tolist()
+
+    @app.get("/proba/{i}")
+    def proba(i: int) -> list[list[float]]:
+        return model.predict_proba(requests[i]).tolist()
+
+    client = TestClient(app, raise_server_exceptions=False)
+    paths = [f"/{what}/{i}" for i in range(len(requests)) for what in ("features", "proba")]
+    answers = dict(zip(paths, in_threads(client.get, paths), strict=True))
+    alone = PretrainedFeatureExtractor(**extractor.get_params() | {"cache": None})
+    for i, X in enumerate(requests):
+        assert answers[f"/features/{i}"].json() == alone.transform(X).tolist() == extractor.transform(X).tolist()
+        assert answers[f"/proba/{i}"].json() == model.set_params(cache=None).predict_proba(X).tolist()
+
+
+@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+def test_dasks_threads_write_what_one_thread_computes(modality, tmp_path):
+    backbone, request, options = of(modality, tmp_path)
+    samples = [sample for i in range(30) for sample in request(i) if isinstance(sample, str | bytes)]
+    frame = pd.DataFrame({"id": range(len(samples)), "sample": samples})
+    extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None, **options)
+    with dask.config.set({"scheduler": "threads", "num_workers": N_THREADS, "dataframe.convert-string": False}):
+        parts = dask.dataframe.from_pandas(frame, npartitions=15)
+        extract_to_parquet(extractor, parts, tmp_path / "features", column="sample", keep=["id"])
+    written = pd.read_parquet(tmp_path / "features").sort_values("id")
     features = written.drop(columns="id").to_numpy(np.float32)
-    np.testing.assert_array_equal(features, extractor.transform(frame["text"]))
+    np.testing.assert_array_equal(features, extractor.transform(samples))
 
 
 def test_one_lazy_picture_in_many_threads_is_decoded_once_and_whole():

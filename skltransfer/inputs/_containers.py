@@ -58,8 +58,8 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
         found = _of_items(X.to_list() if hasattr(X, "to_list") else X.to_pylist(), modality)
     elif hasattr(X, "__array__"):
         array = as_array(X)
-        is_lacking = array.size > 0 and array.ndim <= 2 and array.size == len(array) and expected == SAMPLES
-        if is_lacking and all(map(is_missing, array.reshape(-1).tolist())):
+        is_column = array.ndim in (1, 2) and array.size == len(array) > 0
+        if is_column and expected == SAMPLES and all(map(is_missing, array.reshape(-1).tolist())):
             found = Container(SAMPLES, array.reshape(-1).tolist())
         else:
             found = _of_array(array, array if hasattr(X, "detach") else X, modality, channels)

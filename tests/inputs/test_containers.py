@@ -306,3 +306,17 @@ def test_flat_pictures_are_read_in_their_own_type():
     first = np.stack(PHOTOS).transpose(0, 3, 1, 2).reshape(N, -1)  # as CIFAR's own files have them
     found = PretrainedFeatureExtractor("toy:images", dtype="float32", image_shape=(3, 12, 16)).transform(first)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("modality", SAMPLES)
+def test_missing_samples_alone_are_samples_where_fit_saw_samples(modality):
+    extractor = PretrainedFeatureExtractor(BACKBONES[modality], missing="zero").fit(SAMPLES[modality])
+    for nothing in (np.array([np.nan]), np.array([[np.nan]]), [np.nan], pd.Series([None])):
+        assert not extractor.transform(nothing).any()
+
+
+@pytest.mark.parametrize("X", [np.array(5.0), np.array("a"), 5.0, None, object()])
+@pytest.mark.parametrize("backbone", [*BACKBONES.values(), "toy:rows"])
+def test_what_is_no_collection_at_all_is_refused(X, backbone):
+    with pytest.raises((ValueError, TypeError), match="Expected|argument must be a string or a"):
+        PretrainedFeatureExtractor(backbone).transform(X)
