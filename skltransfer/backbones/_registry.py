@@ -321,10 +321,10 @@ def _file_stamp(weights: str) -> tuple | None:
 
 def _folder_stamp(name: str) -> tuple | None:
     """Which version of a folder of transformers, likewise."""
-    folder = Path(name.removeprefix("hf:"))
-    if not (name.startswith("hf:") and folder.is_dir()):
+    folder = name.removeprefix("hf:")
+    if not (name.startswith("hf:") and os.path.isdir(folder)):
         return None
-    files = (file.stat() for file in sorted(folder.iterdir()) if file.is_file())
+    files = (file.stat() for file in sorted(Path(folder).iterdir()) if file.is_file())
     return tuple((status.st_mtime_ns, status.st_size) for status in files)
 
 

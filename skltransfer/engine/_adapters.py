@@ -24,7 +24,7 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
     backbone : Backbone
     boundary : int
     draws : bool, default=True
-        Whether adapters begin with random weights; else with none, to be filled.
+        Whether adapters begin with random weights; else with zeros, which change nothing until they are filled.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
     for module in adapted_suffix.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.is_meta:
-                setattr(module, name, nn.Parameter(torch.empty_like(weight, device="cpu"), weight.requires_grad))
+                setattr(module, name, nn.Parameter(torch.zeros_like(weight, device="cpu"), weight.requires_grad))
     return adapted_suffix
 
 
