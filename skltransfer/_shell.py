@@ -27,10 +27,9 @@ from skltransfer.engine import (
     shared_store,
 )
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import SAMPLES, TABLE, Samples, contained, samples_from_collection, samples_from_table
+from skltransfer.inputs import NOUNS, SAMPLES, TABLE, Samples, contained, samples_from_collection, samples_from_table
 
 MOST_KNOWN = 100_000
-READ_AS = {"image": "images", "text": "texts", "audio": "audio clips", "rows": "rows of numbers"}
 
 SHARED_CONSTRAINTS: dict[str, list | str] = {
     "backbone": "no_validation",  # load_backbone has words for what it is not
@@ -164,7 +163,7 @@ def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Sa
 
 def _refuse_other_kind(estimator: Any, kind: str, X: Any, backbone: Backbone) -> None:
     """Raise where ``fit`` saw a table and X is a collection of samples, or the other way round."""
-    noun = READ_AS[backbone.modality]
+    noun = NOUNS[backbone.modality]
     if (estimator.input_kind_, kind) == (SAMPLES, TABLE):
         shape = getattr(X, "shape", None) or np.shape(X)
         raise ValueError(

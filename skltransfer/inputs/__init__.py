@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skltransfer.inputs._audio import AudioSamples
-from skltransfer.inputs._containers import SAMPLES, TABLE, Container, contained
+from skltransfer.inputs._containers import NOUNS, SAMPLES, TABLE, Container, contained
 from skltransfer.inputs._digests import forget_digests, learn_digests
 from skltransfer.inputs._image_folder import load_image_folder
 from skltransfer.inputs._images import ImageSamples
@@ -16,6 +16,7 @@ from skltransfer.inputs._samples import Peeked, Samples
 from skltransfer.inputs._text import TextSamples
 
 __all__ = [
+    "NOUNS",
     "SAMPLES",
     "TABLE",
     "Container",
