@@ -334,6 +334,7 @@ def started(folder):
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(folder)], env=environment)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_and_ends_with_the_files_of_one_that_was_not(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     child = started(killed)

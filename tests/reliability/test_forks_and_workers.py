@@ -215,7 +215,7 @@ def expected_scores(tmp_path_factory):
     return eval(shown)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading", "multiprocessing"])
 def test_all_of_joblibs_backends_give_the_same_scores(tmp_path, expected_scores, backend):
     shown = run(
         SEARCH
@@ -248,6 +248,7 @@ print("alike")
     assert shown == "alike\n"
 
 
+@pytest.mark.slow
 def test_workers_share_the_processors_threads(tmp_path):
     """Processes of joblib's; threads of the threading backend each use as many as torch is set to."""
     shown = run(
@@ -300,6 +301,7 @@ np.testing.assert_array_equal(np.concatenate([part for part, _ in found]), expec
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_wrote_is_not_computed_again(tmp_path):
     assert run(KILLED, tmp_path).splitlines() == ["TerminatedWorkerError", "[0, 20]"]
 
