@@ -138,10 +138,12 @@ FAULTS = [
         "no such file",
         r"Fix: check the path\.$",
     ),
+    Fault(
+        5, "a folder", _bad(lambda b: b.place), BadSampleError, r"X\[2\]", ": a folder", "Fix: pass the paths of the"
+    ),
     *(
-        Fault(5, what, _bad(item), BadSampleError, r"X\[2\]", "not a regular file|a folder", "Fix: pass the path")
+        Fault(5, what, _bad(item), BadSampleError, r"X\[2\]", "not a regular file", "Fix: pass the path of a file")
         for what, item in {
-            "a folder": lambda b: b.place,
             "a device": os.devnull,
             "a pipe": _pipe,
         }.items()

@@ -395,18 +395,20 @@ def test_a_child_forked_after_its_parent_used_a_gpu_is_told(two_kinds, fitted_on
 class Interrupt:
     """A profiler that presses Ctrl-C when the package's code is entered for the n-th time.
 
-    Generators aside: Python also enters these to close them, where it swallows what is raised.
+    Attributes
+    ----------
+    in_generator : bool
+        Whether that was a generator's: Python also enters these to close them, and then swallows what is raised.
     """
 
     def __init__(self, n=None):
-        self.n, self.count = n, 0
+        self.n, self.count, self.in_generator = n, 0, False
 
     def __call__(self, frame, event, argument):
-        code = frame.f_code
-        is_ours = f"{os.sep}skltransfer{os.sep}" in code.co_filename and not code.co_flags & inspect.CO_GENERATOR
-        if event == "call" and is_ours:
+        if event == "call" and f"{os.sep}skltransfer{os.sep}" in frame.f_code.co_filename:
             self.count += 1
             if self.count == self.n:
+                self.in_generator = bool(frame.f_code.co_flags & inspect.CO_GENERATOR)
                 raise KeyboardInterrupt
 
     def __enter__(self):
@@ -415,6 +417,19 @@ class Interrupt:
 
     def __exit__(self, *exception):
         sys.setprofile(None)
+
+
+def interrupted_at(n, search, X, y):
+    """A search whose fit Ctrl-C ended at its n-th step, or at the next one that Python lets end it."""
+    while True:
+        interrupted = search()
+        with Interrupt(n) as ctrl_c:
+            try:
+                interrupted.fit(X, y)
+            except KeyboardInterrupt:
+                return interrupted
+        assert ctrl_c.in_generator, "Ctrl-C was not heeded"
+        n += 1
 
 
 @pytest.mark.parametrize("folder", [False, True], ids=["memory", "folder"])
@@ -433,9 +448,7 @@ def test_an_interrupt_at_any_step_of_a_search_ends_it_and_leaves_the_store_whole
         again.fit(X, y)
     assert uninterrupted.count > 1000
     for n in np.linspace(1, uninterrupted.count, 12).astype(int):
-        interrupted = search()
-        with pytest.raises(KeyboardInterrupt), Interrupt(n):
-            interrupted.fit(X, y)
+        interrupted = interrupted_at(n, search, X, y)
         with contextlib.suppress(NotFittedError, AttributeError):  # unfitted, or all of it
             np.testing.assert_array_equal(interrupted.predict_proba(X), whole.predict_proba(X))
         interrupted.fit(X, y)  # with what the store had by then
