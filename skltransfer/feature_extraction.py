@@ -24,8 +24,8 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     layer : str, float in [0, 1] or list of these, default="penultimate"
@@ -107,7 +107,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         layer: str | float | list = "penultimate",

@@ -30,8 +30,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     method : {"prototype", "contrastive"}, default="prototype"
@@ -138,7 +138,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         method: str = "prototype",

@@ -35,8 +35,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     freeze_depth : float, int or str, default=0.75
@@ -203,7 +203,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         freeze_depth: float | str = 0.75,
@@ -373,8 +373,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     freeze_depth : float, int or str, default=0.75
@@ -522,7 +522,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         freeze_depth: float | str = 0.75,

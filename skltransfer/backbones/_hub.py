@@ -46,7 +46,7 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
 
     remedy = (
         f"On a machine with network, run skltransfer.load_backbone({name!r}) and copy the cache folder {hub_folder()}; "
-        "or use weights='random', weights=<file>, or backbone='bundled:tiny-photo'."
+        "or use weights='random', weights=<file>, or backbone='bundled:efficientnet-lite0'."
     )
     try:
         path = Path(hf_hub_download(repository, filename, revision=revision, local_files_only=True))

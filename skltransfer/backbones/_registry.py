@@ -24,7 +24,7 @@ from torch import nn
 
 from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._bundled import load_bundled
+from skltransfer.backbones._bundled import bundled_names, load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm, timm_names
@@ -72,7 +72,7 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        ``"source:model"``, e.g. ``"bundled:tiny-photo"`` (ships in the package, needs no network),
+        ``"source:model"``, e.g. ``"bundled:efficientnet-lite0"`` (comes with the package),
         ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"torchvision:fasterrcnn_resnet50_fpn"``
         (the trunk alone), ``"timm:vit_small_patch14_dinov2"``, ``"timm:resnet18.a1_in1k"``, ``"toy:images"``; for a
         repository of the Hugging Face hub or a local folder, ``"hf:google/vit-base-patch16-224"``, ``"hf:<folder>"``.
@@ -248,9 +248,10 @@ def list_backbones(modality: str | None = None) -> list[str]:
     """
     if modality not in (None, *MODALITIES):
         raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
-    of_images = ["bundled:tiny-photo", "toy:images"]
+    of_images = [*(f"bundled:{name}" for name in bundled_names("image")), "toy:images"]
     of_images += [f"torchvision:{name}" for name in torchvision_names()] + [f"timm:{name}" for name in timm_names()]
-    names = {"audio": ["toy:audio"], "image": of_images, "rows": ["toy:rows"], "text": ["toy:text"]}
+    of_texts = [*(f"bundled:{name}" for name in bundled_names("text")), "toy:text"]
+    names = {"audio": ["toy:audio"], "image": of_images, "rows": ["toy:rows"], "text": of_texts}
     return sorted(names[modality] if modality is not None else sum(names.values(), []))
 
 

@@ -6,7 +6,7 @@ older files differ from its networks. Preprocessing comes from the weights' own 
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from skltransfer.backbones._graph_cut import GraphCut, matching
 from skltransfer.backbones._hub import hub_file
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
-from skltransfer.backbones._weights import fit_state, random_seed, read_state
+from skltransfer.backbones._weights import State, fit_state, random_seed, read_state
 from skltransfer.exceptions import (
     BackboneNotFoundError,
     MissingDependencyError,
@@ -77,26 +77,72 @@ def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbon
     overlay = None
     if weights == "pretrained":
         overlay = {"file": str(_official_file(name, config, bool(options.get("local_files_only", False))))}
+    network = _created(timm, name, family, seed, overlay)
+    if seed is None and overlay is None:
+        heads = _head_names(network, config)
+        fit_state(network, _local_state(name, weights), optional=heads, where=f"weights={weights!r}")
+    return _cut_into_stages(timm, network, family, config, {"name": f"timm:{name}", "weights": weights}, options)
+
+
+def build_timm(
+    architecture: str,
+    state_for: Callable[[nn.Module], State] | None,
+    *,
+    seed: int | None,
+    options: Mapping[str, object],
+    **about: object,
+) -> Backbone:
+    """A network of timm with weights from elsewhere.
+
+    Parameters
+    ----------
+    architecture : str
+        As timm calls it.
+    state_for : callable or None
+        From the network with random weights to a state dict in which every entry must fit; None leaves them random.
+    seed : int or None
+        Of the random weights.
+    options : mapping
+        As :class:`Backbone` takes them.
+    **about
+        Further arguments of :class:`Backbone`: at least ``name`` and ``weights``.
+    """
+    timm = _timm()
+    family, config = _family_of(timm, architecture), timm.get_pretrained_cfg(architecture)
+    network = _created(timm, architecture, family, seed, None)
+    if state_for is not None:
+        fit_state(network, state_for(network), optional=(), where=f"weights={about['weights']!r}")
+    return _cut_into_stages(timm, network, family, config, about, options)
+
+
+def _created(timm, name: str, family: Family, seed: int | None, overlay: Mapping[str, str] | None) -> nn.Module:
     with seeded(seed or 0), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's own remarks on what it loads
         network = timm.create_model(
             name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **family.arguments
         )
-    network, classifiers = network.eval(), _classifiers(config)
-    head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in classifiers))}
-    if seed is None and overlay is None:
-        fit_state(network, _local_state(name, weights), optional=head_names, where=f"weights={weights!r}")
-    cut, is_pooled = _cut(network, family, classifiers, head_names)
+    return network.eval()
+
+
+def _head_names(network: nn.Module, config) -> set[str]:
+    classifiers = tuple(f"{path}." for path in _classifiers(config))
+    return {key for key in network.state_dict() if key.startswith(classifiers)}
+
+
+def _cut_into_stages(
+    timm, network: nn.Module, family: Family, config, about: Mapping[str, object], options: Mapping[str, object]
+) -> Backbone:
+    head_names = _head_names(network, config)
+    cut, is_pooled = _cut(network, family, _classifiers(config), head_names)
     n_maps = len(cut.stage_names) + (not is_pooled)
     return Backbone(
         cut,
-        name=f"timm:{name}",
-        weights=weights,
         preprocessing=_preprocessing(timm, network).at(options.get("input_size")),
         pooling="cls" if getattr(network, "global_pool", None) == "token" else "mean",
         head_names=head_names,
         options=options,
         maps_end_in_channels=range(1, n_maps) if family.maps_end_in_channels else (),
+        **about,
     )
 
 

@@ -97,6 +97,13 @@ def _photo_networks() -> list[str]:
     return [name for module in (models, models.detection, models.segmentation) for name in models.list_models(module)]
 
 
+def imagenet_classes() -> list[str]:
+    """Names of ImageNet's 1,000 classes, in the order of every network's outputs."""
+    from torchvision import models
+
+    return models.ResNet18_Weights.DEFAULT.meta["categories"]
+
+
 def load_torchvision(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
     """The adapter behind ``torchvision:<model>``."""
     from torchvision import models
@@ -219,7 +226,7 @@ def _official_state(name: str, url: str, local_files_only: bool) -> State:
 def _download(name: str, url: str, path: Path, prefix: str, local_files_only: bool) -> None:
     remedy = (
         f"On a machine with network, run skltransfer.load_backbone('torchvision:{name}') and copy {path.name} into "
-        f"{path.parent}; or use weights='random', weights=<file>, or backbone='bundled:tiny-photo'."
+        f"{path.parent}; or use weights='random', weights=<file>, or backbone='bundled:efficientnet-lite0'."
     )
     if local_files_only:
         raise WeightsError(f"The weights of 'torchvision:{name}' are not in {path.parent}. {remedy}")

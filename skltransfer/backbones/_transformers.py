@@ -39,8 +39,11 @@ POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
 POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 
-def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower."""
+def load_transformer(name: str, weights: str, options: Mapping[str, object], *, called: str | None = None) -> Backbone:
+    """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower.
+
+    ``called`` is the name of the backbone, where it is not ``hf:<name>``.
+    """
     place, tower, shared = _located(name, options)
     seed = random_seed(weights)
     with _explaining(name, place):
@@ -55,7 +58,7 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object]) -> 
     cut = LayerCut(network, _entry(network, reader))
     backbone = Backbone(
         cut,
-        name=f"hf:{name}",
+        name=called or f"hf:{name}",
         weights=weights,
         preprocessing=reader,
         pooling=wrapped.get("pooling") or _pooling(cut),

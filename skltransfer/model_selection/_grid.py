@@ -52,9 +52,9 @@ def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages
     Examples
     --------
     >>> from skltransfer import freeze_depth_grid
-    >>> freeze_depth_grid("bundled:tiny-photo", 4)
+    >>> freeze_depth_grid("bundled:efficientnet-lite0", 4)
     [0.0, 0.33, 0.67, 1.0]
-    >>> freeze_depth_grid("bundled:tiny-photo", 4, by="cost")
+    >>> freeze_depth_grid("bundled:efficientnet-lite0", 4, by="cost")
     [0.0, 0.44, 0.67, 1.0]
     """
     backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone

