@@ -57,6 +57,9 @@ def positive(kind: type = numbers.Real) -> list:
     ]
 
 
+PROBE_STRENGTH: list = [*positive(), StrOptions({"auto"})]
+
+
 def at_least_zero() -> list:
     """The constraint "a number that is not negative"."""
     return [Interval(numbers.Real, 0, None, closed="left")]

@@ -50,9 +50,10 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
         which keeps early steps from distorting the backbone [1]_. At ``freeze_depth=1.0`` the probe is the whole fit.
-    C : float, default=0.01
-        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; smaller than its default, since there
-        are often more features than samples.
+    C : float or "auto", default="auto"
+        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
+        these samples and features: the strength of the ridge regression on class indicators that generalized
+        cross-validation prefers [5]_.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
@@ -179,6 +180,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     .. [2] J. Yosinski et al. (2014), "How transferable are features in deep neural networks?", NeurIPS.
     .. [3] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
     .. [4] C. Guo et al. (2017), "On calibration of modern neural networks", ICML.
+    .. [5] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
 
     Examples
     --------
@@ -195,7 +198,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
 
     _parameter_constraints: dict = {
         **FineTuner._parameter_constraints,
-        "C": _shell.positive(),
+        "C": _shell.PROBE_STRENGTH,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "calibrate": [StrOptions({"temperature"}), None],
@@ -210,7 +213,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",
-        C: float = 0.01,
+        C: float | str = "auto",
         max_epochs: int = 10,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
@@ -360,7 +363,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return tags
 
     @property
-    def _strength(self) -> float:
+    def _strength(self) -> float | str:
         return self.C
 
 
@@ -388,8 +391,9 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a ridge regression on the frozen features in closed form, which
         keeps early steps from distorting the backbone [1]_. At ``freeze_depth=1.0`` the probe is the whole fit.
-    alpha : float, default=1.0
-        Strength of the probe's L2 penalty, as in ``Ridge``; positive.
+    alpha : float or "auto", default="auto"
+        Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
+        cross-validation prefers [4]_.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
@@ -504,6 +508,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
        ICLR.
     .. [2] J. Yosinski et al. (2014), "How transferable are features in deep neural networks?", NeurIPS.
     .. [3] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [4] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
 
     Examples
     --------
@@ -518,7 +524,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     'block1'
     """
 
-    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": _shell.positive()}
+    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": _shell.PROBE_STRENGTH}
 
     def __init__(
         self,
@@ -529,7 +535,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",
-        alpha: float = 1.0,
+        alpha: float | str = "auto",
         max_epochs: int = 10,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
@@ -643,5 +649,5 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         return tags
 
     @property
-    def _strength(self) -> float:
+    def _strength(self) -> float | str:
         return self.alpha

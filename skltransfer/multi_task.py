@@ -50,10 +50,11 @@ class MultiTaskFineTuner(FineTuner):
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probes, one per task on the frozen features, which keeps early steps from
         distorting the backbone [3]_. At ``freeze_depth=1.0`` they are the whole fit, and tasks share nothing.
-    C : float, default=0.01
-        Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``.
-    alpha : float, default=1.0
-        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive.
+    C : float or "auto", default="auto"
+        Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``; positive. ``"auto"``
+        chooses it for each task's labels by generalized cross-validation [5]_.
+    alpha : float or "auto", default="auto"
+        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
@@ -174,6 +175,8 @@ class MultiTaskFineTuner(FineTuner):
     .. [3] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
        ICLR.
     .. [4] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [5] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
 
     Examples
     --------
@@ -193,8 +196,8 @@ class MultiTaskFineTuner(FineTuner):
         **FineTuner._parameter_constraints,
         "tasks": [dict, list, tuple, None],
         "loss_weights": [StrOptions({"equal", "uncertainty"}), "array-like"],
-        "C": _shell.positive(),
-        "alpha": _shell.positive(),
+        "C": _shell.PROBE_STRENGTH,
+        "alpha": _shell.PROBE_STRENGTH,
     }
 
     def __init__(
@@ -208,8 +211,8 @@ class MultiTaskFineTuner(FineTuner):
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",
-        C: float = 0.01,
-        alpha: float = 1.0,
+        C: float | str = "auto",
+        alpha: float | str = "auto",
         max_epochs: int = 10,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
@@ -433,7 +436,7 @@ class MultiTaskFineTuner(FineTuner):
         return factors
 
     @property
-    def _strength(self) -> tuple[float, float]:
+    def _strength(self) -> tuple[float | str, float | str]:
         return self.C, self.alpha
 
     def __sklearn_tags__(self):

@@ -64,9 +64,10 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
         which keeps early steps from distorting the backbone [4]_.
-    C : float, default=0.01
-        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; smaller than its default, since there
-        are often more features than samples.
+    C : float or "auto", default="auto"
+        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
+        these samples and features: the strength of the ridge regression on class indicators that generalized
+        cross-validation prefers [6]_.
     max_epochs : int, default=10
         Passes over the training set. With ``method=None`` (or without target samples), ``freeze_depth=1.0`` and a
         linear head there are none: the probe is the whole fit, and the parameters of training below have no effect.
@@ -196,6 +197,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     .. [4] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
        ICLR.
     .. [5] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [6] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
 
     Examples
     --------
@@ -215,7 +218,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         "method": [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None],
         "adaptation_weight": _shell.at_least_zero(),
         "prior": _shell.at_least_zero(),
-        "C": _shell.positive(),
+        "C": _shell.PROBE_STRENGTH,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
     }
     adapter, warm_start = None, False
@@ -232,7 +235,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",
-        C: float = 0.01,
+        C: float | str = "auto",
         max_epochs: int = 10,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
@@ -390,7 +393,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return ClassificationHead(self.classes_, self.label_smoothing), data
 
     @property
-    def _strength(self) -> float:
+    def _strength(self) -> float | str:
         return self.C
 
     def _report(self, X: Any, labels: np.ndarray, is_source: np.ndarray) -> dict[str, Any]:

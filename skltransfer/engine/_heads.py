@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import solve
+from scipy.linalg import eigh, solve
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
+RIDGES = np.logspace(-3, 1.5, 19)  # candidates of a ridge's alpha, per feature
+AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
 Scaling = tuple[np.ndarray, np.ndarray]
+Strength = float | str
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.
     weights : ndarray of shape (n,)
     floor : float, default=0.0
         Least standard deviation that counts, as a fraction of the root mean square of all. Without it each feature has
-        its own. Where the features will still move, a nearly constant one must not be blown up: one small step of the
-        backbone would swamp the head.
+        its own, and one that is nearly constant among these samples is enormous in the first sample where it is not:
+        networks with rectified units have many. Where the features will still move, one small step of the backbone
+        would swamp the head.
     """
     total = weights.sum()
     mean = weights @ features / total
@@ -60,6 +64,37 @@ def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.
     scale = np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
     level = (variance / scale**2).mean() if floor else 1.0
     return mean, scale * np.sqrt(level) if level > 0 else scale
+
+
+def best_ridge(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The ``alpha`` of a ridge regression with an intercept that has the least error under generalized
+    cross-validation (Golub, Heath & Wahba 1979), among ``RIDGES`` times the number of features.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, d)
+        Scaled features.
+    targets : ndarray of shape (n, k)
+    weights : ndarray of shape (n,)
+        A row of weight 2 counts as two rows.
+    """
+    total, root = weights.sum(), np.sqrt(weights)[:, None]
+    z = root * (z - weights @ z / total)
+    targets = root * (targets - weights @ targets / total)
+    n, d = z.shape
+    if d <= n:
+        values, vectors = eigh(z.T @ z)
+        energies = ((vectors.T @ (z.T @ targets)) ** 2).sum(1) / np.maximum(values, np.finfo(float).tiny)
+    else:
+        values, vectors = eigh(z @ z.T)
+        energies = ((vectors.T @ targets) ** 2).sum(1)
+    seen = values > max(values[-1], 0) * max(n, d) * np.finfo(float).eps
+    values, energies = values[seen], energies[seen]  # (r,)
+    unseen = max((targets**2).sum() - energies.sum(), 0.0)
+    left = RIDGES[:, None] / (RIDGES[:, None] + values / d)  # (candidates, r): what each ridge leaves unexplained
+    freedom = np.maximum(total - 1 - (1 - left).sum(1), np.finfo(float).tiny)
+    errors = (left**2 @ energies + unseen) / freedom**2
+    return float(d * RIDGES[errors <= errors.min() * (1 + AS_GOOD)].max())
 
 
 class ClassificationHead:
@@ -102,9 +137,12 @@ class ClassificationHead:
         return F.binary_cross_entropy_with_logits(outputs[:, 0], soft, reduction="none")
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
     ) -> Probe:
         """L2-penalised logistic regression by L-BFGS; ``strength`` is scikit-learn's ``C``.
+
+        ``"auto"`` is ``4 / alpha``, where ``alpha`` is the :func:`best_ridge` for indicators of the classes: near
+        outputs of zero, where a probability is a half and a quarter of the output, that is the same penalty.
 
         Parameters
         ----------
@@ -114,10 +152,13 @@ class ClassificationHead:
             Of samples in the loss.
         scaling : (mean, scale), each ndarray of shape (d,)
             Of the features.
-        strength : float
+        strength : float or "auto"
         """
         mean, scale = scaling
-        z = np.hstack([(features - mean) / scale, np.ones((len(features), 1))])
+        z = (features - mean) / scale
+        if strength == "auto":
+            strength = 4 / best_ridge(z, np.eye(len(self.classes))[targets], weights)
+        z = np.hstack([z, np.ones((len(features), 1))])
         k, d = self.n_outputs, z.shape[1]
         penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()
         share = weights / weights.sum()
@@ -227,7 +268,7 @@ class MultilabelHead:
         return F.binary_cross_entropy_with_logits(outputs, soft, reduction="none").mean(1)
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
     ) -> Probe:
         """A logistic regression per label; parameters as :meth:`ClassificationHead.solve_probe`'s, targets (n, k)."""
         one = ClassificationHead(np.array([0, 1]))
@@ -296,10 +337,13 @@ class RegressionHead:
         return ((outputs - targets.to(outputs.dtype)) ** 2).mean(1)
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
     ) -> Probe:
-        """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``."""
+        """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``, and
+        ``"auto"`` is :func:`best_ridge`."""
         mean, scale = scaling
+        if strength == "auto":
+            strength = best_ridge((features - mean) / scale, targets, weights)
         root = np.sqrt(weights)[:, None]
         centre = weights @ ((features - mean) / scale) / weights.sum()
         offset = weights @ targets / weights.sum()

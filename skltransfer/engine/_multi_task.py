@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from skltransfer.engine._heads import ClassificationHead, Probe, RegressionHead, Scaling
+from skltransfer.engine._heads import ClassificationHead, Probe, RegressionHead, Scaling, Strength
 
 
 class MultiTaskHead:
@@ -80,7 +80,7 @@ class MultiTaskHead:
         targets: np.ndarray,
         weights: np.ndarray,
         scaling: Scaling,
-        strength: tuple[float, float],
+        strength: tuple[Strength, Strength],
     ) -> Probe:
         """A probe per task on the rows whose label it has; ``strength`` is ``(C, alpha)``."""
         n_tasks, probes = len(self.parts), []

@@ -22,7 +22,7 @@ from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import Head, Probe, standardisation
+from skltransfer.engine._heads import Head, Probe, Strength, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
@@ -31,7 +31,8 @@ from skltransfer.engine._training_set import TrainingSet, canonical, repeated, s
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
-LEAST_SCALE = 1.0
+LEAST_SCALE = 1.0  # of a feature, relative to all, where the features will still move
+LEAST_SCALE_OF_PROBE = 0.3  # where they will not
 
 
 class FitWatch(Protocol):
@@ -58,7 +59,7 @@ class TuningTask:
     to_head : callable
         From the canonical training set to the head, and to the set in the head's terms.
     plan : TrainingPlan
-    strength : float
+    strength : float or "auto"
         Of the probe's penalty, as its head reads it.
     hidden : bool
         Whether the head has a hidden layer.
@@ -100,7 +101,7 @@ class TuningTask:
     policy: BadSamplePolicy
     to_head: Callable[[TrainingSet], tuple[Head, TrainingSet]]
     plan: TrainingPlan
-    strength: float
+    strength: Strength
     hidden: bool = False
     probe_first: bool = True
     backbone_lr_factor: float = 0.1
@@ -312,7 +313,8 @@ class _Work:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
         else:
-            scaling = standardisation(features, data.weights, floor=0.0 if task.is_probe else LEAST_SCALE)
+            least = LEAST_SCALE_OF_PROBE if task.is_probe else LEAST_SCALE
+            scaling = standardisation(features, data.weights, floor=least)
         state = dict(zip(("mean", "scale"), scaling, strict=True))
         probe = None
         if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
