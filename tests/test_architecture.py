@@ -27,6 +27,7 @@ FLOORS = {
     "_shell": 3,
     "_stamp": 3,
     "_ridge": 3,
+    "_probe": 3,
     "_nested": 3,
     "_fine_tuner": 4,
     "domain_adaptation": 5,

@@ -9,7 +9,7 @@ from skltransfer.engine._dataset import Activations
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead
+from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead, solved_probe
 from skltransfer.engine._intakes import INTAKES, Intake
 from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
@@ -70,6 +70,7 @@ __all__ = [
     "run_padded",
     "run_tuned",
     "shared_store",
+    "solved_probe",
     "split",
     "train",
     "tune",

@@ -14,6 +14,7 @@ from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
+LEAST_SCALE_OF_PROBE = 0.3  # of a feature that stays as it is, relative to all
 RIDGES = np.logspace(-3, 1.5, 19)  # candidates of a ridge's alpha, per feature
 AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
 Scaling = tuple[np.ndarray, np.ndarray]
@@ -42,6 +43,10 @@ class Probe:
     bias: np.ndarray
     n_iter: int
     loss: float
+
+    def outputs(self, features: np.ndarray) -> np.ndarray:
+        """Of the linear map, (n, n_outputs)."""
+        return (features - self.mean) / self.scale @ self.weight.T + self.bias
 
 
 def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +97,9 @@ def best_ridge(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float
     values, energies = values[seen], energies[seen]  # (r,)
     unseen = max((targets**2).sum() - energies.sum(), 0.0)
     left = RIDGES[:, None] / (RIDGES[:, None] + values / d)  # (candidates, r): what each ridge leaves unexplained
-    freedom = np.maximum(total - 1 - (1 - left).sum(1), np.finfo(float).tiny)
-    errors = (left**2 @ energies + unseen) / freedom**2
+    freedom = total - 1 - (1 - left).sum(1)
+    errors = np.full(len(RIDGES), np.inf)
+    np.divide(left**2 @ energies + unseen, freedom**2, out=errors, where=freedom > 0)
     return float(d * RIDGES[errors <= errors.min() * (1 + AS_GOOD)].max())
 
 
@@ -369,3 +375,19 @@ class RegressionHead:
 
 
 Head = ClassificationHead | MultilabelHead | RegressionHead
+
+
+def solved_probe(head: Head, features: np.ndarray, targets: np.ndarray, strength: Strength) -> Probe:
+    """The probe on features that stay as they are.
+
+    Parameters
+    ----------
+    head : Head
+    features : ndarray of shape (n, d)
+    targets : ndarray of shape (n,) or (n, outputs)
+        In the head's terms.
+    strength : float or "auto"
+    """
+    features, weights = np.asarray(features, dtype=np.float64), np.ones(len(features))
+    scaling = standardisation(features, weights, LEAST_SCALE_OF_PROBE)
+    return head.solve_probe(features, targets, weights, scaling, strength)

@@ -22,7 +22,7 @@ from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import Head, Probe, Strength, standardisation
+from skltransfer.engine._heads import LEAST_SCALE_OF_PROBE, Head, Probe, Strength, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
@@ -32,7 +32,6 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 LEAST_SCALE = 1.0  # of a feature, relative to all, where the features will still move
-LEAST_SCALE_OF_PROBE = 0.3  # where they will not
 
 
 class FitWatch(Protocol):

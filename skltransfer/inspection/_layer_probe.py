@@ -5,15 +5,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from skltransfer import _shell
 from skltransfer._nested import network_of, place_of_network
+from skltransfer._probe import LogisticProbe, RidgeProbe
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
 from skltransfer.inspection._drawing import BLUE, axes_for, name_stages, score_label, standard_errors
@@ -77,8 +75,8 @@ class LayerProbeDisplay:
         *,
         cv: Any = 5,
         scoring: Any = None,
-        C: float = 0.01,
-        alpha: float = 1.0,
+        C: float | str = "auto",
+        alpha: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
         **parameters: Any,
     ) -> Self:
@@ -93,8 +91,9 @@ class LayerProbeDisplay:
             An int makes shuffled folds, stratified for labels.
         scoring : str or callable, default=None
             As in scikit-learn. None is accuracy for labels, r2 for numbers.
-        C, alpha : float
-            Of the probe: logistic regression for labels, ridge regression for numbers, on standardised features.
+        C, alpha : float or "auto", default="auto"
+            Strength of the probe, logistic regression for labels and ridge regression for numbers, as in
+            :class:`FineTunedClassifier` and :class:`FineTunedRegressor`.
         random_state : int, RandomState instance or None, default=None
             Of folds.
         **parameters
@@ -105,7 +104,7 @@ class LayerProbeDisplay:
         LayerProbeDisplay
         """
         extractor = PretrainedFeatureExtractor(backbone, **parameters)
-        probe = Ridge(alpha) if type_of_target(y).startswith("continuous") else _logistic(C)
+        probe = RidgeProbe(alpha) if type_of_target(y).startswith("continuous") else LogisticProbe(C)
         return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 
     @classmethod
@@ -150,7 +149,7 @@ class LayerProbeDisplay:
         network = network_of(estimator)
         shared = {k: v for k, v in network.get_params().items() if k in PretrainedFeatureExtractor().get_params()}
         extractor = PretrainedFeatureExtractor(**{k: v for k, v in shared.items() if k != "batch_size"})
-        probe = _logistic(network.C) if is_classifier(network) else Ridge(network.alpha)
+        probe = LogisticProbe(network.C) if is_classifier(network) else RidgeProbe(network.alpha)
         return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 
     @classmethod
@@ -159,11 +158,10 @@ class LayerProbeDisplay:
         pooling = _shell.resolved_pooling(extractor, backbone)
         features = extractor.set_params(layer=list(backbone.stage_names)).transform(X)  # (n, sum of widths)
         ends = np.cumsum([backbone.pooled_width(stage + 1, pooling) for stage in range(backbone.n_stages)])
-        model = make_pipeline(StandardScaler(), probe)
         folds = _folds(cv, is_classifier(probe), random_state)
         parts = np.split(features, ends[:-1], axis=1)
         return cls(
-            scores=np.stack([cross_val_score(model, part, y, cv=folds, scoring=scoring) for part in parts]),
+            scores=np.stack([cross_val_score(probe, part, y, cv=folds, scoring=scoring) for part in parts]),
             stage_names=backbone.stage_names,
             score_name=score_label(scoring, is_classifier(probe)),
         )
@@ -194,10 +192,6 @@ class LayerProbeDisplay:
         ax.set_xlabel("stage whose features the probe reads")
         ax.set_ylabel(f"{self.score_name} of the probe (mean ± standard error, {self.scores.shape[1]} folds)")
         return self
-
-
-def _logistic(C: float) -> LogisticRegression:
-    return LogisticRegression(C=C, max_iter=1000)
 
 
 def _folds(cv: Any, classifies: bool, random_state: Any) -> Any:

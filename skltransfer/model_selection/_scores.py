@@ -15,19 +15,15 @@ from scipy.linalg import svd, svdvals
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
 from sklearn.covariance import ledoit_wolf_shrinkage
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import mutual_info_score
 from sklearn.model_selection import check_cv, cross_val_score
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
 
-PROBE_C = 10.0  # over the number of features, so that logits have one prior variance whatever the width
-PROBE_ALPHAS = np.logspace(-2, 4, 13)
+from skltransfer._probe import LogisticProbe, RidgeProbe
+
 DECADES = np.linspace(-32, 12, 177)  # where the ratio of precisions is looked for, relative to the largest variance
 EPSILON = np.finfo(float).eps
 
@@ -136,11 +132,11 @@ def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: An
 def probe_score(
     features: ArrayLike, y: ArrayLike, *, cv: Any = 5, scoring: str | Callable | None = None, task: str = "auto"
 ) -> float:
-    """Cross-validated score of a linear head on standardised features: the probe.
+    """Cross-validated score of a linear head on scaled features: the probe.
 
-    What it measures is what a frozen network with a linear head will give, up to the spread of its folds: the score to
-    trust first. Labels: logistic regression with ``C = 10 / d``, so that neither wide nor narrow features are favoured.
-    Numbers: ridge regression, its strength chosen by leave-one-out inside of each training part.
+    The head is that of :class:`FineTunedClassifier` and :class:`FineTunedRegressor` at ``freeze_depth=1.0``: logistic
+    regression for labels and ridge regression for numbers. Generalized cross-validation chooses its strength within
+    each training part, so that neither wide nor narrow features are favoured. Trust this score first.
 
     Parameters
     ----------
@@ -177,9 +173,7 @@ def probe_score(
     0.967
     """
     features, y, kind = checked(features, y, task)
-    return float(
-        fold_scores(probe_model(y, kind, features.shape[1]), features, y, splits_of(y, kind, cv), scoring).mean()
-    )
+    return float(fold_scores(probe_model(kind), features, y, splits_of(y, kind, cv), scoring).mean())
 
 
 @validate_params(ARRAYS, prefer_skip_nested_validation=True)
@@ -477,13 +471,9 @@ def fold_scores(
     return cross_val_score(model, features, y, cv=splits, scoring=scoring, error_score="raise")
 
 
-def probe_model(y: np.ndarray, kind: str, width: int) -> BaseEstimator:
-    """A linear head on standardised features; where a training part lacks a class, what is left of it."""
-    if kind == "regression":
-        return make_pipeline(StandardScaler(), RidgeCV(PROBE_ALPHAS))
-    head = LogisticRegression(C=PROBE_C / width, max_iter=1000)
-    is_many = kind == "classification" and len(np.unique(y)) > 2
-    return make_pipeline(StandardScaler(), head if is_many else OneVsRestClassifier(head))
+def probe_model(kind: str) -> BaseEstimator:
+    """A linear head on scaled features."""
+    return RidgeProbe() if kind == "regression" else LogisticProbe()
 
 
 def knn_model(kind: str, n_neighbors: int = 5) -> BaseEstimator:

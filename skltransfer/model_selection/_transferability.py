@@ -341,7 +341,7 @@ class _Plan:
 
     def on_folds(self, features: np.ndarray) -> dict[str, np.ndarray]:
         """Scores per fold, (k,), of those metrics that have folds."""
-        models = {"probe": probe_model(self.y, self.kind, features.shape[1]), "knn": knn_model(self.kind)}
+        models = {"probe": probe_model(self.kind), "knn": knn_model(self.kind)}
         scorings = {"probe": self.scoring, "knn": None}
         return {
             metric: fold_scores(models[metric], features, self.y, self.splits, scorings[metric])

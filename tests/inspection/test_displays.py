@@ -162,10 +162,10 @@ def test_a_search_that_was_not_fitted_is_refused():
 
 
 def test_each_stage_is_probed_as_a_probe_of_its_own_would_be(rows):
+    from scaling import ClippedScaler
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     from skltransfer import PretrainedFeatureExtractor
 
@@ -173,7 +173,7 @@ def test_each_stage_is_probed_as_a_probe_of_its_own_would_be(rows):
     display = LayerProbeDisplay.from_backbone("toy:rows", X, y, cv=KFold(3), C=0.1)
     for stage, scores in zip(STAGES, display.scores, strict=True):
         features = PretrainedFeatureExtractor("toy:rows", layer=stage).transform(X)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+        probe = make_pipeline(ClippedScaler(), LogisticRegression(C=0.1, max_iter=1000))
         assert scores == pytest.approx(cross_val_score(probe, features, y, cv=KFold(3)))
 
 
