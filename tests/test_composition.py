@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from networks import TINY_PHOTO, tiny_photo, tiny_photo_weights, weights_of
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -58,14 +59,13 @@ def test_a_backbone_value_travels_to_other_processes(two_kinds):
 
 
 def test_a_grid_over_two_backbones_scores_two_backbones(two_kinds, classifier):
-    grid = {"backbone": ["toy:images", "bundled:tiny-photo"], "weights": ["pretrained", "random"]}
+    pretrained = {"toy:images": "pretrained", TINY_PHOTO: tiny_photo_weights()}
+    grid = [{"backbone": [name], "weights": [weights, "random"]} for name, weights in pretrained.items()]
     search = GridSearchCV(classifier.set_params(freeze_depth=1.0), grid, cv=2, scoring="neg_log_loss").fit(*two_kinds)
     assert len(set(search.cv_results_["mean_test_score"])) == 4
-    shapes = {
-        name: clone(classifier).set_params(backbone=name).fit(*two_kinds).transform(two_kinds[0]).shape[1]
-        for name in grid["backbone"]
-    }
-    assert shapes == {"toy:images": 32, "bundled:tiny-photo": 256}
+    models = [clone(classifier).set_params(backbone=name, weights=weights) for name, weights in pretrained.items()]
+    shapes = {model.backbone: model.fit(*two_kinds).transform(two_kinds[0]).shape[1] for model in models}
+    assert shapes == {"toy:images": 32, TINY_PHOTO: 256}
 
 
 @pytest.mark.parametrize("freeze_depth", [1.0, 0.5])
@@ -78,16 +78,17 @@ def test_pickle_and_joblib_give_the_model_back(two_kinds, classifier, freeze_dep
         np.testing.assert_array_equal(copy.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("name", ["bundled:tiny-photo", "torchvision:resnet18"])
+@pytest.mark.parametrize("name", [TINY_PHOTO, "bundled:efficientnet-lite0", "torchvision:resnet18"])
 def test_a_pickle_holds_no_unchanged_weights(name, rng):
     X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
-    weights = "pretrained" if "bundled" in name else "random"
+    weights = weights_of(name)
     frozen = FineTunedClassifier(name, weights=weights, freeze_depth=1.0).fit(X, y)
     frozen.predict(X)
     assert len(pickle.dumps(frozen)) < 300_000
     assert len(pickle.dumps(PretrainedFeatureExtractor(name, weights=weights).fit(X))) < 10_000
     tuned = FineTunedClassifier(name, weights=weights, freeze_depth=-1, max_epochs=1).fit(X, y)
-    assert len(pickle.dumps(tuned)) < 4 * tuned.n_trainable_params_ + 10_000
+    statistics = 2 * tuned.transform(X).shape[1]  # the head standardises its features
+    assert len(pickle.dumps(tuned)) < 4 * (tuned.n_trainable_params_ + statistics) + 5_000
 
 
 def test_a_pickle_opens_in_another_process(two_kinds, classifier, tmp_path):
@@ -225,8 +226,8 @@ def test_a_forked_child_predicts_after_its_parent_did(two_kinds, classifier):
 import os, sys, numpy as np, torch
 torch.set_num_threads(2)
 from skltransfer import FineTunedClassifier
-X = np.random.default_rng(0).random((64, 16, 16)); y = np.arange(64) % 2
-model = FineTunedClassifier(freeze_depth=0.75, max_epochs=1, random_state=0, dtype="float32").fit(X, y)
+X, y, network = np.random.default_rng(0).random((64, 16, 16)), np.arange(64) % 2, "bundled:tiny-photo"
+model = FineTunedClassifier(network, weights="random", max_epochs=1, random_state=0, dtype="float32").fit(X, y)
 model.set_params(cache=None)
 expected = model.predict_proba(X)
 child = os.fork()
@@ -256,7 +257,7 @@ def test_the_bundled_backbone_knows_what_cifar_shows(data_folder):
         photos = [content[a:b].tobytes() for a, b in zip(offset[:-1], offset[1:], strict=True)]
         parts[part] = (np.array(photos, dtype=object), archive[f"{part}_label"])
     X, y = (values[:3000] for values in parts["train"])
-    backbone = load_backbone("bundled:tiny-photo", input_size=40)
+    backbone = tiny_photo(input_size=40)
     extractor = PretrainedFeatureExtractor(backbone, layer=["block6", "block7", "penultimate"])
     probe = make_pipeline(extractor, StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(X, y)
     assert probe.score(*parts["test"]) >= 0.68

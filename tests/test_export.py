@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from conftest import png
+from networks import TINY_PHOTO, tiny_photo, weights_of
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -223,11 +224,11 @@ def pictures(rng):
 
 
 @pytest.mark.parametrize(
-    "backbone", ["toy:images", "bundled:tiny-photo", pytest.param("torchvision:resnet18", marks=SLOW)]
+    "backbone",
+    ["toy:images", TINY_PHOTO, "bundled:efficientnet-lite0", pytest.param("torchvision:resnet18", marks=SLOW)],
 )
 def test_who_follows_the_description_alone_prepares_pictures_alike(serve, rng, tmp_path, backbone):
-    weights = "random" if backbone.startswith("torchvision") else "pretrained"
-    extractor = PretrainedFeatureExtractor(backbone, weights=weights, dtype="float32")
+    extractor = PretrainedFeatureExtractor(backbone, weights=weights_of(backbone), dtype="float32")
     export_onnx(extractor, tmp_path / "model.onnx")
     how = description_in(tmp_path / "model.onnx")["preprocessing"]
     contents = list(pictures(rng))
@@ -278,7 +279,7 @@ def test_whole_numbers_make_a_small_file_that_nearly_says_the_same(rng, tmp_path
     X, y = rng.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8), np.arange(60) % 3
     X[y == 0, :32] //= 2
     X[y == 1, 32:] //= 2
-    model = FineTunedClassifier("bundled:tiny-photo", freeze_depth=1.0, dtype="float32").fit(X, y)
+    model = FineTunedClassifier(tiny_photo(), freeze_depth=1.0, dtype="float32").fit(X, y)
     expected, sizes = model.predict_proba(X), {}
     for name, options in {"float": {}, "anew": {"quantize": "int8"}, "settled": {"X": X, "quantize": "int8"}}.items():
         path = tmp_path / f"{name}.onnx"

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import tiny_photo
 
 from skltransfer import ActivationStore, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones._backbone import ORIGINAL
@@ -78,7 +79,7 @@ def test_pooling_is_searchable(photos):
 def test_another_backbone_is_another_model_after_set_params(photos):
     model = extractor()
     first = model.transform(photos)
-    assert model.set_params(backbone="bundled:tiny-photo").transform(photos).shape == (12, 256)
+    assert model.set_params(backbone=tiny_photo()).transform(photos).shape == (12, 256)
     assert not np.array_equal(model.set_params(backbone="toy:images", weights="random").transform(photos), first)
     np.testing.assert_array_equal(model.set_params(backbone=load_backbone("toy:images")).transform(photos), first)
 
@@ -125,8 +126,8 @@ def test_a_second_fit_forgets_the_columns_of_the_first(photos):
 
 
 def test_bfloat16_points_where_float32_does(photos):
-    half = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="bfloat16").transform(photos)
-    full = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32").transform(photos)
+    half = PretrainedFeatureExtractor(tiny_photo(), dtype="bfloat16").transform(photos)
+    full = PretrainedFeatureExtractor(tiny_photo(), dtype="float32").transform(photos)
     assert half.dtype == full.dtype == np.float32
     cosine = (half * full).sum(1) / np.linalg.norm(half, axis=1) / np.linalg.norm(full, axis=1)
     assert cosine.min() > 0.999

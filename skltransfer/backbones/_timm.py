@@ -1,4 +1,4 @@
-"""Networks of timm, cut at their own blocks; the only importer of timm, which the extra ``timm`` brings.
+"""Networks of timm, cut at their own blocks; the only importer of timm.
 
 Weights come from the hub's cache folder, are checked by hash, and are fitted by timm's own code, which knows how its
 older files differ from its networks. Preprocessing comes from the weights' own metadata.
@@ -151,7 +151,7 @@ def _timm():
         import timm
     except ImportError as error:
         raise MissingDependencyError(
-            "Backbones named 'timm:...' need the library timm. Install it with: pip install 'skltransfer[timm]'"
+            "Backbones named 'timm:...' need the library timm. Install it with: pip install timm"
         ) from error
     return timm
 

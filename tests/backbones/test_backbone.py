@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import png
+from networks import TINY_PHOTO, weights_of
 from PIL import Image
 from sklearn.base import clone
 from torch import nn
@@ -31,7 +32,9 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRST = [
     ("toy:rows", "pretrained"),
     ("toy:images", "pretrained"),
-    ("bundled:tiny-photo", "pretrained"),
+    (TINY_PHOTO, "pretrained"),
+    ("bundled:efficientnet-lite0", "pretrained"),
+    ("bundled:efficientnet-lite2", "pretrained"),
     ("torchvision:resnet18", "random"),
     ("torchvision:mobilenet_v3_small", "random"),
     ("torchvision:vit_b_16", "random"),
@@ -94,7 +97,7 @@ def slow_if_large(parameter):
 def backbone(request):
     """Each in turn, for all tests of the contract, so that it is loaded once."""
     name, weights = request.param
-    return load_backbone(name, weights=weights)
+    return load_backbone(name, weights=weights if weights == "random" else weights_of(name))
 
 
 def whole(backbone):
@@ -372,14 +375,15 @@ def test_a_family_without_stages_is_refused_by_name(name):
         load_backbone(name, weights="random")
 
 
-def test_a_source_whose_library_is_absent_names_the_extra(monkeypatch):
+@pytest.mark.parametrize("name", ["timm:resnet18", "bundled:efficientnet-lite0"])
+def test_a_source_whose_library_is_absent_says_how_to_install_it(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'skltransfer\[timm\]'"):
-        load_backbone("timm:resnet18", weights="random:3")
+    with pytest.raises(MissingDependencyError, match=r"need the library timm\. Install it with: pip install timm$"):
+        load_backbone(name, weights="random:4")
     assert "toy:images" in list_backbones("image")
 
 
-@pytest.mark.parametrize("name", ["bundled:tiny-photo", "torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.parametrize("name", [TINY_PHOTO, "bundled:efficientnet-lite0", "torchvision:resnet18", "timm:resnet18"])
 def test_a_network_that_takes_any_size_is_given_another(name):
     backbone = load_backbone(name, weights="random", input_size=48)
     assert backbone.preprocessing.input_shape == (3, 48, 48)

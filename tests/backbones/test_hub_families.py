@@ -313,7 +313,7 @@ def test_a_network_of_one_size_or_of_no_pictures_refuses_input_size(tmp_path):
 @pytest.mark.parametrize("value", [0, -3, 1.5, True, "64"])
 def test_an_input_size_that_is_no_number_of_pixels_is_refused(value):
     with pytest.raises(ValueError, match=r"input_size must be a positive integer \(pixels\) or None, got "):
-        load_backbone("bundled:tiny-photo", input_size=value)
+        load_backbone("bundled:efficientnet-lite0", input_size=value)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from networks import WEIGHTS, tiny_photo
 from safetensors.torch import save_file
 from torchvision import models
 
 from skltransfer import PretrainedFeatureExtractor, describe_backbone, load_backbone
-from skltransfer.backbones._bundled import WEIGHTS
 from skltransfer.backbones._torchvision import _preprocessing
 from skltransfer.exceptions import WeightsError
 
@@ -163,7 +163,8 @@ def test_named_weights_that_do_not_exist_or_contradict_are_refused():
 @pytest.mark.parametrize("local_files_only", [True, False])
 def test_without_network_the_error_names_the_model_the_folder_and_the_way_out(tmp_path, monkeypatch, local_files_only):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(WeightsError, match=r"'torchvision:resnet34' .*checkpoints.*bundled:tiny-photo") as caught:
+    remedy = "'torchvision:resnet34' .*checkpoints.*bundled:efficientnet-lite0"
+    with pytest.raises(WeightsError, match=remedy) as caught:
         load_backbone("torchvision:resnet34", local_files_only=local_files_only)
     assert str(tmp_path) in str(caught.value)
 
@@ -184,10 +185,10 @@ def generated_photos():
     return np.stack([ramp, ring]).astype(np.uint8)
 
 
-def test_the_bundled_weights_are_the_ones_that_were_released():
+def test_the_weights_of_tiny_photo_are_the_ones_that_were_released():
+    backbone = tiny_photo()
     assert WEIGHTS.stat().st_size < 6_000_000
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == RELEASED["file"]
-    backbone = load_backbone("bundled:tiny-photo")
     assert backbone.fingerprint == RELEASED["fingerprint"]
     assert len(backbone.classes) == 200
     assert backbone.n_stages == 9
@@ -199,16 +200,10 @@ def test_the_bundled_weights_are_the_ones_that_were_released():
     assert max(sizes) < 0.45 * sum(sizes)
 
 
-def test_the_bundled_backbone_takes_any_size_of_photo(rng):
-    backbone = load_backbone("bundled:tiny-photo")
+def test_tiny_photo_takes_any_size_of_photo(rng):
+    backbone = tiny_photo()
     for side in (32, 64, 96, 129):
         assert backbone.prefix(0, 9)(torch.rand(1, 3, side, side)).shape[1] == 256
     sizes = [(20, 20), (64, 64), (300, 180)]
     photos = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     assert PretrainedFeatureExtractor(backbone).transform(photos).shape == (3, 256)
-
-
-def test_a_build_without_the_bundled_weights_says_what_to_use(monkeypatch, tmp_path):
-    monkeypatch.setattr("skltransfer.backbones._bundled.WEIGHTS", tmp_path / "gone.safetensors")
-    with pytest.raises(WeightsError, match="made without the weights of 'bundled:tiny-photo'"):
-        load_backbone("bundled:tiny-photo", max_pixels=103)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from networks import tiny_photo
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -153,7 +154,7 @@ def test_two_backbones_two_dtypes_and_two_weights_do_not_mix(photos):
         {"backbone": "toy:images"},
         {"backbone": "toy:images", "weights": "random"},
         {"backbone": "toy:images", "dtype": "bfloat16"},
-        {"backbone": "bundled:tiny-photo"},
+        {"backbone": tiny_photo()},
     ]
     found = [PretrainedFeatureExtractor(cache=store, **{"dtype": "float32", **p}).transform(photos) for p in parameters]
     alone = [PretrainedFeatureExtractor(cache=None, **{"dtype": "float32", **p}).transform(photos) for p in parameters]

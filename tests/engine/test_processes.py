@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from networks import TINY_PHOTO, tiny_photo_weights
 
 from skltransfer.engine import _processes
 from skltransfer.exceptions import MissingDependencyError
@@ -36,7 +37,7 @@ for place, options in json.loads(sys.argv[1]).items():
         found = {"p": model.predict_proba(X), "loss": model.history_["loss"], **model._network_.changed}
     np.savez(f"{place}-{rank}.npz", **found)
 """
-SEEDED = {"backbone": "bundled:tiny-photo", "random_state": 0}
+SEEDED = {"backbone": TINY_PHOTO, "random_state": 0}
 FITS = {
     "one stage": SEEDED | {"freeze_depth": -1},
     "two stages, stopped early": SEEDED | {"freeze_depth": -2, "early_stopping": True, "max_grad_norm": 0.5},
@@ -71,8 +72,10 @@ def run_together(count, fits, folder):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     pytest.importorskip("accelerate")
-    alone = run_together(1, dict(list(FITS.items())[:2]), tmp_path_factory.mktemp("one"))
-    return alone, run_together(2, FITS, tmp_path_factory.mktemp("two"))
+    weights = {"weights": tiny_photo_weights()}
+    fits = {name: options | (weights if options["backbone"] == TINY_PHOTO else {}) for name, options in FITS.items()}
+    alone = run_together(1, dict(list(fits.items())[:2]), tmp_path_factory.mktemp("one"))
+    return alone, run_together(2, fits, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("name", list(FITS)[:2])

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import png
+from networks import tiny_photo
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torchvision.datasets import ImageFolder
@@ -340,8 +341,8 @@ def test_a_large_jpeg_is_decoded_small_but_never_below_the_draft_side(rng):
     assert small.identify(0)[0] != full.identify(0)[0]
     assert small.identify(0)[0] == small.identify(0)[0]
     assert load_backbone("toy:images").reading["draft"] == 32
-    ours = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32", cache=None).transform([content])
-    theirs = PretrainedFeatureExtractor("bundled:tiny-photo", dtype="float32", cache=None).transform([photo])
+    ours = PretrainedFeatureExtractor(tiny_photo(), dtype="float32", cache=None).transform([content])
+    theirs = PretrainedFeatureExtractor(tiny_photo(), dtype="float32", cache=None).transform([photo])
     assert np.corrcoef(ours[0], theirs[0])[0, 1] > 0.99
 
 

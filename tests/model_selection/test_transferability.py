@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from networks import TINY_PHOTO, WEIGHTS, tiny_photo
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
@@ -131,20 +132,20 @@ def test_layers_are_stages_by_name_by_fraction_all_or_four_of_them(two_kinds):
     X, y = two_kinds
 
     def layers(wanted) -> set[str]:
-        return {one.layer for one in score_transferability("bundled:tiny-photo", X, y, "knn", layers=wanted).candidates}
+        return {one.layer for one in score_transferability(tiny_photo(), X, y, "knn", layers=wanted).candidates}
 
     assert layers("auto") == {"block1", "block4", "block6", "block8"}
-    assert layers("all") == set(load_backbone("bundled:tiny-photo").stage_names)
+    assert layers("all") == set(tiny_photo().stage_names)
     assert layers(["stem", 0.5, 1.0, "penultimate", "block8"]) == {"stem", "block4", "block8"}
 
 
 def test_source_accuracy_stands_beside_scores_where_it_is_known(two_kinds):
     X, y = two_kinds
-    random = load_backbone("bundled:tiny-photo", weights="random:1", input_size=40)
-    found = score_transferability(["bundled:tiny-photo", random], X, y, "knn", layers=[1.0])
+    random = load_backbone(TINY_PHOTO, weights="random:1", input_size=40)
+    found = score_transferability([tiny_photo(), random], X, y, "knn", layers=[1.0])
     known = {one.name: (one.source_domain, one.source_accuracy) for one in found.candidates}
-    assert known["bundled:tiny-photo"] == ("Tiny-ImageNet", pytest.approx(0.5092))
-    assert known["bundled:tiny-photo (random:1, 40 px)"] == (None, None)
+    assert known[f"{TINY_PHOTO} ({WEIGHTS})"] == ("Tiny-ImageNet", pytest.approx(0.5092))
+    assert known[f"{TINY_PHOTO} (random:1, 40 px)"] == (None, None)
     assert "50.9% Tiny-ImageNet" in str(found)
     assert "unknown" in str(found)
 
@@ -159,7 +160,7 @@ def test_torchvision_tells_the_accuracy_of_its_weights():
 
 def test_leep_and_nce_read_the_pretrained_head(two_kinds):
     X, y = two_kinds
-    backbone = load_backbone("bundled:tiny-photo")
+    backbone = tiny_photo()
     (found,) = score_transferability(backbone, X, y, ["leep", "nce"]).candidates
     samples = [np.rint(np.repeat(picture[..., None], 3, axis=2) * 255).astype(np.uint8) for picture in X]
     inputs = [backbone.preprocessing(sample) for sample in samples]

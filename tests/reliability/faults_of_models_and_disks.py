@@ -272,7 +272,7 @@ FAULTS = [
         _without_network,
         WeightsError,
         says="'torchvision:resnet34' .*checkpoints",
-        remedy="On a machine with network, .*or use .*bundled:tiny-photo",
+        remedy="On a machine with network, .*or use .*bundled:efficientnet-lite0",
     ),
     # the hub's own library tries for half a minute to reach it; this answers at once
     Fault(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from children import run
+from networks import tiny_photo
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -28,7 +29,7 @@ def bytes_of_tensors():
 
 
 def test_a_hundred_clones_of_a_backbone_cost_one(rng):
-    backbone = load_backbone("bundled:tiny-photo")
+    backbone = tiny_photo()
     photos = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None)
     expected, before = extractor.transform(photos), bytes_of_tensors()
@@ -111,10 +112,10 @@ def test_a_search_stays_within_the_bytes_of_its_store(two_kinds, tmp_path, monke
 
 def test_a_pickle_weighs_what_training_made(rng):
     X, y = rng.integers(0, 256, (120, 16, 16, 3), dtype=np.uint8), np.arange(120) % 60
-    extractor = PretrainedFeatureExtractor("bundled:tiny-photo").fit(X)
+    extractor = PretrainedFeatureExtractor(tiny_photo()).fit(X)
     extractor.transform(X)
     assert len(pickle.dumps(extractor)) < 10_000
-    model = FineTunedClassifier("bundled:tiny-photo", freeze_depth=1.0).fit(X, y)
+    model = FineTunedClassifier(tiny_photo(), freeze_depth=1.0).fit(X, y)
     head = 4 * (256 + 1) * 60
     assert head < len(pickle.dumps(model)) < 2 * head
 

@@ -16,6 +16,7 @@ from children import ended, run, started
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from networks import tiny_photo
 
 from skltransfer import ActivationStore, PretrainedFeatureExtractor
 from skltransfer.engine import Address, _shards
@@ -59,17 +60,17 @@ def mounted(tmp_path):
 
 def test_files_that_change_places_are_not_believed(photos, tmp_path):
     """Of two networks whose activations have the same shape."""
-    names = ("toy:images", "bundled:tiny-photo")
-    expected = [features(photos, None, name) for name in names]
-    for name in names:
-        features(photos, reopened(tmp_path), name)
+    networks = ("toy:images", tiny_photo())
+    expected = [features(photos, None, network) for network in networks]
+    for network in networks:
+        features(photos, reopened(tmp_path), network)
     first, second = shards(tmp_path)
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    for name, whole in zip(names, expected, strict=True):
+    for network, whole in zip(networks, expected, strict=True):
         store = reopened(tmp_path)
-        np.testing.assert_array_equal(features(photos, store, name), whole)
+        np.testing.assert_array_equal(features(photos, store, network), whole)
         assert store.info()["misses"] == len(photos)
 
 
