@@ -5,7 +5,6 @@ may not be used commercially: it takes them from a file.
 """
 
 import functools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -140,19 +139,18 @@ def _photo_network(name: str, bundled: Bundled, weights: str, options: Mapping[s
 
 
 def _renamed(state: State, network: nn.Module) -> State:
-    """From the names of the packages to those of timm; weights that have timm's names already stay as they are."""
+    """From the names of the packages to those of timm; names that are not known stay as they are."""
     if "_conv_stem.weight" not in state:
         return state
+    layers = dict(AROUND_BLOCKS)
     blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(network.blocks) for j, _ in enumerate(stage)]
+    for number, block in enumerate(blocks):
+        table = IN_BLOCKS if f"_blocks.{number}._expand_conv.weight" in state else IN_UNEXPANDED
+        layers |= {f"_blocks.{number}.{theirs}": f"{block}.{ours}" for theirs, ours in table.items()}
 
     def renamed(key: str) -> str:
-        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if inside is None:
-            layer, entry = key.split(".")
-            return f"{AROUND_BLOCKS[layer]}.{entry}"
-        number, layer, entry = inside.groups()
-        table = IN_BLOCKS if f"_blocks.{number}._expand_conv.weight" in state else IN_UNEXPANDED
-        return f"{blocks[int(number)]}.{table[layer]}.{entry}"
+        layer, _, entry = key.rpartition(".")
+        return f"{layers[layer]}.{entry}" if layer in layers else key
 
     return {renamed(key): value for key, value in state.items()}
 

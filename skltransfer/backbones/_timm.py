@@ -99,7 +99,8 @@ def build_timm(
     architecture : str
         As timm calls it.
     state_for : callable or None
-        From the network with random weights to a state dict in which every entry must fit; None leaves them random.
+        From the network with random weights to a state dict in which every entry but the source head's must fit; None
+        leaves them random.
     seed : int or None
         Of the random weights.
     options : mapping
@@ -111,7 +112,8 @@ def build_timm(
     family, config = _family_of(timm, architecture), timm.get_pretrained_cfg(architecture)
     network = _created(timm, architecture, family, seed, None)
     if state_for is not None:
-        fit_state(network, state_for(network), optional=(), where=f"weights={about['weights']!r}")
+        heads = _head_names(network, config)
+        fit_state(network, state_for(network), optional=heads, where=f"weights={about['weights']!r}")
     return _cut_into_stages(timm, network, family, config, about, options)
 
 

@@ -52,7 +52,7 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object], *, 
         reader = READERS[network.main_input_name](place, network, options, shared)
         wrapped = _sentence_transformer(Path(place))
     if options.get("input_size") and reader.modality != "image":
-        raise UnsupportedBackboneError(f"'hf:{name}' reads no pictures; leave out input_size.")
+        raise UnsupportedBackboneError(f"{called or f'hf:{name}'!r} reads no pictures; leave out input_size.")
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
     cut = LayerCut(network, _entry(network, reader))
