@@ -1,4 +1,4 @@
-"""Networks whose weights lie beside the tests, and not in the package."""
+"""Networks that tests name: the default one, and one whose weights lie beside the tests, not in the package."""
 
 import pathlib
 
@@ -6,6 +6,7 @@ import pytest
 
 from skltransfer import Backbone, load_backbone
 
+DEFAULT = "bundled:efficientnet-lite0"
 TINY_PHOTO = "bundled:tiny-photo"
 WEIGHTS = pathlib.Path(__file__).parent / "weights" / "tiny-photo.safetensors"
 
@@ -20,6 +21,11 @@ def tiny_photo_weights() -> str:
 def tiny_photo(**options) -> Backbone:
     """``bundled:tiny-photo`` with its pretrained weights; ``options`` are those of ``load_backbone``."""
     return load_backbone(TINY_PHOTO, weights=tiny_photo_weights(), **options)
+
+
+def small_default() -> Backbone:
+    """The default network, pretrained, at 64 px: a twelfth of its cost, for tests that fit many times."""
+    return load_backbone(DEFAULT, input_size=64)
 
 
 def weights_of(name: str) -> str:

@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from networks import TINY_PHOTO, tiny_photo, tiny_photo_weights, weights_of
+from networks import DEFAULT, TINY_PHOTO, small_default, tiny_photo, tiny_photo_weights, weights_of
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -78,7 +78,7 @@ def test_pickle_and_joblib_give_the_model_back(two_kinds, classifier, freeze_dep
         np.testing.assert_array_equal(copy.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("name", [TINY_PHOTO, "bundled:efficientnet-lite0", "torchvision:resnet18"])
+@pytest.mark.parametrize("name", [TINY_PHOTO, DEFAULT, "torchvision:resnet18"])
 def test_a_pickle_holds_no_unchanged_weights(name, rng):
     X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
     weights = weights_of(name)
@@ -91,9 +91,11 @@ def test_a_pickle_holds_no_unchanged_weights(name, rng):
     assert len(pickle.dumps(tuned)) < 4 * (tuned.n_trainable_params_ + statistics) + 5_000
 
 
-def test_a_pickle_opens_in_another_process(two_kinds, classifier, tmp_path):
+@pytest.mark.parametrize("network", ["toy:images", pytest.param(DEFAULT, marks=pytest.mark.slow)])
+def test_a_pickle_opens_in_another_process(two_kinds, classifier, tmp_path, network):
     X, y = two_kinds
-    model = classifier.set_params(freeze_depth=0.5, dtype="float32").fit(X, y)
+    backbone, depth = (small_default(), -1) if network == DEFAULT else (network, 0.5)
+    model = classifier.set_params(backbone=backbone, freeze_depth=depth, dtype="float32").fit(X, y)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps((model, X)))
     code = (
         f"import pickle, numpy as np; m, X = pickle.load(open({str(tmp_path / 'model.pkl')!r}, 'rb'));"

@@ -4,6 +4,7 @@ from unittest import SkipTest
 
 import pytest
 import sklearn
+from networks import small_default
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.fixes import parse_version
@@ -62,6 +63,21 @@ def _views(monkeypatch):
 def test_scikit_learn_check(estimator, check):
     try:
         check(estimator)
+    except SkipTest as reason:
+        pytest.fail(f"a check that was not made has not passed: {reason}")
+
+
+VIEWS = [PngExtractor, PngClassifier, PngFewShotClassifier, PngRegressor]
+OF_VIEWS = [(view, check) for view in VIEWS for _, check in estimator_checks_generator(view())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("view", "check"), OF_VIEWS, ids=[f"{view.__name__}-{check.func.__name__}" for view, check in OF_VIEWS]
+)
+def test_scikit_learn_check_on_the_default_network(view, check):
+    try:
+        check(view(small_default()))
     except SkipTest as reason:
         pytest.fail(f"a check that was not made has not passed: {reason}")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from conftest import png
-from networks import TINY_PHOTO, tiny_photo, weights_of
+from networks import DEFAULT, TINY_PHOTO, tiny_photo, weights_of
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -100,6 +100,19 @@ def test_two_classes_have_two_probabilities(two_kinds, tmp_path):
     probabilities, label = run(tmp_path / "model.onnx", {"pixels": pixels(X)}, "probabilities", "label")
     np.testing.assert_allclose(probabilities, model.predict_proba(X), atol=1e-5)
     assert model.classes_[label].tolist() == model.predict(X).tolist()
+
+
+@SLOW
+@pytest.mark.parametrize("depth", [1.0, 0.75])
+def test_the_default_networks_file_gives_its_probabilities_and_labels(rng, tmp_path, depth):
+    X, y = rng.integers(0, 256, (12, 256, 256, 3), dtype=np.uint8), np.arange(12) % 2
+    X[y == 0, :128] //= 3
+    model = FineTunedClassifier(freeze_depth=depth, **EXACT).fit(X, y)
+    assert export_onnx(model, tmp_path / "model.onnx")["largest_difference"] <= 1e-4
+    feed = {"pixels": X[:, 16:240, 16:240]}  # whose centre the network reads, 224 px
+    probabilities, label = run(tmp_path / "model.onnx", feed, "probabilities", "label")
+    np.testing.assert_allclose(probabilities, model.predict_proba(X), atol=1e-4)
+    assert label.tolist() == model.predict(X).tolist()
 
 
 def test_a_domain_adapted_classifier_is_written_with_its_new_statistics(two_kinds, tmp_path):
@@ -225,7 +238,7 @@ def pictures(rng):
 
 @pytest.mark.parametrize(
     "backbone",
-    ["toy:images", TINY_PHOTO, "bundled:efficientnet-lite0", pytest.param("torchvision:resnet18", marks=SLOW)],
+    ["toy:images", TINY_PHOTO, *(pytest.param(name, marks=SLOW) for name in (DEFAULT, "torchvision:resnet18"))],
 )
 def test_who_follows_the_description_alone_prepares_pictures_alike(serve, rng, tmp_path, backbone):
     extractor = PretrainedFeatureExtractor(backbone, weights=weights_of(backbone), dtype="float32")

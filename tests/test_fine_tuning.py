@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import png
+from networks import DEFAULT, TINY_PHOTO, weights_of
 from networks import TINY_PHOTO, weights_of
 from scaling import ClippedScaler
 from sklearn.base import clone
@@ -29,6 +30,7 @@ NETWORKS = [
     ("torchvision:mobilenet_v3_small", "features.9"),
     ("torchvision:vit_b_16", "encoder.layers.encoder_layer_10"),
     (TINY_PHOTO, "block5"),
+    (DEFAULT, "blocks.4"),
     ("toy:images", "stem"),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 import sklearn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import tiny_photo, weights_of
+from networks import DEFAULT, TINY_PHOTO, small_default, tiny_photo, weights_of
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -51,6 +51,18 @@ def rewritten(path, change):
     change(header)
     save_file(load_file(path), path, metadata={"skltransfer": json.dumps(header)})
     return path
+
+
+@pytest.mark.parametrize("freeze_depth", [1.0, -1])
+def test_the_default_network_comes_back_tuned_or_not(two_kinds, tmp_path, monkeypatch, freeze_depth):
+    X, y = two_kinds
+    model = FineTunedClassifier(small_default(), freeze_depth=freeze_depth, max_epochs=1, random_state=0).fit(X, y)
+    expected = model.predict_proba(X)
+    model.save(tmp_path / "model.skl")
+    monkeypatch.setattr(_registry, "_loaded", OrderedDict())  # as in another process
+    copy = load(tmp_path / "model.skl")
+    np.testing.assert_array_equal(copy.set_params(cache=None).predict_proba(X), expected)
+    assert copy.backbone.preprocessing.crop == 64
 
 
 @pytest.mark.parametrize("labels", [["yes", "no"], [3, 7], [True, False], [1.0, 2.0]])
@@ -155,7 +167,7 @@ def test_before_fit_there_is_nothing_to_save(tmp_path):
         FineTunedClassifier().save(tmp_path / "model.skl")
 
 
-@pytest.mark.parametrize("name", ["toy:images", "bundled:tiny-photo", "torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.parametrize("name", ["toy:images", TINY_PHOTO, DEFAULT, "torchvision:resnet18", "timm:resnet18"])
 def test_a_file_that_stands_alone_needs_no_other_weights(rng, tmp_path, name):
     X, y = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.arange(6) % 2
     weights = "random:5" if weights_of(name) == "random" else weights_of(name)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from networks import small_default
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -31,6 +32,24 @@ CASES = [(estimator, modality, check) for estimator, modality in OURS for check 
 )
 def test_ours_pass(estimator, modality, check):
     check(estimator, modality)
+
+
+ON_THE_DEFAULT = {
+    "extractor": PretrainedFeatureExtractor(dtype="float32"),
+    "probe": FineTunedClassifier(freeze_depth=1.0, **OPTIONS),
+    "tuned": FineTunedClassifier(freeze_depth=0.75, C=1.0, **OPTIONS),
+    "regressor": FineTunedRegressor(freeze_depth=0.75, **OPTIONS),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [(kind, check) for kind, estimator in ON_THE_DEFAULT.items() for check in transfer_checks(estimator)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_the_default_network_passes(kind, check):
+    check(clone(ON_THE_DEFAULT[kind]).set_params(backbone=small_default()), "image")
 
 
 def test_as_many_checks_as_there_are():

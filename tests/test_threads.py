@@ -17,6 +17,7 @@ import soundfile
 import torch
 import transformers
 from conftest import png
+from networks import DEFAULT, small_default
 
 from skltransfer import (
     ActivationStore,
@@ -73,7 +74,7 @@ def of(modality, tmp_path):
         return minilm(), texts, {"layer": "stem"}
     if modality == "audio":
         return whisper(tmp_path / "network"), sounds, {"sampling_rate": 16_000}
-    return "toy:images", pictures, {}
+    return small_default() if modality == DEFAULT else "toy:images", pictures, {}
 
 
 def in_threads(function, items):
@@ -81,7 +82,7 @@ def in_threads(function, items):
         return list(pool.map(function, items))
 
 
-@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+@pytest.mark.parametrize("modality", ["text", "image", "audio", pytest.param(DEFAULT, marks=pytest.mark.slow)])
 def test_an_extractor_says_in_eight_threads_what_it_says_in_one(modality, tmp_path):
     backbone, request, options = of(modality, tmp_path)
     requests = [request(i) for i in range(N_REQUESTS)]
@@ -146,7 +147,7 @@ def test_a_plain_endpoint_of_fastapi_answers_all_requests_as_one_thread_would():
     assert [answer.json() for answer in answers] == [model.predict_proba(X)[:, 1].tolist() for X in requests]
 
 
-@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+@pytest.mark.parametrize("modality", ["text", "image", "audio", pytest.param(DEFAULT, marks=pytest.mark.slow)])
 def test_endpoints_of_fastapi_extract_and_classify_as_one_thread_would(modality, tmp_path):
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
@@ -176,7 +177,7 @@ def test_endpoints_of_fastapi_extract_and_classify_as_one_thread_would(modality,
         assert answers[f"/proba/{i}"].json() == model.set_params(cache=None).predict_proba(X).tolist()
 
 
-@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+@pytest.mark.parametrize("modality", ["text", "image", "audio", pytest.param(DEFAULT, marks=pytest.mark.slow)])
 def test_dasks_threads_write_what_one_thread_computes(modality, tmp_path):
     backbone, request, options = of(modality, tmp_path)
     samples = [sample for i in range(30) for sample in request(i) if isinstance(sample, str | bytes)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import png
-from networks import TINY_PHOTO, weights_of
+from networks import DEFAULT, TINY_PHOTO, weights_of
 from PIL import Image
 from sklearn.base import clone
 from torch import nn
@@ -33,7 +33,7 @@ FIRST = [
     ("toy:rows", "pretrained"),
     ("toy:images", "pretrained"),
     (TINY_PHOTO, "pretrained"),
-    ("bundled:efficientnet-lite0", "pretrained"),
+    (DEFAULT, "pretrained"),
     ("bundled:efficientnet-lite2", "pretrained"),
     ("torchvision:resnet18", "random"),
     ("torchvision:mobilenet_v3_small", "random"),
@@ -383,7 +383,7 @@ def test_a_source_whose_library_is_absent_says_how_to_install_it(monkeypatch, na
     assert "toy:images" in list_backbones("image")
 
 
-@pytest.mark.parametrize("name", [TINY_PHOTO, "bundled:efficientnet-lite0", "torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.parametrize("name", [TINY_PHOTO, DEFAULT, "torchvision:resnet18", "timm:resnet18"])
 def test_a_network_that_takes_any_size_is_given_another(name):
     backbone = load_backbone(name, weights="random", input_size=48)
     assert backbone.preprocessing.input_shape == (3, 48, 48)

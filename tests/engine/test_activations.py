@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from networks import tiny_photo
+from networks import DEFAULT, small_default, tiny_photo
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -112,12 +112,14 @@ def test_each_sample_passes_the_stem_of_resnet18_once_in_a_whole_search(order, r
     assert counter.rows == 18
 
 
-def test_a_search_with_the_store_scores_as_one_without(two_kinds):
+@pytest.mark.parametrize("network", ["toy:images", pytest.param(DEFAULT, marks=pytest.mark.slow)])
+def test_a_search_with_the_store_scores_as_one_without(two_kinds, network):
     X, y = two_kinds
+    backbone, budget = (small_default(), 2_000_000) if network == DEFAULT else (network, 20_000)
     grid = {"freeze_depth": [1.0, 0.75, 0.5, 0.0], "learning_rate": [1e-3, 1e-2]}
     probabilities, scores = [], []
-    for cache in (None, "memory", ActivationStore(max_bytes=20_000)):
-        classifier = FineTunedClassifier("toy:images", dtype="float32", max_epochs=2, cache=cache, random_state=0)
+    for cache in (None, "memory", ActivationStore(max_bytes=budget)):
+        classifier = FineTunedClassifier(backbone, dtype="float32", max_epochs=2, cache=cache, random_state=0)
         search = GridSearchCV(classifier, grid, cv=3, scoring="neg_log_loss", error_score="raise").fit(X, y)
         scores.append(search.cv_results_["mean_test_score"])
         probabilities.append(search.predict_proba(X))
@@ -155,12 +157,13 @@ def test_two_backbones_two_dtypes_and_two_weights_do_not_mix(photos):
         {"backbone": "toy:images", "weights": "random"},
         {"backbone": "toy:images", "dtype": "bfloat16"},
         {"backbone": tiny_photo()},
+        {"backbone": small_default()},
     ]
     found = [PretrainedFeatureExtractor(cache=store, **{"dtype": "float32", **p}).transform(photos) for p in parameters]
     alone = [PretrainedFeatureExtractor(cache=None, **{"dtype": "float32", **p}).transform(photos) for p in parameters]
     for ours, theirs in zip(found, alone, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert store.info()["misses"] == 4 * 12
+    assert store.info()["misses"] == 5 * 12
 
 
 def test_activations_too_large_to_hold_are_recalled_batch_by_batch(photos):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import png
+from networks import DEFAULT, small_default
 from sklearn.model_selection import GridSearchCV
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
@@ -306,12 +307,14 @@ def test_a_handle_is_its_place(tmp_path):
     assert store.info()["samples"] == 0
 
 
-def test_a_search_with_workers_shares_a_folder(two_kinds, tmp_path):
+@pytest.mark.parametrize("network", ["toy:images", pytest.param(DEFAULT, marks=pytest.mark.slow)])
+def test_a_search_with_workers_shares_a_folder(two_kinds, tmp_path, network):
+    backbone = small_default() if network == DEFAULT else network
     X, y = two_kinds
     grid = {"freeze_depth": [1.0, 0.5], "C": [0.1, 1.0]}
 
     def searched(cache, n_jobs):
-        model = FineTunedClassifier("toy:images", cache=cache, max_epochs=2, random_state=0, dtype="float32")
+        model = FineTunedClassifier(backbone, cache=cache, max_epochs=2, random_state=0, dtype="float32")
         return GridSearchCV(model, grid, cv=2, n_jobs=n_jobs).fit(X, y).cv_results_["mean_test_score"]
 
     expected = searched(None, 1)
