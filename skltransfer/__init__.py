@@ -28,7 +28,7 @@ _ROOMS = {
     "extract_to_parquet": "distributed",
     "freeze_depth_grid": "model_selection",
     "importance_weighted_accuracy": "domain_adaptation",
-    "list_backbones": "backbones",
+    "list_backbones": "_catalogue",
     "load": "persistence",
     "load_backbone": "backbones",
     "load_image_folder": "inputs",

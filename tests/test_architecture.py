@@ -10,6 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "skltransfer"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
+    "_catalogue": 0,
     "_files": 0,
     "_forks": 0,
     "_progress": 0,

@@ -7,7 +7,6 @@ import pytest
 import torch
 from conftest import png
 from networks import DEFAULT, TINY_PHOTO, weights_of
-from networks import TINY_PHOTO, weights_of
 from scaling import ClippedScaler
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression

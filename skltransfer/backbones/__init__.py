@@ -11,8 +11,8 @@ from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import reseed, seeded
 from skltransfer.backbones._registry import (
     adapted_backbone,
-    list_backbones,
     load_backbone,
+    outlined_backbone,
     portable_state,
     reload_backbone,
     source_language_head,
@@ -31,9 +31,9 @@ __all__ = [
     "describe_backbone",
     "fingerprint",
     "freeze_boundary",
-    "list_backbones",
     "load_backbone",
     "mask_of",
+    "outlined_backbone",
     "portable_state",
     "reload_backbone",
     "reseed",

@@ -52,6 +52,8 @@ class Backbone:
         Boundaries at which maps are (n, h, w, c).
     unit_length : bool, default=False
         Whether pooled features of the last stage are scaled to length 1.
+    licence, source : str, optional
+        Of the weights; None where they are not known.
 
     Attributes
     ----------
@@ -90,6 +92,8 @@ class Backbone:
         options: Mapping[str, object] | None = None,
         maps_end_in_channels: Collection[int] = (),
         unit_length: bool = False,
+        licence: str | None = None,
+        source: str | None = None,
     ) -> None:
         cut.network.eval().requires_grad_(False)
         self._cuts = {ORIGINAL: cut}
@@ -99,6 +103,7 @@ class Backbone:
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
         self.source_accuracy = source_accuracy
+        self.licence, self.source = licence, source
         self.options = dict(options or {})
         self._maps_end_in_channels, self._unit_length = frozenset(maps_end_in_channels), unit_length
         self._head_names = frozenset(head_names)
@@ -227,6 +232,11 @@ class Backbone:
         """Names of the parameters of one stage, as in the library's state dict."""
         return self._cuts[ORIGINAL].parameter_names(stage)
 
+    def stage_size(self, stage: int) -> int:
+        """Number of parameters of one stage."""
+        network = self._cuts[ORIGINAL].network
+        return sum(network.get_parameter(name).numel() for name in self.stage_parameters(stage))
+
     def library_state(self) -> dict[str, torch.Tensor]:
         """The state dict of the library's own network, its source head included."""
         return {key: value.detach().contiguous() for key, value in self._cuts[ORIGINAL].network.state_dict().items()}
@@ -253,6 +263,8 @@ class Backbone:
             options=self.options,
             maps_end_in_channels=self._maps_end_in_channels,
             unit_length=self._unit_length,
+            licence=self.licence,
+            source=self.source,
         )
 
     def text_model(self, suffix: nn.Module | None = None) -> nn.Module:

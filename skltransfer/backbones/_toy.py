@@ -1,8 +1,9 @@
 """Tiny seeded networks that need no download: for tests, docs and first steps. The smallest complete adapter.
 
-What every adapter promises: a function ``(name, weights, options) -> Backbone``; the model library is imported inside
-it; the stages, one after the other, equal the library's own forward; the state dict keeps the library's names; a
-missing library or file is an error that says what to do. It must not know heads, training or caching.
+What every adapter promises: a function ``(name, weights, options, outline) -> Backbone``; the model library is imported
+inside it; the stages, one after the other, equal the library's own forward; the state dict keeps the library's names; a
+missing library or file is an error that says what to do; an outline has random weights where it names others, and
+fetches none. It must not know heads, training or caching.
 """
 
 from collections.abc import Mapping
@@ -187,8 +188,11 @@ def _settle_norms(network: nn.Module) -> None:
             module.running_var.uniform_(0.5, 1.5)
 
 
-def load_toy(name: str, weights: str, options: Mapping[str, object]) -> Backbone:
-    """The adapter behind ``toy:rows``, ``toy:images``, ``toy:text``; their pretrained weights are those of one seed."""
+def load_toy(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
+    """The adapter behind ``toy:rows``, ``toy:images``, ``toy:text``; their pretrained weights are those of one seed.
+
+    These cost nothing to make, so that an ``outline`` has them too.
+    """
     if name in ("text", "audio"):
         return _load_toy_transformer(name, weights, options)
     if name not in TOYS:

@@ -11,6 +11,7 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -39,26 +40,34 @@ POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
 POOLINGS |= {"pooling_mode_lasttoken": "last"}
 
 
-def load_transformer(name: str, weights: str, options: Mapping[str, object], *, called: str | None = None) -> Backbone:
+def load_transformer(
+    name: str,
+    weights: str,
+    options: Mapping[str, object],
+    *,
+    outline: bool = False,
+    about: Mapping[str, object] = MappingProxyType({}),
+) -> Backbone:
     """The adapter behind ``hf:<name>``, ``hf:<name>@<revision>`` and ``hf:<folder>``; ``:vision`` names a tower.
 
-    ``called`` is the name of the backbone, where it is not ``hf:<name>``.
+    An ``outline`` needs the configuration and what prepares samples, but no weights. ``about`` holds arguments of
+    :class:`Backbone`: a ``name`` that is not ``hf:<name>``, the weights' licence and source.
     """
     place, tower, shared = _located(name, options)
-    seed = random_seed(weights)
-    with _explaining(name, place):
+    about = {"name": f"hf:{name}", **about}
+    called, seed = str(about["name"]), random_seed(weights)
+    with _explaining(called, place):
         with seeded(seed or 0), _no_progress_bars():
-            network = _network(name, place, tower, weights, shared)
-        reader = READERS[network.main_input_name](place, network, options, shared)
+            network = _network(called, place, tower, shared, is_read=weights == "pretrained" and not outline)
+        reader = READERS[network.main_input_name](called, place, network, options, shared)
         wrapped = _sentence_transformer(Path(place))
     if options.get("input_size") and reader.modality != "image":
-        raise UnsupportedBackboneError(f"{called or f'hf:{name}'!r} reads no pictures; leave out input_size.")
+        raise UnsupportedBackboneError(f"{called!r} reads no pictures; leave out input_size.")
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
     cut = LayerCut(network, _entry(network, reader))
     backbone = Backbone(
         cut,
-        name=called or f"hf:{name}",
         weights=weights,
         preprocessing=reader,
         pooling=wrapped.get("pooling") or _pooling(cut),
@@ -66,6 +75,7 @@ def load_transformer(name: str, weights: str, options: Mapping[str, object], *, 
         head_names=(),
         options=options,
         maps_end_in_channels=[i for i, shape in enumerate(cut.shapes, 1) if _ends_in_channels(shape)],
+        **about,
     )
     backbone.verify()
     return backbone
@@ -87,38 +97,39 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
 
     config = transformers.AutoConfig.from_pretrained(place, **shared)
     if config.model_type == "timm_wrapper":
-        raise UnsupportedBackboneError(f"'hf:{name}' is a network of timm: write 'timm:{name.rpartition('/')[2]}'.")
+        raise UnsupportedBackboneError(f"{name!r} is a network of timm: write 'timm:{name.rpartition('/')[2]}'.")
     is_of_text = config.is_encoder_decoder and config.model_type != "whisper"
     kind = transformers.AutoModelForTextEncoding if is_of_text else transformers.AutoModel
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
         if not tower:
             raise UnsupportedBackboneError(
-                f"'hf:{name}' has a tower for pictures and one for texts: name 'hf:{name}:vision' or 'hf:{name}:text'."
+                f"{name!r} has a tower for pictures and one for texts: name '{name}:vision' or '{name}:text'."
             )
         family = type(config).__name__.removesuffix("Config")
         kind = getattr(transformers, f"{family}{tower.capitalize()}Model", None)
         if kind is None:
-            raise UnsupportedBackboneError(f"'hf:{name}' cannot be cut: {family} has no model for its {tower} tower.")
+            raise UnsupportedBackboneError(f"{name!r} cannot be cut: {family} has no model for its {tower} tower.")
         config = getattr(config, f"{tower}_config")
     return kind, config
 
 
-def _network(name: str, place: str, tower: str, weights: str, shared: Mapping[str, object]):
-    """The encoder, with its own or random weights."""
+def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *, is_read: bool):
+    """The encoder, with its own weights if they are to be read, or with random ones."""
     kind, config = _kind(name, place, tower, shared)
     absent: list[str] = []
-    if weights == "pretrained":
+    if is_read:
         network, told = kind.from_pretrained(place, config=config, dtype="float32", output_loading_info=True, **shared)
         absent = [key for key in told["missing_keys"] if not key.endswith(NEVER_READ)]
     else:
-        network = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+        of_auto = hasattr(kind, "from_config")
+        network = kind.from_config(config, dtype=torch.float32) if of_auto else kind(config)
     state = network.state_dict(keep_vars=True)
     network = _without_pooler(network.get_encoder() if config.model_type == "whisper" else network).eval()
     _refuse_random({id(state[key]): key for key in absent if key in state}, network, name)
     _settle(network)
     if network.main_input_name not in READERS:
         raise UnsupportedBackboneError(
-            f"'hf:{name}' reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
+            f"{name!r} reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
         )
     return network
 
@@ -133,32 +144,32 @@ def _settle(network) -> None:
     network.config.output_hidden_states, network.config.return_dict = False, True
 
 
-def _text_preprocessing(place: str, network, options: Mapping[str, object], shared) -> TextPreprocessing:
+def _text_preprocessing(name: str, place: str, network, options: Mapping[str, object], shared) -> TextPreprocessing:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(place, **shared)
     largest, known = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
     if largest >= known:
         raise UnsupportedBackboneError(
-            f"The tokenizer in {place!r} makes token ids up to {largest}, the network knows {known}: they do not "
+            f"The tokenizer of {name!r} makes token ids up to {largest}, the network knows {known}: they do not "
             "belong together. Save the tokenizer that the network was trained with beside it."
         )
     known = _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST
     most = _positions(network.config)
     usual = min(known, getattr(tokenizer, "model_max_length", LONGEST), most)
-    longest = chosen_max_length(options, usual, most, f"hf:{place}")
+    longest = chosen_max_length(options, usual, most, name)
     return TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate")
 
 
-def _image_preprocessing(place: str, network, options: Mapping[str, object], shared) -> ImagePreprocessing:
+def _image_preprocessing(name: str, place: str, network, options: Mapping[str, object], shared) -> ImagePreprocessing:
     """As the processor says that is stored beside the weights."""
     from transformers import AutoImageProcessor
 
-    reader = image_preprocessing(AutoImageProcessor.from_pretrained(place, **shared), f"hf:{place}")
+    reader = image_preprocessing(AutoImageProcessor.from_pretrained(place, **shared), name)
     return reader.at(options.get("input_size"))
 
 
-def _audio_preprocessing(place: str, network, options: Mapping[str, object], shared) -> AudioPreprocessing:
+def _audio_preprocessing(name: str, place: str, network, options: Mapping[str, object], shared) -> AudioPreprocessing:
     from transformers import AutoFeatureExtractor
 
     kernels, strides = (getattr(network.config, name, ()) for name in ("conv_kernel", "conv_stride"))
@@ -167,7 +178,7 @@ def _audio_preprocessing(place: str, network, options: Mapping[str, object], sha
     reader = AudioPreprocessing.of(extractor, long_samples, shortest_input(kernels, strides))
     if reader.shape is not None and reader(np.zeros(2 * reader.rate, np.float32)).shape != reader.shape:
         raise UnsupportedBackboneError(
-            f"The preprocessing of 'hf:{place}' cannot be reproduced: its spectrograms are as long as their sounds. "
+            f"The preprocessing of {name!r} cannot be reproduced: its spectrograms are as long as their sounds. "
             "Choose a network that reads waveforms, such as Wav2Vec2, or spectrograms of one length, such as Whisper."
         )
     return reader
@@ -195,7 +206,7 @@ def _refuse_random(absent: Mapping[int, str], network, name: str) -> None:
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise WeightsError(
-            f"'hf:{name}' lacks the weights {lacking[:3]}{more}, which would be random. Get the whole model; or "
+            f"{name!r} lacks the weights {lacking[:3]}{more}, which would be random. Get the whole model; or "
             "ask for weights='random'."
         )
 
@@ -230,14 +241,14 @@ def _explained(error: Exception, name: str, place: str) -> Exception:
         reason = "its weights hold more than tensors, and nothing is ever unpickled; save them as safetensors"
     if "Unrecognized configuration class" in reason:
         return UnsupportedBackboneError(
-            f"'hf:{name}' cannot be cut into stages: it is no encoder that transformers knows as one ({reason[:90]}…). "
+            f"{name!r} cannot be cut into stages: it is no encoder that transformers knows as one ({reason[:90]}…). "
             "Choose another backbone; list_backbones() names some."
         )
     if os.path.isdir(place):
         return BackboneNotFoundError(f"The folder {place!r} holds no model that transformers can load: {reason}.")
     return WeightsError(
-        f"'hf:{name}' could not be loaded ({reason}). On a machine with network, run "
-        f"skltransfer.load_backbone('hf:{name}') and copy the cache folder {hub_folder()}; or name a local folder: "
+        f"{name!r} could not be loaded ({reason}). On a machine with network, run "
+        f"skltransfer.load_backbone({name!r}) and copy the cache folder {hub_folder()}; or name a local folder: "
         "backbone='hf:<folder>'."
     )
 

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skltransfer.backbones import Backbone, describe_backbone, freeze_boundary, load_backbone
+from skltransfer.backbones import Backbone, describe_backbone, freeze_boundary, outlined_backbone
 
 
 @validate_params(
@@ -27,8 +27,8 @@ def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages
     Parameters
     ----------
     backbone : str or Backbone
-        Where costs are not asked for, its weights have no influence: ``load_backbone(name, weights="random")`` spares
-        the download.
+        Of a name, no weights are fetched or read, since they have no influence; as in :func:`describe_backbone`, a name
+        of the Hugging Face hub needs the network's configuration.
     n : int, default=5
         Values wanted, at least 2; fewer come back where the backbone has fewer boundaries, or where one stage holds
         so much of the cost that several wishes meet at its end.
@@ -53,11 +53,11 @@ def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages
     --------
     >>> from skltransfer import freeze_depth_grid
     >>> freeze_depth_grid("bundled:efficientnet-lite0", 4)
-    [0.0, 0.33, 0.67, 1.0]
+    [0.0, 0.38, 0.62, 1.0]
     >>> freeze_depth_grid("bundled:efficientnet-lite0", 4, by="cost")
-    [0.0, 0.44, 0.67, 1.0]
+    [0.0, 0.5, 0.75, 1.0]
     """
-    backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    backbone = outlined_backbone(backbone) if isinstance(backbone, str) else backbone
     find = _after_cost if by == "cost" else _after_stages
     boundaries = sorted(set(find(backbone, np.linspace(0, 1, n))))
     return [_shortest_fraction(boundary, backbone.stage_names) for boundary in boundaries]

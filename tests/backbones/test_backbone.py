@@ -17,10 +17,10 @@ from torch import nn
 from torchvision import models
 
 from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_backbones, load_backbone
+from skltransfer._catalogue._torchvision_families import FAMILIES as TORCHVISION
 from skltransfer.backbones import Pooling, seeded
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._graph_cut import GraphCut
-from skltransfer.backbones._torchvision import FAMILIES as TORCHVISION
 from skltransfer.exceptions import (
     BackboneNotFoundError,
     MissingDependencyError,

@@ -342,10 +342,33 @@ def test_convolutional_networks_of_timm_whose_stages_are_called_blocks_take_any_
         ("google/vit-base-patch16-224", "google/vit-base-patch16-224"),
         ("owner/model@branch", "owner/model@branch"),
         ("https://huggingface.co/owner/model", "owner/model"),
+        ("huggingface:bert-base-uncased", "bert-base-uncased"),
+        ("sentence-transformers:owner/model", "owner/model"),
+        ("timm:facebook/dinov2-small", "facebook/dinov2-small"),
     ],
 )
 def test_a_bare_name_of_the_hub_is_told_its_source(name, written):
     with pytest.raises(BackboneNotFoundError, match=f"For a model of the Hugging Face hub, write 'hf:{written}'"):
+        load_backbone(name)
+
+
+def test_a_name_of_the_hub_whose_weights_come_with_pip_is_told_so():
+    with pytest.raises(BackboneNotFoundError, match="'bundled:minilm' has the same weights from pip"):
+        load_backbone("sentence-transformers/all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("minilm", "'bundled:minilm'"),
+        ("all-MiniLM-L6-v2", "'bundled:minilm'"),
+        ("whisper-base", "'hf:openai/whisper-base'"),
+        ("facebook/dinov2-small", "'hf:facebook/dinov2-small'"),
+        ("ResNet18", "'timm:resnet18' or 'torchvision:resnet18'"),
+    ],
+)
+def test_a_name_without_its_beginning_is_completed(name, meant):
+    with pytest.raises(BackboneNotFoundError, match=f"Did you mean {meant}"):
         load_backbone(name)
 
 

@@ -1,0 +1,117 @@
+"""Names of backbones, filtered. What timm and torchvision register is read from their source files, in milliseconds.
+
+Promises to import no library of models. Must not know how a network is built.
+"""
+
+import fnmatch
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from skltransfer._catalogue._recommended import RECOMMENDED
+from skltransfer._catalogue._timm_families import FAMILIES as OF_TIMM
+from skltransfer._catalogue._torchvision_families import FAMILIES as OF_TORCHVISION
+
+MODALITIES = ("audio", "image", "rows", "text")
+TOYS = {"audio": "toy:audio", "image": "toy:images", "rows": "toy:rows", "text": "toy:text"}
+WILDCARDS = re.compile(r"[*?[]")
+REGISTERED = re.compile(r'^@register_model\b(?:\(\s*(?:name=)?"(\w+)")?.*?^def (\w+)', re.MULTILINE | re.DOTALL)
+
+
+def list_backbones(modality: str | None = None, *, pattern: str | None = None, recommended: bool = False) -> list[str]:
+    """Names that :func:`load_backbone` knows, sorted; of the Hugging Face hub, only recommended networks are listed.
+
+    Parameters
+    ----------
+    modality : {"audio", "image", "rows", "text"}, optional
+        Only backbones whose samples are of this kind.
+    pattern : str, optional
+        Only names that match: shell wildcards stand for parts of the whole name, as in ``"timm:*dinov2*"``; without
+        ``*``, ``?`` or ``[``, a pattern matches any part of a name. Upper and lower case are the same.
+    recommended : bool, default=False
+        Only the shortlist of about a dozen networks for photos, medical and satellite images, texts, speech and
+        proteins. The page "Recommended backbones" of the documentation compares them.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If ``modality`` is none of these.
+
+    See Also
+    --------
+    describe_backbone : Stages, size and licence of one network.
+
+    Notes
+    -----
+    The prefix says where weights come from. ``bundled:`` weights come with pip. ``torchvision:``, ``timm:`` and
+    ``hf:`` weights are fetched when they are first loaded. ``toy:`` networks are tiny, for tests and examples.
+
+    ``hf:`` takes far more names than are listed: any repository of the Hugging Face hub, or any local folder, with a
+    network of transformers that can be cut into stages.
+
+    - ``"hf:org/name"`` is a repository of the hub, as in ``"hf:google-bert/bert-base-uncased"``.
+    - ``"hf:org/name@revision"`` is one of its branches, tags or commits.
+    - ``"hf:folder"`` is a local folder that ``save_pretrained`` wrote.
+    - ``"hf:org/name:vision"`` and ``"hf:org/name:text"`` are the two towers of networks such as CLIP.
+
+    Names of timm and torchvision are those of the installed versions; their libraries are not imported for it.
+
+    Examples
+    --------
+    >>> from skltransfer import list_backbones
+    >>> list_backbones(modality="rows")
+    ['toy:rows']
+    >>> list_backbones(pattern="lite")[:2]
+    ['bundled:efficientnet-lite0', 'bundled:efficientnet-lite2']
+    >>> list_backbones(pattern="torchvision:resnet?8")
+    ['torchvision:resnet18']
+    >>> list_backbones("text", recommended=True)[0]
+    'bundled:minilm'
+    """
+    if modality not in (None, *MODALITIES):
+        raise ValueError(f"modality must be one of {MODALITIES} or None, got {modality!r}.")
+    names = {name for kind in MODALITIES if modality in (None, kind) for name in _names(kind, recommended)}
+    return sorted(names if pattern is None else filter(_matcher(pattern), names))
+
+
+def _names(modality: str, recommended: bool) -> Iterator[str]:
+    yield from (network.name for network in RECOMMENDED.values() if network.modality == modality)
+    if recommended:
+        return
+    yield TOYS[modality]
+    if modality == "image":
+        yield from (f"torchvision:{name}" for name in torchvision_names())
+        yield from (f"timm:{name}" for name in timm_names())
+
+
+def _matcher(pattern: str):
+    """Whether a name matches a pattern with wildcards whole, or holds one without."""
+    sought = pattern.lower()
+    if WILDCARDS.search(sought):
+        return lambda name: fnmatch.fnmatchcase(name.lower(), sought)
+    return lambda name: sought in name.lower()
+
+
+def timm_names() -> list[str]:
+    """Names of timm's networks that can be cut."""
+    return _registered("timm", *(f"models/{module}.py" for module in OF_TIMM))
+
+
+def torchvision_names() -> list[str]:
+    """Names of torchvision's networks that can be cut."""
+    names = _registered("torchvision", "models/*.py", "models/detection/*.py", "models/segmentation/*.py")
+    return [name for name in names if any(re.fullmatch(pattern, name) for pattern in OF_TORCHVISION)]
+
+
+def _registered(library: str, *patterns: str) -> list[str]:
+    """What functions under ``@register_model`` are called, in source files of a library, none of which is run."""
+    spec = importlib.util.find_spec(library)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = [file for folder in folders for pattern in patterns for file in sorted(Path(folder).glob(pattern))]
+    texts = (file.read_text(encoding="utf-8") for file in files)
+    return [own_name or function for text in texts for own_name, function in REGISTERED.findall(text)]
