@@ -6,18 +6,17 @@ is refused by name, with what to pass instead. Must not know what the elements m
 
 import numbers
 import os
-import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
-NOUNS = {"image": "images", "text": "texts", "audio": "audio clips", "rows": "rows of numbers"}
 TABLE, SAMPLES = "table", "samples"
-LOOKED_AT = 10  # strings
+LOOKED_AT = 10  # columns
 
 
 class Container(NamedTuple):
@@ -67,16 +66,26 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
         found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
     else:
         found = Container(TABLE, X)  # a number, say: scikit-learn has words for it
-    if found.kind == TABLE and modality in ("audio", "text"):
-        raise ValueError(f"Expected {noun}, got a table of numbers{_size(X)}. Pass a list or a column of {noun}.")
+    _refuse_other_content(found, X, modality)
     return found
+
+
+def _refuse_other_content(found: Container, X: Any, modality: str) -> None:
+    if found.kind == SAMPLES:
+        refuse_other_kind(found.items, modality)
+        return
+    if modality in ("image", "text") and isinstance(found.items, list):
+        refuse_unequal_rows(found.items, modality)
+    if modality in ("audio", "text"):
+        noun = NOUNS[modality]
+        raise ValueError(f"Expected {noun}, got a table of numbers{_size(X)}. Pass a list or a column of {noun}.")
 
 
 def _refuse_one(X: Any, noun: str) -> None:
     if isinstance(X, os.PathLike) and os.path.isdir(X) or isinstance(X, str) and _is_folder(X):
         raise ValueError(
             f"Expected a collection of {noun}, got the folder {str(X)!r}. Pass the paths of its files; "
-            "load_image_folder lists those of images, with their labels."
+            f"for images in one folder per class, X, y = load_image_folder({str(X)!r}) lists them."
         )
     if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(X, "getexif"):
         raise ValueError(f"Expected a collection of samples, got one: {shown(X)}. Pass it in a list: [sample].")
@@ -198,31 +207,11 @@ def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
     if modality == "audio":
         if present and all(map(_is_number, present)):
             raise ValueError(f"Expected audio clips, got {len(items)} numbers. Pass each clip as an array, in a list.")
-        return _named(Container(SAMPLES, items), modality)
+        return Container(SAMPLES, items)
     are_rows = bool(present) and all(_is_number(item) or _is_row(item) for item in present)
     if are_rows or (not items and modality == "image"):
         return Container(TABLE, items if table is None else table)
-    return _named(Container(SAMPLES, items), modality)
-
-
-def _named(container: Container, modality: str) -> Container:
-    """Refuse texts where a backbone reads files: once, not as so many files that are not there."""
-    items = container.items[:LOOKED_AT]
-    if modality == "text" or not items or not all(isinstance(item, str) for item in items):
-        return container
-    prose = [item for item in items if _is_prose(item)]
-    if prose and not any(re.search(r"\.\w{1,5}$", item) for item in items):
-        raise ValueError(
-            f"Expected {NOUNS[modality]}, got texts such as {shown(prose[0][:60])}. Choose a backbone that reads texts "
-            "(list_backbones(modality='text'), or 'hf:' and a name of the hub), or pass paths of files."
-        )
-    return container
-
-
-def _is_prose(text: str) -> bool:
-    """Whether a string is no path of a file: several words without a suffix, or a sentence."""
-    n_words = len(text.split())
-    return n_words > 1 and not re.search(r"\.\w{1,5}$", text) and ("/" not in text or n_words > 4)
+    return Container(SAMPLES, items)
 
 
 def _is_row(item: Any) -> bool:
@@ -236,5 +225,8 @@ def _is_number(item: Any) -> bool:
 
 
 def _size(X: Any) -> str:
-    shape = getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ())
+    try:
+        shape = getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ())
+    except ValueError:  # rows of different lengths
+        shape = ()
     return f" of shape {tuple(shape)}" if shape else ""

@@ -39,6 +39,8 @@ def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSample
         if _is_base64(path):
             raise refuse(*NO_PATH) from None
         hint = "" if os.path.isabs(path) else f"; relative paths start at {os.getcwd()!r}"
+        is_word = not os.path.splitext(path)[1] and not os.path.dirname(path)
+        hint += "; if it is a text, choose a backbone that reads texts, such as 'bundled:minilm'" if is_word else ""
         raise refuse("no such file", f"check the path{hint}") from None
     except (OSError, ValueError) as error:
         if _is_base64(path):
@@ -46,7 +48,9 @@ def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSample
         reason = getattr(error, "strerror", None) or error  # without the path, which may be long
         raise refuse(f"unreadable ({reason})", "check the path and its permissions") from None
     if is_folder:
-        raise refuse("a folder", "pass the paths of the files in it; load_image_folder lists those of images")
+        parent = os.path.dirname(str(path).rstrip("/\\")) or "."
+        remedy = f"pass the paths of the files in it; for images, X, y = load_image_folder({parent!r}) lists them"
+        raise refuse("a folder", remedy)
     if not is_regular:
         raise refuse("not a regular file", "pass the path of a file")
     if is_huge:

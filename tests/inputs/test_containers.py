@@ -6,6 +6,7 @@ its keys.
 
 import collections
 import io
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 import torch
 from conftest import png
+from PIL import Image
 
 from skltransfer import (
     FewShotClassifier,
@@ -249,15 +251,76 @@ def test_columns_of_equal_names_are_counted_not_merged():
 @pytest.mark.parametrize("X", [["a good film"], ["yes or no", "a long and winding/forking road to nowhere"]])
 def test_texts_given_to_a_backbone_of_pictures_or_sounds_are_named_once(X):
     for backbone in ("toy:images", "toy:audio"):
-        with pytest.raises(ValueError, match=r"got texts such as .*Choose a backbone that reads texts") as caught:
+        with pytest.raises(ValueError, match=r"X looks like texts, such as .*backbone='bundled:minilm'") as caught:
             PretrainedFeatureExtractor(backbone).transform(X)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("make", [list, np.array, lambda X: pd.DataFrame({"review": X}), lambda X: pd.Series(X)])
+@pytest.mark.parametrize(
+    "X", [["I loved it", "bad film"], ["bad film.", "version 1.0"], ["you should really see example.com", "great"]]
+)
+def test_texts_are_named_in_each_container_with_what_to_type(make, X):
+    says = r"reads images, but X looks like texts, such as .*\. Choose .*'bundled:minilm', or pass paths of image files"
+    with pytest.raises(ValueError, match=says) as caught:
+        FineTunedClassifier("toy:images").fit(make(X * 5), [1, 0] * 5)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_word_that_is_no_file_may_be_a_text():
+    says = r"X\[0\] \('good'\): no such file\. Fix: .*; if it is a text, choose a backbone .*'bundled:minilm'"
+    with pytest.raises(BadSampleError, match=says):
+        FineTunedClassifier("toy:images").fit(["good", "bad"] * 5, [1, 0] * 5)
+    with pytest.raises(BadSampleError) as caught:
+        FineTunedClassifier("toy:images").fit(["photos/a.png", "photos/b.png"] * 5, [1, 0] * 5)
+    assert "minilm" not in str(caught.value)
+
+
+IMAGES = {
+    "paths": ["photos/cats/1.jpg", "photos/dogs/2.JPG"],
+    "path objects": [pathlib.Path("a.png"), pathlib.Path("b.png")],
+    "bytes": [b"\x89PNG\r\n", b"\xff\xd8\xff\xe0"],
+    "arrays": [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8), np.uint8)],
+    "one array": np.zeros((2, 8, 8, 3), np.uint8),
+    "PIL images": [Image.new("RGB", (8, 8)), Image.new("L", (8, 8))],
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images_given_to_a_backbone_of_texts_are_named_once_with_what_to_type(kind):
+    says = "reads texts, but X looks like images, such as .*backbone='bundled:efficientnet-lite0'"
+    with pytest.raises(ValueError, match=says) as caught:
+        FineTunedClassifier("toy:text").fit(IMAGES[kind], [1, 0])
+    assert "\n" not in str(caught.value)
+    if kind not in ("arrays", "path objects"):
+        with pytest.raises(ValueError, match="reads audio clips, but X looks like images"):
+            FineTunedClassifier("toy:audio").fit(IMAGES[kind], [1, 0])
+
+
+def test_sounds_are_named_with_a_backbone_that_hears():
+    clips = [np.zeros(800, np.float32), np.zeros(900, np.float32)]
+    for backbone in ("toy:images", "toy:text"):
+        with pytest.raises(ValueError, match="X holds rows of 800 to 900 numbers, .*'hf:openai/whisper-base'"):
+            FineTunedClassifier(backbone).fit(clips, [1, 0])
+        with pytest.raises(ValueError, match="X looks like audio clips, such as 'a.wav'.*'hf:openai/whisper-base'"):
+            FineTunedClassifier(backbone).fit(["a.wav", "b.mp3"], [1, 0])
+
+
+def test_texts_that_speak_of_files_are_texts():
+    for X in (["see cat.jpg", "dog.png is nice"], ["cat.jpg", "a dog"], ["name.com", "b.pdf"]):
+        assert contained(X, "text").items == X
+
+
 def test_a_folder_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "cats").mkdir()
     for folder in (tmp_path, str(tmp_path)):
-        with pytest.raises(ValueError, match="got the folder .*load_image_folder"):
+        with pytest.raises(ValueError, match="got the folder .*X, y = load_image_folder") as caught:
             PretrainedFeatureExtractor("toy:images").transform(folder)
+        assert f"load_image_folder({str(tmp_path)!r})" in str(caught.value)
+    for sample in (tmp_path / "cats", f"{tmp_path}/cats", f"{tmp_path}/cats/"):
+        with pytest.raises(BadSampleError, match=r"X\[0\] .*: a folder\. Fix: .*load_image_folder") as caught:
+            PretrainedFeatureExtractor("toy:images").transform([sample])
+        assert f"X, y = load_image_folder({str(tmp_path)!r})" in str(caught.value)
 
 
 TABLES = {
