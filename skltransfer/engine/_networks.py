@@ -92,6 +92,8 @@ class TunedNetwork(nn.Module):
             windows, mask = _unpacked(activation)
             return _mean_of_windows(self.features(windows), mask)
         if self.suffix is not None:
+            if activation.is_floating_point() and not torch.is_autocast_enabled(activation.device.type):
+                activation = activation.float()  # its weights are
             if activation.ndim == 4:
                 activation = activation.contiguous(memory_format=torch.channels_last)
             activation = self.pooling(self.suffix(activation).float())

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from skltransfer.backbones import fingerprint
 from skltransfer.engine._adaptation import Companion, refresh_norms
@@ -198,8 +199,17 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
 
 
 def _settled(task: TuningTask) -> TrainingPlan:
-    """With the dtype of the stages, and one seed for all processes."""
-    return replace(task.plan, autocast=task.stages.autocast, seed=processes().same(task.plan.seed))
+    """With the dtype to train in, and one seed for all processes."""
+    return replace(task.plan, autocast=_training_dtype(task), seed=processes().same(task.plan.seed))
+
+
+def _training_dtype(task: TuningTask) -> torch.dtype | None:
+    """That of the stages; but on a processor, gradients of grouped convolutions take 2.6 times as long in bfloat16 as
+    in float32."""
+    backbone, is_on_cpu = task.stages.backbone, task.stages.device.type == "cpu"
+    suffix = backbone.prefix(task.boundary, backbone.n_stages) if is_on_cpu and task.stages.autocast else nn.Identity()
+    is_grouped = any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in suffix.modules())
+    return None if is_grouped else task.stages.autocast
 
 
 def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
