@@ -1,10 +1,11 @@
-"""Train the backbone that ships in the package, from the Tiny-ImageNet archives to one safetensors file.
+"""Train the network ``bundled:tiny-photo``, from the Tiny-ImageNet archives to one safetensors file.
 
     SKLTRANSFER_DATA=folder python examples/pretrain_bundled_backbone.py --checkpoint ~/checkpoints
 
 The folder holds ``tiny_imagenet_64_train_a.tar.gz`` (and ``_b``, ``_val``): members ``train/<wnid>/<name>.JPEG``.
-Seeded; a killed run goes on from its last epoch. Cost of the shipped weights (36 epochs over 98,000 photos): 92 minutes
-alone on 2 cores of an AMD EPYC with AVX512-BF16. They reach 50.9 % on the test photos.
+Seeded; a killed run goes on from its last epoch. The weights of tests/weights took 36 epochs over 98,000 photos, 92
+minutes alone on 2 cores of an AMD EPYC with AVX512-BF16. They reach 50.9 % on the test photos. The terms of ImageNet do
+not allow commercial use of them: load_backbone("bundled:tiny-photo", weights=<file>) reads the file.
 
 The recipe: SGD with Nesterov momentum on a one-cycle rate, label smoothing, a random crop and flip per photo,
 progressive resizing (36, 44, 52 px), bfloat16 autocast, channels-last. The test photos are read once, at the end.

@@ -40,9 +40,12 @@ class PngExtractor(ThroughPng, PretrainedFeatureExtractor):
 
 
 class PngClassifier(ThroughPng, FineTunedClassifier):
-    def __init__(self, backbone="toy:images", *, class_weight=None, n_iter_no_change=3, random_state=None):
+    def __init__(
+        self, backbone="toy:images", *, freeze_depth=0.75, class_weight=None, n_iter_no_change=3, random_state=None
+    ):
         super().__init__(
             backbone,
+            freeze_depth=freeze_depth,
             pooling="flatten",  # what makes two rows differ is where a pixel is, which the mean would forget
             class_weight=class_weight,
             n_iter_no_change=n_iter_no_change,
@@ -56,9 +59,14 @@ class PngFewShotClassifier(ThroughPng, FewShotClassifier):
 
 
 class PngRegressor(ThroughPng, FineTunedRegressor):
-    def __init__(self, backbone="toy:images", *, alpha=1.0, n_iter_no_change=3, random_state=None):
+    def __init__(self, backbone="toy:images", *, freeze_depth=0.75, alpha=1.0, n_iter_no_change=3, random_state=None):
         super().__init__(
-            backbone, pooling="flatten", alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state
+            backbone,
+            freeze_depth=freeze_depth,
+            pooling="flatten",
+            alpha=alpha,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
         )
 
 

@@ -1,4 +1,4 @@
-"""What it costs to begin: importing the package, loading the bundled weights, and predicting one picture.
+"""What it costs to begin: importing the package, loading the default network, and predicting one picture.
 
     python tests/benchmarks/bench_start.py
 
@@ -17,6 +17,7 @@ from skltransfer import FineTunedClassifier, load_backbone
 from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._registry import _loaded
 
+DEFAULT = "bundled:efficientnet-lite0"
 IMPORT = "import time, sklearn.base; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
@@ -51,13 +52,13 @@ def one_picture(name: str) -> tuple[str, float]:
 
 def main() -> None:
     imports = seconds_of(IMPORT.format("import skltransfer"))
-    weights = timed(lambda: load_backbone("bundled:tiny-photo"), 7, before=_loaded.clear)
+    weights = timed(lambda: load_backbone(DEFAULT), 7, before=_loaded.clear)
     parts = [
         f"`import skltransfer` after `import sklearn.base` adds {imports}; "
-        f'`load_backbone("bundled:tiny-photo")` takes {weights}.'
+        f'`load_backbone("{DEFAULT}")` takes {weights}.'
     ]
     ratios = [Ratio("import: 0.1 s", 0.1 / imports.median, 1)]
-    for name in ("bundled:tiny-photo", "torchvision:resnet18"):
+    for name in (DEFAULT, "torchvision:resnet18"):
         text, ratio = one_picture(name)
         parts.append(text)
         ratios.append(Ratio(f"predict one, {name.partition(':')[2]}: bare forward", ratio, 0.25))

