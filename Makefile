@@ -19,7 +19,7 @@ $(PEERS): $(MADE)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $(PEERS)
 
-demo: $(MADE)  ## search the freeze depth of the bundled network; ends in a table and a picture
+demo: $(MADE)  ## photos: the default network against random weights and pixels; a table and two pictures; under 3 minutes
 	$(RUN) examples/01_search_freeze_depth.py
 
 test: $(MADE)  ## everything but the slow tests

@@ -27,6 +27,7 @@ def test_docstring_examples_run(name):
 
 
 LONG = ("docs/how_to/does_transfer_help.md", "docs/tutorials/does_transfer_help.md", "docs/tutorials/how_deep.md")
+LONG += ("docs/tutorials/first_transfer.md",)
 LONG += ("docs/index.md",)  # runs what README.md runs
 
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -27,7 +29,8 @@ def load(name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_ends_in_a_table_and_a_picture(monkeypatch):
+def test_the_demo_ends_in_a_table_and_two_pictures():
+    """Without a data folder: its photographs come with pip."""
     environment = {k: v for k, v in os.environ.items() if k != "SKLTRANSFER_DATA"}
     done = subprocess.run(
         [sys.executable, EXAMPLES / "01_search_freeze_depth.py"],
@@ -36,12 +39,68 @@ def test_the_demo_ends_in_a_table_and_a_picture(monkeypatch):
         check=True,
         env=environment,
     )
-    assert done.stdout.count("<- chosen by cross-validation") == 2
-    assert "logistic regression on pixels" in done.stdout
-    assert "Ants and bees are left out" in done.stdout
-    picture = pathlib.Path(done.stdout.split("Picture: ")[1].splitlines()[0])
-    with Image.open(picture) as image:
-        assert image.size[0] > 500
+    said = done.stdout
+    assert "200 squares of photographs for training, 300 for testing" in said
+    assert said.index("logistic regression on pixels") < said.index("pretrained network")  # the first numbers are quick
+    assert "pretrained network: 100%" in done.stderr
+    assert said.count("<- chosen by cross-validation") == 2
+    names = ("pretrained network", "same network, random weights", "logistic regression on pixels")
+    pretrained, random, pixels = (float(re.search(rf"^{name} +(\d\.\d+)", said, re.M)[1]) for name in names)
+    assert pretrained > 0.85
+    assert max(random, pixels) < 0.4
+    pictures = re.findall(r"^Picture: (.+)$", said, re.M)
+    assert len(pictures) == 2
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.size[0] > 500
+
+
+@pytest.fixture
+def surfaces():
+    return load("surfaces")
+
+
+def test_surfaces_are_grey_squares_that_differ_neither_in_brightness_nor_in_contrast(surfaces):
+    X_train, X_test, y_train, y_test = surfaces.load_surfaces()
+    assert (X_train.shape, X_test.shape) == ((200, 64, 64), (300, 64, 64))
+    assert dict(zip(*np.unique(y_train, return_counts=True), strict=True)) == dict.fromkeys(surfaces.PHOTOS, 20)
+    assert dict(zip(*np.unique(y_test, return_counts=True), strict=True)) == dict.fromkeys(surfaces.PHOTOS, 30)
+    for X in (X_train, X_test):
+        assert X.min() >= 0
+        assert X.max() <= 1
+        np.testing.assert_allclose(X.mean((1, 2)), 0.5, atol=0.05)  # clipping a few pixels moves it a little
+        np.testing.assert_allclose(np.median(X.std((1, 2))), 0.2, atol=0.02)
+
+
+def test_training_squares_come_from_the_left_half_of_a_photo_and_test_squares_from_its_right_half(surfaces):
+    photo = np.zeros((512, 512, 3), np.uint8)
+    photo[:, 256:] = 255
+    left, right = surfaces.cut(photo)
+    assert (left.shape, left.max()) == ((32, 64, 64), 0)
+    assert (right.shape, right.min()) == ((32, 64, 64), 255)
+
+
+def test_the_surfaces_come_without_a_download(surfaces, monkeypatch):
+    """scikit-image fetches what its wheel does not carry; what is used here, it carries."""
+    monkeypatch.setattr(socket, "socket", None)
+    assert len(surfaces.load_surfaces()) == 4
+
+
+def test_the_licence_of_each_photo_is_named(surfaces):
+    page = (EXAMPLES.parent / "docs" / "tutorials" / "first_transfer.md").read_text(encoding="utf-8")
+    for text in (surfaces.__doc__, page):
+        lines = text.splitlines()
+        for name in surfaces.PHOTOS:
+            (line,) = [line for line in lines if re.match(rf"\|? ?`?{name}\b.*(CC|public domain|copyright)", line)]
+            assert line
+
+
+def test_the_first_tutorial_cuts_the_same_squares(surfaces):
+    page = (EXAMPLES.parent / "docs" / "tutorials" / "first_transfer.md").read_text(encoding="utf-8")
+    namespace = {}
+    exec(re.search(r"^```python\n(.*?)^```", page, re.M | re.S)[1], namespace)
+    for name, expected in zip(("X_train", "X_test", "y_train", "y_test"), surfaces.load_surfaces(), strict=True):
+        np.testing.assert_array_equal(namespace[name], expected)
 
 
 @pytest.fixture
