@@ -86,16 +86,18 @@ def test_links_within_the_site_lead_somewhere(site):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_newcomer_gets_from_home_to_the_first_tutorial_and_its_code_runs(site, tmp_path):
     """What a browser shows is pasted into a fresh interpreter, not what lies in the markdown."""
     (first,) = {file.resolve() for file, _ in links(site / "index.html") if file.name == "first_transfer.html"}
     blocks = re.findall(
         r'<div class="highlight-python.*?<pre>(.*?)</pre>', first.read_text(encoding="utf-8"), re.DOTALL
     )
-    assert len(blocks) == 3
+    assert len(blocks) == 6
     (tmp_path / "pasted.py").write_text(
         "\n".join(html.unescape(re.sub(r"<[^>]+>", "", b)) for b in blocks), encoding="utf-8"
     )
     done = subprocess.run([sys.executable, "pasted.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert re.search(r"frozen features: 0\.\d\d", done.stdout)
-    assert "raw pixels: 0." in done.stdout
+    assert re.search(r"features of the pretrained network: 0\.\d\d", done.stdout)
+    assert "same network, random weights: 0." in done.stdout
+    assert "logistic regression on pixels: 0." in done.stdout
