@@ -86,7 +86,6 @@ def test_links_within_the_site_lead_somewhere(site):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_newcomer_gets_from_home_to_the_first_tutorial_and_its_code_runs(site, tmp_path):
     """What a browser shows is pasted into a fresh interpreter, not what lies in the markdown."""
     (first,) = {file.resolve() for file, _ in links(site / "index.html") if file.name == "first_transfer.html"}
