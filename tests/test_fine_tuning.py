@@ -239,7 +239,7 @@ def test_partial_fit_learns_a_class_that_comes_later(two_kinds):
 def test_numbers_are_predicted_in_their_own_unit(rng, freeze_depth):
     X = rng.random((60, 16, 16))
     y = 1e4 + 300 * X[:, :8].mean((1, 2)) - 200 * X[:, 8:].std((1, 2))
-    model = FineTunedRegressor("toy:images", freeze_depth=freeze_depth, pooling="flatten", random_state=0)
+    model = FineTunedRegressor("toy:images", freeze_depth=freeze_depth, pooling="flatten", alpha=1.0, random_state=0)
     assert r2_score(y, model.fit(X, y).predict(X)) > 0.5
     assert model.predict(X).dtype == np.float64
     model.partial_fit(X, y)
