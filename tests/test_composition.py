@@ -250,7 +250,7 @@ def test_ants_and_bees_with_real_weights(ants_and_bees):
 
 
 @pytest.mark.slow
-def test_the_bundled_backbone_knows_what_cifar_shows(data_folder):
+def test_tiny_photo_knows_what_cifar_shows(data_folder):
     """A linear probe with 3,000 labels; size and stages were chosen by cross-validation on them (docs: model card)."""
     archive = np.load(data_folder / "cifar10_jpeg.npz")
     parts = {}
