@@ -393,7 +393,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         keeps early steps from distorting the backbone [1]_. At ``freeze_depth=1.0`` the probe is the whole fit.
     alpha : float or "auto", default="auto"
         Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
-        cross-validation prefers [4]_.
+        cross-validation prefers [4]_, for each output.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
 LEAST_SCALE_OF_PROBE = 0.3  # of a feature that stays as it is, relative to all
-RIDGES = np.logspace(-3, 1.5, 19)  # candidates of a ridge's alpha, per feature
+RIDGES = np.logspace(-2, 1.5, 15)  # candidates of a ridge's alpha, per feature
 AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
 Scaling = tuple[np.ndarray, np.ndarray]
 Strength = float | str
@@ -80,27 +80,43 @@ def best_ridge(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float
     z : ndarray of shape (n, d)
         Scaled features.
     targets : ndarray of shape (n, k)
+        Errors are summed over columns.
     weights : ndarray of shape (n,)
         A row of weight 2 counts as two rows.
     """
+    return float(_least(_errors_of_ridges(z, targets, weights).sum(1), z.shape[1]))
+
+
+def best_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The :func:`best_ridge` of each column of ``targets``, (k,)."""
+    return np.array([_least(errors, z.shape[1]) for errors in _errors_of_ridges(z, targets, weights).T])
+
+
+def _least(errors: np.ndarray, n_features: int) -> float:
+    """The strongest of the ridges that are as good as the best."""
+    return n_features * RIDGES[errors <= errors.min() * (1 + AS_GOOD)].max()
+
+
+def _errors_of_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Generalized cross-validation of each candidate on each column of ``targets``, (candidates, k)."""
     total, root = weights.sum(), np.sqrt(weights)[:, None]
     z = root * (z - weights @ z / total)
     targets = root * (targets - weights @ targets / total)
     n, d = z.shape
     if d <= n:
         values, vectors = eigh(z.T @ z)
-        energies = ((vectors.T @ (z.T @ targets)) ** 2).sum(1) / np.maximum(values, np.finfo(float).tiny)
+        energies = (vectors.T @ (z.T @ targets)) ** 2 / np.maximum(values, np.finfo(float).tiny)[:, None]
     else:
         values, vectors = eigh(z @ z.T)
-        energies = ((vectors.T @ targets) ** 2).sum(1)
+        energies = (vectors.T @ targets) ** 2
     seen = values > max(values[-1], 0) * max(n, d) * np.finfo(float).eps
-    values, energies = values[seen], energies[seen]  # (r,)
-    unseen = max((targets**2).sum() - energies.sum(), 0.0)
+    values, energies = values[seen], energies[seen]  # (r,), (r, k)
+    unseen = np.maximum((targets**2).sum(0) - energies.sum(0), 0.0)
     left = RIDGES[:, None] / (RIDGES[:, None] + values / d)  # (candidates, r): what each ridge leaves unexplained
-    freedom = total - 1 - (1 - left).sum(1)
-    errors = np.full(len(RIDGES), np.inf)
+    freedom = np.repeat((total - 1 - (1 - left).sum(1))[:, None], targets.shape[1], axis=1)
+    errors = np.full(freedom.shape, np.inf)
     np.divide(left**2 @ energies + unseen, freedom**2, out=errors, where=freedom > 0)
-    return float(d * RIDGES[errors <= errors.min() * (1 + AS_GOOD)].max())
+    return errors
 
 
 class ClassificationHead:
@@ -189,8 +205,8 @@ class ClassificationHead:
         """Outputs (n, n_outputs) -> (n, k), rows of float64 that sum to 1."""
         if self.n_outputs > 1:
             return softmax(outputs / self.temperature, axis=1)
-        positive = expit(outputs[:, 0] / self.temperature)
-        return np.column_stack([1 - positive, positive])
+        logits = outputs[:, 0] / self.temperature
+        return np.column_stack([expit(-logits), expit(logits)])
 
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
@@ -346,20 +362,25 @@ class RegressionHead:
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
     ) -> Probe:
         """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``, and
-        ``"auto"`` is :func:`best_ridge`."""
+        ``"auto"`` is the :func:`best_ridges` of the targets."""
         mean, scale = scaling
         if strength == "auto":
-            strength = best_ridge((features - mean) / scale, targets, weights)
+            strengths = best_ridges((features - mean) / scale, targets, weights)
+        else:
+            strengths = np.full(self.n_outputs, float(strength))
         root = np.sqrt(weights)[:, None]
         centre = weights @ ((features - mean) / scale) / weights.sum()
         offset = weights @ targets / weights.sum()
         z = root * ((features - mean) / scale - centre)
         t = root * (targets - offset)
         n, d = z.shape
-        if d <= n:
-            w = solve(z.T @ z + strength * np.eye(d), z.T @ t, assume_a="sym")  # (d, outputs)
-        else:
-            w = z.T @ solve(z @ z.T + strength * np.eye(n), t, assume_a="sym")
+        w = np.empty((d, self.n_outputs))
+        for alpha in np.unique(strengths):
+            own = strengths == alpha
+            if d <= n:
+                w[:, own] = solve(z.T @ z + alpha * np.eye(d), z.T @ t[:, own], assume_a="sym")
+            else:
+                w[:, own] = z.T @ solve(z @ z.T + alpha * np.eye(n), t[:, own], assume_a="sym")
         loss = float(((z @ w - t) ** 2).sum() / weights.sum() / self.n_outputs)
         return Probe(mean, scale, w.T, offset - centre @ w, 1, loss)
 

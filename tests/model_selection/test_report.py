@@ -41,8 +41,9 @@ def test_equals_are_told_apart_no_more_often_than_promised():
 
 
 def test_a_planted_effect_is_found():
-    assert [against_its_equal(seed, (STRONGER, WEAKER)) for seed in range(1000, 1006)].count("HELPS") >= 4
-    assert against_its_equal(1000, (WEAKER, STRONGER)) == "HURTS"
+    seeds = range(1000, 1006)
+    assert [against_its_equal(seed, (STRONGER, WEAKER)) for seed in seeds].count("HELPS") >= 4
+    assert [against_its_equal(seed, (WEAKER, STRONGER)) for seed in seeds].count("HURTS") >= 4
 
 
 def test_weights_that_learnt_to_ignore_what_the_task_asks_for_hurt(tmp_path):

@@ -300,7 +300,12 @@ FAULTS = [
         remedy="Pass weights of the same architecture",
     ),
     Fault(
-        75, "a library that is not installed", _without_timm, MissingDependencyError, says="timm", remedy=r"\[timm\]'"
+        75,
+        "a library that is not installed",
+        _without_timm,
+        MissingDependencyError,
+        says="timm",
+        remedy="pip install timm",
     ),
     Fault(
         76,
