@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from networks import TINY_PHOTO
 from sklearn.metrics import log_loss
 from torchvision.transforms import v2
 
-from skltransfer import ActivationStore, FineTunedClassifier, FineTunedRegressor, load
-from skltransfer.engine import _training, _tuning
+from skltransfer import ActivationStore, FineTunedClassifier, FineTunedRegressor, load, load_backbone
+from skltransfer.engine import _training, _tuning, train
 from skltransfer.exceptions import MissingDependencyError
 
 
@@ -398,3 +399,22 @@ def test_an_interrupt_at_any_step_leaves_the_old_model_whole(two_kinds, options,
         np.testing.assert_array_equal(model.predict_proba(X), expected)
         getattr(model, method)(*others)
         np.testing.assert_array_equal(model.predict_proba(X), finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "computes_in"), [("torchvision:mobilenet_v3_small", None), (TINY_PHOTO, torch.bfloat16)]
+)
+def test_grouped_convolutions_train_in_float32_on_a_processor(photos, monkeypatch, name, computes_in):
+    seen = []
+
+    def watched(*arguments, **more):
+        seen.append(arguments[5].autocast)
+        return train(*arguments, **more)
+
+    monkeypatch.setattr(_tuning, "train", watched)
+    backbone = load_backbone(name, weights="random", input_size=32)
+    model = FineTunedClassifier(backbone, freeze_depth=-2, max_epochs=1, dtype="bfloat16", random_state=0)
+    model.fit(photos, np.arange(12) % 2)
+    assert seen == [computes_in]
+    assert model.dtype_ == "bfloat16"
+    assert np.isfinite(model.predict_proba(photos)).all()
