@@ -179,7 +179,7 @@ class ClassificationHead:
         mean, scale = scaling
         z = (features - mean) / scale
         if strength == "auto":
-            strength = 4 / best_ridge(z, np.eye(len(self.classes))[targets], weights)
+            strength = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
         z = np.hstack([z, np.ones((len(features), 1))])
         k, d = self.n_outputs, z.shape[1]
         penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()

@@ -153,7 +153,7 @@ def probe_score(
     Returns
     -------
     float
-        Mean over folds. Invariant to the scale of each feature, and to repeating all of them.
+        Mean over folds. Invariant to a common scale of the features, and to repeating all of them.
 
     Raises
     ------

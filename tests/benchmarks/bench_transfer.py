@@ -36,7 +36,7 @@ from skltransfer.backbones._weights import read_metadata
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from networks import TINY_PHOTO, WEIGHTS, tiny_photo, tiny_photo_weights  # noqa: F401
+from networks import TINY_PHOTO, WEIGHTS, tiny_photo_weights
 
 DEPTHS, SEEDS = [1.0, 0.75, 0.5], range(5)
 FIGURES = pathlib.Path(__file__).parent.parent.parent / "figures"

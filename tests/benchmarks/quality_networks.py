@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from bench_transfer import SEEDS, SMALL, cifar, tiny_photo
+from bench_transfer import SEEDS, SMALL, cifar
+from networks import tiny_photo
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
 

@@ -18,7 +18,8 @@ import sys
 
 import numpy as np
 import torch
-from bench_transfer import SEEDS, SMALL, Draw, cifar, folds, hymenoptera, tiny_photo
+from bench_transfer import SEEDS, SMALL, Draw, cifar, folds, hymenoptera
+from networks import tiny_photo
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split

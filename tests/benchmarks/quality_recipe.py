@@ -118,10 +118,10 @@ def ours(kind: str, X: list, y: np.ndarray, seed: int) -> Callable[[list], np.nd
 
 
 def plain_loop(kind: str, X: list, y: np.ndarray, seed: int) -> Callable[[list], np.ndarray]:
-    """The loop by hand, on the library's own modules; the frozen part is computed once, as a careful user would."""
+    """The loop by hand, on the library's own modules; frozen stages of photos are computed once."""
     torch.manual_seed(seed)
     epochs = TEXT_EPOCHS if kind == "text" else PHOTO_EPOCHS
-    network = (text_network if kind == "text" else photo_network)(len(np.unique(y)))
+    network = (TextNetwork if kind == "text" else PhotoNetwork)(len(np.unique(y)))
     groups = [{"params": network.suffix.parameters(), "lr": 1e-4}, {"params": network.head.parameters(), "lr": 1e-3}]
     optimiser = torch.optim.AdamW(groups)
     order, targets = np.random.default_rng(seed), torch.as_tensor(y)
@@ -195,9 +195,6 @@ class TextNetwork(nn.Module):
         )
         hidden, mask = self.model(**read)[0], read["attention_mask"][..., None]
         return self.head(LENGTH * F.normalize((hidden * mask).sum(1) / mask.sum(1)))
-
-
-photo_network, text_network = PhotoNetwork, TextNetwork
 
 
 def interval(differences: np.ndarray) -> str:

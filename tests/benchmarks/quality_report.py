@@ -20,7 +20,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from bench_transfer import cifar, members, tiny_photo
+from bench_transfer import cifar, members
+from networks import tiny_photo
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold, cross_val_score

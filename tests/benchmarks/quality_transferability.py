@@ -20,7 +20,8 @@ import sys
 import time
 
 import numpy as np
-from bench_transfer import TINY_PHOTO, members, tiny_photo_weights
+from bench_transfer import members
+from networks import TINY_PHOTO, tiny_photo_weights
 from scipy.stats import weightedtau
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit

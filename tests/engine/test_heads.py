@@ -125,3 +125,10 @@ def test_the_automatic_strength_is_four_over_the_ridge_of_the_indicators(rng, n_
     C = 4 / best_ridge(z, np.eye(n_classes)[y], np.ones(60))
     theirs = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit(z, y)
     np.testing.assert_allclose(probe.predict_proba(X), theirs.predict_proba(z), atol=1e-3)
+
+
+def test_labels_of_a_matrix_may_be_floats(rng):
+    X, Y = rng.standard_normal((40, 5)), rng.integers(0, 2, (40, 3))
+    X[:, :3] += 2 * Y
+    whole = LogisticProbe().fit(X, Y).predict_proba(X)
+    np.testing.assert_array_equal(LogisticProbe().fit(X, Y.astype(float)).predict_proba(X), whole)
