@@ -1,5 +1,6 @@
 """A parameter that is not what it should be is complained about by its own name."""
 
+import contextlib
 import inspect
 import warnings
 
@@ -40,6 +41,13 @@ ALL = (
 PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
 TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders
 BAD = st.sampled_from(["nonsens", -3.5, ["nonsens"], [], {"a": "b"}, object()])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def elsewhere(tmp_path_factory):
+    """A word that is taken for a folder makes one there."""
+    with contextlib.chdir(tmp_path_factory.mktemp("parameters")):
+        yield
 
 
 @settings(max_examples=250, deadline=None)

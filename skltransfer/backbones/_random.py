@@ -1,7 +1,8 @@
 """Torch's global generator, borrowed and given back.
 
 Libraries initialise their layers, and dropout draws its masks, from the generator that all threads of a process
-share. ``seeded`` is the one door to it: one holder at a time, and the state is restored on the way out.
+share. ``seeded`` is the one door to it: one holder at a time, and the state is restored on the way out. Torch locks the
+generator while it draws, and a child that is forked meanwhile would wait for ever: so forks wait for the door.
 """
 
 import contextlib
@@ -11,12 +12,15 @@ import torch
 
 from skltransfer._forks import Lock
 
-_door = Lock()
+_door = Lock().holds_back_forks(at_most=10.0)
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for the duration of a ``with`` block, as its only user in this process."""
+    """Seed torch's global generator for the duration of a ``with`` block, as its only user in this process.
+
+    Forks of the process wait for the end of the block: keep it short.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _door, torch.random.fork_rng(devices=devices):
         reseed(seed)

@@ -208,9 +208,8 @@ class _Run:
         """One pass over the samples, and a look at the validation part."""
         _train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
-        seed = _mask_seed(self.plan.seed, number, self.processes.rank)
-        with seeded(seed):  # between epochs, other threads may draw
-            for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
+        for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
+            with seeded(_mask_seed(self.plan.seed, self.step, self.processes.rank)):  # between steps, others may draw
                 total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
         self.history["learning_rate"].append(self.plan.learning_rate * self.plan.rate(self.step / self.n_steps))
@@ -358,9 +357,9 @@ def settle_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
     module.eval()
 
 
-def _mask_seed(seed: int, epoch: int, rank: int) -> int:
+def _mask_seed(seed: int, step: int, rank: int) -> int:
     """Of dropout and augmentation: the same after an interruption, another in each process."""
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def _train_mode(module: nn.Module, norm_policy: str) -> None:

@@ -116,6 +116,63 @@ holder.join()
     assert shown == "True True\n"
 
 
+@needs_fork
+def test_a_fork_waits_while_another_thread_draws(tmp_path):
+    """Torch holds a lock of its own then, which nobody could open in the child."""
+    shown = run(
+        DATA
+        + """
+from skltransfer.backbones._random import seeded
+drawing, over = threading.Event(), threading.Event()
+
+def draw():
+    while not over.is_set():
+        with seeded(0):
+            drawing.set()
+            torch.empty(20_000_000).normal_()  # 0.2 s
+
+drawer = threading.Thread(target=draw)
+drawer.start()
+drawing.wait()
+print([forked(lambda: model.fit(X, y)) for _ in range(3)])
+over.set()
+drawer.join()
+""",
+        threads=2,
+    )
+    assert shown == "[True, True, True]\n"
+
+
+@needs_fork
+def test_a_fork_within_a_draw_or_beside_one_that_does_not_end_goes_ahead():
+    shown = run(
+        DATA
+        + """
+import time
+from skltransfer._forks import Lock
+lock, held, over = Lock().holds_back_forks(at_most=0.3), threading.Event(), threading.Event()
+with lock:
+    print(forked(lambda: lock.__enter__()))
+
+def hold():
+    with lock:
+        held.set()
+        over.wait()
+
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+start = time.monotonic()
+print(forked(lambda: lock.__enter__()), 0.3 <= time.monotonic() - start < 10)
+over.set()
+holder.join()
+with lock:
+    print("open")
+"""
+    )
+    assert shown.split() == ["True", "True", "True", "open"]
+
+
 def test_a_renewed_lock_is_open_unless_it_is_our_own():
     lock, held, over = _forks.Lock(), threading.Event(), threading.Event()
 
