@@ -7,17 +7,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 
 class ClippedScaler(TransformerMixin, BaseEstimator):
-    """Divides each feature by its standard deviation, or by a share of the root mean square of all where that is more;
-    then all of them so that their mean variance is 1.
+    """Divides each feature by its standard deviation, or by the root mean square of all where that is more; then all of
+    them so that their mean variance is 1.
     """
-
-    def __init__(self, least: float = 0.3) -> None:
-        self.least = least
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:
         X = np.asarray(X, dtype=float)
         self.mean_, deviation = X.mean(0), X.std(0)
-        scale = np.maximum(deviation, self.least * np.sqrt((deviation**2).mean()))
+        scale = np.maximum(deviation, np.sqrt((deviation**2).mean()))
         self.scale_ = scale * np.sqrt((deviation**2 / scale**2).mean())
         return self
 

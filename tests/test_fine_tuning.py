@@ -8,9 +8,10 @@ import torch
 from conftest import png
 from networks import DEFAULT, TINY_PHOTO, weights_of
 from scaling import ClippedScaler
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import r2_score
+from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, load_backbone
@@ -81,16 +82,35 @@ def test_parameters_of_training_have_no_effect_at_depth_one(two_kinds):
     np.testing.assert_array_equal(other.fit(X, y).predict_proba(X), base)
 
 
-def test_before_training_the_head_is_the_probe(two_kinds):
-    """On features of which none is scaled up: one that hardly varies would swamp the head as soon as stages move."""
+def test_where_steps_are_too_small_to_change_it_the_head_is_the_probe(two_kinds):
     X, y = two_kinds
     tuned = classifier(freeze_depth=0.5, C=0.1, learning_rate=1e-12, max_epochs=1, weight_decay=0.0).fit(X, y)
     features = PretrainedFeatureExtractor("toy:images", dtype="float32").transform(X).astype(float)
-    features = ClippedScaler(1.0).fit_transform(features)
+    features = ClippedScaler().fit_transform(features)
     probe = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(features, y)
     np.testing.assert_allclose(tuned.predict_proba(X), probe.predict_proba(features), atol=1e-4)
     random = classifier(freeze_depth=0.5, learning_rate=1e-12, max_epochs=1, head_init="random").fit(X, y)
     assert np.abs(random.predict_proba(X) - probe.predict_proba(features)).max() > 0.2
+
+
+def test_a_head_starts_as_a_tenth_of_the_probe_if_training_can_make_it_whole_again(two_kinds):
+    """A whole probe hardly errs on its own samples: nothing but noise would be left for the backbone to learn from."""
+    X, y = two_kinds
+    first_losses = {}
+    for rate in (1e-12, 1e-2, 1.0):  # the loss of the first and only step is the start's
+        model = classifier(freeze_depth=0.5, C=1.0, learning_rate=rate, lr_schedule="constant", batch_size=40)
+        first_losses[rate] = model.set_params(max_epochs=1).fit(X, y).history_["loss"][0]
+    probe = model.set_params(freeze_depth=1.0).fit(X, y)
+    assert first_losses[1e-12] < first_losses[1e-2] < first_losses[1.0]
+    tenth = log_loss(y, expit(probe.decision_function(X) / 10))
+    assert first_losses[1.0] == pytest.approx(tenth, rel=0.02)  # there is dropout
+
+
+def test_a_regressor_at_a_rate_near_zero_is_the_ridge_on_frozen_features(two_kinds):
+    X, y = two_kinds[0], np.linspace(3, 5, 40) + (two_kinds[1] == "above")
+    model = FineTunedRegressor("toy:images", freeze_depth=0.5, learning_rate=1e-9, random_state=0, dtype="float32")
+    frozen = FineTunedRegressor("toy:images", freeze_depth=1.0, dtype="float32")
+    np.testing.assert_allclose(model.fit(X, y).predict(X), frozen.fit(X, y).predict(X), atol=1e-3)
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"], [-1, 1], [True, False], [3, 10, 7], ["b", "ä", "c"], [0.0, 1.0]])

@@ -14,7 +14,7 @@ from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from torch.nn import functional as F
 
 SOLVER_ITERATIONS = 1000
-LEAST_SCALE_OF_PROBE = 0.3  # of a feature that stays as it is, relative to all
+LEAST_SCALE = 1.0  # of a feature, relative to all
 RIDGES = np.logspace(-2, 1.5, 15)  # candidates of a ridge's alpha, per feature
 AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
 Scaling = tuple[np.ndarray, np.ndarray]
@@ -59,8 +59,8 @@ def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.
     floor : float, default=0.0
         Least standard deviation that counts, as a fraction of the root mean square of all. Without it each feature has
         its own, and one that is nearly constant among these samples is enormous in the first sample where it is not:
-        networks with rectified units have many. Where the features will still move, one small step of the backbone
-        would swamp the head.
+        networks with rectified units have many. Where the features still move, one small step of the backbone would
+        swamp the head.
     """
     total = weights.sum()
     mean = weights @ features / total
@@ -410,5 +410,5 @@ def solved_probe(head: Head, features: np.ndarray, targets: np.ndarray, strength
     strength : float or "auto"
     """
     features, weights = np.asarray(features, dtype=np.float64), np.ones(len(features))
-    scaling = standardisation(features, weights, LEAST_SCALE_OF_PROBE)
+    scaling = standardisation(features, weights, LEAST_SCALE)
     return head.solve_probe(features, targets, weights, scaling, strength)

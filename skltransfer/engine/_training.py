@@ -75,6 +75,14 @@ class TrainingPlan:
             return progress / self.warmup
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / max(1e-9, 1 - self.warmup)))
 
+    def n_steps(self, n: int) -> int:
+        """Of the optimiser, on ``n`` samples."""
+        return self.max_epochs * len(batches(np.arange(n), self.batch_size))
+
+    def reach(self, n: int) -> float:
+        """How far AdamW can move a weight of the head, on ``n`` samples, if each step is as long as the rate."""
+        return self.learning_rate * self.n_steps(n) * float(np.mean([self.rate(t) for t in np.linspace(0, 1, 100)]))
+
 
 class Watch(Protocol):
     """Looks on while :func:`train` trains; ``so_far`` gives weights and history as if training ended here."""
@@ -172,7 +180,7 @@ class _Run:
         self.targets = torch.as_tensor(data.targets)
         self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
         self.generator = np.random.default_rng(plan.seed)
-        self.n_steps = plan.max_epochs * len(batches(np.arange(len(data)), plan.batch_size))
+        self.n_steps = plan.n_steps(len(data))
         self.step = 0
         self.history: History = {"loss": [], "learning_rate": []}
         self.best_loss, self.best_epoch = math.inf, -1

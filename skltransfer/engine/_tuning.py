@@ -23,7 +23,7 @@ from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import LEAST_SCALE_OF_PROBE, Head, Probe, Strength, standardisation
+from skltransfer.engine._heads import LEAST_SCALE, Head, Probe, Strength, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
@@ -32,7 +32,7 @@ from skltransfer.engine._training_set import TrainingSet, canonical, repeated, s
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
-LEAST_SCALE = 1.0  # of a feature, relative to all, where the features will still move
+SHARE_OF_PROBE = 0.1  # of its length, with which the probe begins a head whose features will move
 
 
 class FitWatch(Protocol):
@@ -191,7 +191,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
         data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets), why)
     work = _Work(task, samples, activations, head, data, held_out)
     network = _starting_network(task, head)
-    probe = work.initialise(network)
+    probe = work.initialise(network, trains=not task.is_probe)
     if task.is_probe:
         return work.result(network, {"loss": [probe.loss]}, probe.n_iter)
     history = _train_in_phases(work, network)
@@ -308,8 +308,12 @@ class _Work:
     data: TrainingSet
     held_out: TrainingSet | None
 
-    def initialise(self, network: TunedNetwork) -> Probe | None:
-        """Standardise the features; the probe (Kumar et al. 2022) may begin the head. Not where training goes on."""
+    def initialise(self, network: TunedNetwork, *, trains: bool) -> Probe | None:
+        """Standardise the features; the probe (Kumar et al. 2022) may begin the head. Not where training goes on.
+
+        A head that ``trains`` begins as a part of the probe: the whole one hardly errs on its own samples, so that
+        little is left for the backbone to learn from but noise, of which AdamW makes steps of full length.
+        """
         task, data = self.task, self.data
         if task.start is not None and not task.is_probe:
             return None
@@ -322,15 +326,20 @@ class _Work:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
         else:
-            least = LEAST_SCALE_OF_PROBE if task.is_probe else LEAST_SCALE
-            scaling = standardisation(features, data.weights, floor=least)
+            scaling = standardisation(features, data.weights, floor=LEAST_SCALE)
         state = dict(zip(("mean", "scale"), scaling, strict=True))
         probe = None
         if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
             probe = self.head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
-            state |= {"head.0.weight": probe.weight, "head.0.bias": probe.bias}
+            share = self._share_of_probe(probe) if trains and network.suffix is not None else 1.0
+            state |= {"head.0.weight": share * probe.weight, "head.0.bias": share * probe.bias}
         network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
         return probe
+
+    def _share_of_probe(self, probe: Probe) -> float:
+        """The least from which training can still make it whole, and a tenth at least."""
+        length = float(np.sqrt(np.mean(probe.weight**2)))
+        return max(SHARE_OF_PROBE, 1 - self.task.plan.reach(len(self.data)) / length) if length else 1.0
 
     def _settle(self, network: TunedNetwork) -> None:
         """Statistics that training will replace at once must not decide how features are scaled."""
@@ -344,7 +353,7 @@ class _Work:
         """What the fit returns if it ends with this network; its head is calibrated here."""
         task, head, held_out = self.task, self.head, self.held_out
         if task.contrasts and not task.is_probe:
-            self.initialise(network)
+            self.initialise(network, trains=False)
         if self._moves_norms:
             self._refresh(network, *_of_target(task, task.boundary))
         if task.calibrates:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skltransfer.engine._training import batches, settle_norms
+from skltransfer.engine._training import TrainingPlan, batches, settle_norms
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 32, 64])
@@ -26,3 +26,12 @@ def test_live_statistics_begin_as_the_batches_have_them():
     torch.testing.assert_close(network[0].running_mean, x.mean(0))
     assert not any(part.training for part in network.modules())
     assert network[0].momentum == 0.1
+
+
+def test_the_reach_of_a_plan_is_its_rates_summed_over_its_steps():
+    plan = TrainingPlan(max_epochs=3, batch_size=16, learning_rate=0.01, lr_schedule="constant")
+    assert plan.n_steps(100) == 3 * 7
+    assert plan.reach(100) == pytest.approx(0.01 * 21)
+    rising_and_falling = TrainingPlan(max_epochs=300, batch_size=16, learning_rate=0.01, warmup=0.2)
+    expected = 0.01 * sum(rising_and_falling.rate((step + 0.5) / 2100) for step in range(2100))
+    assert rising_and_falling.reach(100) == pytest.approx(expected, rel=0.02)
