@@ -39,7 +39,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
-    freeze_depth : float, int or str, default=0.75
+    freeze_depth : float, int or str, default=0.5
         How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
         1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
         ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
@@ -211,7 +211,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
-        freeze_depth: float | str = 0.75,
+        freeze_depth: float | str = 0.5,
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",
@@ -382,7 +382,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         The default, a network for photos, comes with the package; :func:`list_backbones` names others.
     weights : str, default="pretrained"
         ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
-    freeze_depth : float, int or str, default=0.75
+    freeze_depth : float, int or str, default=0.5
         How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
         1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
         ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
@@ -535,7 +535,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         backbone: str | Backbone = "bundled:efficientnet-lite0",
         *,
         weights: str = "pretrained",
-        freeze_depth: float | str = 0.75,
+        freeze_depth: float | str = 0.5,
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",

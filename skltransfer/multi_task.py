@@ -39,7 +39,7 @@ class MultiTaskFineTuner(FineTuner):
     loss_weights : {"equal", "uncertainty"} or array-like of shape (n_tasks,), default="equal"
         What each task's loss counts, after cross-entropies were divided by ``log(n_classes)`` and numbers were
         standardised, so that knowing nothing costs 1 in each [1]_. ``"uncertainty"`` learns a variance per task [2]_.
-    freeze_depth : float, int or str, default=0.75
+    freeze_depth : float, int or str, default=0.5
         How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
         1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
         ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
@@ -209,7 +209,7 @@ class MultiTaskFineTuner(FineTuner):
         weights: str = "pretrained",
         tasks: dict | list | None = None,
         loss_weights: str | list | np.ndarray = "equal",
-        freeze_depth: float | str = 0.75,
+        freeze_depth: float | str = 0.5,
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",

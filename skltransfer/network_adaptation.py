@@ -53,7 +53,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Of the added loss; it rises from zero in the course of training.
     prior : float, default=0.0
         For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
-    freeze_depth : float, int or str, default=0.75
+    freeze_depth : float, int or str, default=0.5
         How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
         1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
         ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
@@ -233,7 +233,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         method: str | None = "mcc",
         adaptation_weight: float = 1.0,
         prior: float = 0.0,
-        freeze_depth: float | str = 0.75,
+        freeze_depth: float | str = 0.5,
         pooling: str = "auto",
         head: str = "linear",
         head_init: str = "probe",

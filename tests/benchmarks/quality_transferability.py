@@ -3,13 +3,13 @@
     SKLTRANSFER_DATA=folder python tests/benchmarks/quality_transferability.py results.json
 
 Candidates are (backbone, stage) pairs: bundled:efficientnet-lite0, bundled:efficientnet-lite2 and bundled:tiny-photo,
-each pretrained and from random weights. Of each of five sets of pictures, 200 to 240 labels are drawn three times; each
-score sees a draw. The truth is the accuracy on other pictures, (a) of a linear head, its strength chosen by
-cross-validation, fitted on the draw's features, mean of the draws; (b) of a network fine-tuned on the first draw, frozen
-up to that stage: for those candidates alone that train fast. Agreement is the weighted Kendall tau over candidates, with
-a 95 % bootstrap interval; regret is the best candidate's accuracy less that of the candidate with the highest score.
-Results are kept in the file as they come, and activations in a folder beside it, so a killed run goes on. Two threads of
-a machine with AMX: a quarter of an hour for (a), hours for (b).
+each pretrained and from random weights. Of each of five sets of pictures, 200 to 240 labels are drawn three times;
+each score sees a draw. The truth is the accuracy on other pictures, (a) of a linear head, its strength chosen by
+cross-validation, fitted on the draw's features, mean of the draws; (b) of a network fine-tuned on the first draw,
+frozen up to that stage: for those candidates alone that train fast. Agreement is the weighted Kendall tau over
+candidates, with a 95 % bootstrap interval; regret is the best candidate's accuracy less that of the candidate with
+the highest score. Results are kept in the file as they come, and activations in a folder beside it, so a killed run
+goes on. Two threads of a machine with AMX: a quarter of an hour for (a), hours for (b).
 """
 
 import itertools
