@@ -5,6 +5,7 @@ Promises that these are, unless the forking thread itself holds them. A library'
 is only ever taken within one of ours, a fork waits for ours. Must not know what they guard.
 """
 
+import _thread
 import os
 import threading
 import weakref
@@ -18,27 +19,17 @@ def after_fork_in_child(action: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=action)
 
 
-class Lock:
-    """A re-entrant lock for a ``with`` block."""
+class Lock(_thread.RLock):
+    """A re-entrant lock for a ``with`` block, which is entered and left in C: no interrupt leaves it closed."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._holders: list[int] = []  # one entry per level
+        super().__init__()
         _all.add(self)
 
-    def __enter__(self) -> Self:
-        self._lock.acquire()
-        self._holders.append(threading.get_ident())
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._holders.pop()
-        self._lock.release()
-
     def renew(self) -> None:
-        """Open it, whoever else held it."""
-        if threading.get_ident() not in self._holders:
-            self._lock, self._holders = threading.RLock(), []
+        """Open it, unless the calling thread holds it itself."""
+        if not self._is_owned():
+            self._at_fork_reinit()
 
     def holds_back_forks(self, at_most: float) -> Self:
         """Have forks wait until no other thread holds it, for so many seconds: then they go ahead all the same."""
@@ -46,12 +37,11 @@ class Lock:
             taken = threading.local()
 
             def take() -> None:
-                lock = self._lock
-                taken.lock = lock if lock.acquire(timeout=at_most) else None
+                taken.is_ours = self.acquire(timeout=at_most)
 
             def give_back() -> None:
-                if taken.lock is not None:
-                    taken.lock.release()
+                if taken.is_ours:
+                    self.release()
 
             os.register_at_fork(before=take, after_in_parent=give_back, after_in_child=give_back)
         return self

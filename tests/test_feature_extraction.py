@@ -7,7 +7,6 @@ import torch
 from networks import tiny_photo
 
 from skltransfer import ActivationStore, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.exceptions import BadSampleError
 
 
@@ -45,7 +44,7 @@ def test_with_the_store_is_without_it_whatever_the_samples_and_the_dtype(rng, mo
 
 
 def test_transform_leaves_the_backbone_as_it_was(photos):
-    network = load_backbone("toy:images")._cuts[ORIGINAL].network
+    network = load_backbone("toy:images").library_network
     before = {k: v.clone() for k, v in network.state_dict().items()}
     extractor(cache=None).transform(photos)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

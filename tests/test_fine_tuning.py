@@ -15,7 +15,6 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.engine import ClassificationHead
 from skltransfer.exceptions import BadSampleError, TrainingDivergedError
 
@@ -44,7 +43,7 @@ def test_frozen_stages_stay_bitwise_and_each_unfrozen_stage_moves(name, depth, n
     weights = weights_of(name)
     X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
     backbone = load_backbone(name, weights=weights)
-    network = backbone._cuts[ORIGINAL].network
+    network = backbone.library_network
     before = {k: v.clone() for k, v in network.state_dict().items()}
     model = FineTunedClassifier(
         name, weights=weights, freeze_depth=depth, norm_policy=norm_policy, max_epochs=1, batch_size=8, random_state=0

@@ -293,7 +293,7 @@ def test_another_fit_has_a_checkpoint_of_its_own(two_kinds, tmp_path):
     X, y = two_kinds
     model = FineTunedClassifier("toy:images", max_epochs=1, checkpoint=tmp_path, random_state=0)
     for n, change in enumerate(
-        ({}, {"learning_rate": 0.1}, {"random_state": 1}, {"freeze_depth": 0.5}, {"label_smoothing": 0.2}), 1
+        ({}, {"learning_rate": 0.1}, {"random_state": 1}, {"freeze_depth": 0.25}, {"label_smoothing": 0.2}), 1
     ):
         model.set_params(**change).fit(X, y)
         assert len(list(tmp_path.iterdir())) == n

@@ -228,18 +228,27 @@ class Backbone:
         """The shared prefix before ``boundary``, and a private copy of the suffix after it."""
         return self.prefix(0, boundary), self.suffix(boundary)
 
+    @property
+    def library_network(self) -> nn.Module:
+        """The library's own network, its source head included: shared, in eval mode, and not to be changed."""
+        return self._cuts[ORIGINAL].network
+
+    def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """What the library's own ``forward`` computes of a batch at the end of each stage, and its output."""
+        return self._cuts[ORIGINAL].library_activations(inputs)
+
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
         """Names of the parameters of one stage, as in the library's state dict."""
         return self._cuts[ORIGINAL].parameter_names(stage)
 
     def stage_size(self, stage: int) -> int:
         """Number of parameters of one stage."""
-        network = self._cuts[ORIGINAL].network
+        network = self.library_network
         return sum(network.get_parameter(name).numel() for name in self.stage_parameters(stage))
 
     def library_state(self) -> dict[str, torch.Tensor]:
         """The state dict of the library's own network, its source head included."""
-        return {key: value.detach().contiguous() for key, value in self._cuts[ORIGINAL].network.state_dict().items()}
+        return {key: value.detach().contiguous() for key, value in self.library_network.state_dict().items()}
 
     def adapted(self, weights: AdaptedWeights) -> "Backbone":
         """Another value: the same network with ``weights``, and so with another fingerprint.
@@ -269,12 +278,12 @@ class Backbone:
 
     def text_model(self, suffix: nn.Module | None = None) -> nn.Module:
         """The library's own model of texts: the shared one, or that inside of a suffix which begins at the input."""
-        return self._cuts[ORIGINAL].network if suffix is None else suffix.model
+        return self.library_network if suffix is None else suffix.model
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the library's own network says, its source head included: logits (n, classes)."""
         with torch.inference_mode():
-            return self._cuts[ORIGINAL].library_activations(inputs)[-1]
+            return self.library_activations(inputs)[-1]
 
     def _piece(self, start: int, stop: int, place: tuple[torch.dtype, torch.device]) -> nn.Module:
         with self._lock:
@@ -303,7 +312,7 @@ class Backbone:
     def _compare_with_library(self) -> None:
         x = inputs = self.example(2)
         with refusing(self.name), torch.inference_mode():
-            theirs = self._cuts[ORIGINAL].library_activations(inputs)
+            theirs = self.library_activations(inputs)
             for stage, name in enumerate(self.stage_names):
                 x = self._piece(stage, stage + 1, ORIGINAL)(x)
                 self._refuse_if_unequal(x, theirs[stage], f"at the end of stage {name!r}")

@@ -19,7 +19,6 @@ from torchvision import models
 from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_backbones, load_backbone
 from skltransfer._catalogue._torchvision_families import FAMILIES as TORCHVISION
 from skltransfer.backbones import Pooling, seeded
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.exceptions import (
     BackboneNotFoundError,
@@ -100,11 +99,6 @@ def backbone(request):
     return load_backbone(name, weights=weights if weights == "random" else weights_of(name))
 
 
-def whole(backbone):
-    """The cut that holds the library's own network."""
-    return backbone._cuts[ORIGINAL]
-
-
 def inputs_of(backbone, n=2, seed=0):
     shape = backbone.preprocessing.input_shape
     shape = (3, 160, 160) if backbone.name.removeprefix("torchvision:") in TRUNKS else shape  # trunks take any size
@@ -114,7 +108,7 @@ def inputs_of(backbone, n=2, seed=0):
 def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
     x = inputs_of(backbone)
     with torch.inference_mode():
-        theirs = whole(backbone).library_activations(x)[-2]
+        theirs = backbone.library_activations(x)[-2]
         for boundary in range(backbone.n_stages + 1):
             x = x if boundary == 0 else backbone.prefix(boundary - 1, boundary)(x)
             before = x.clone()
@@ -126,10 +120,11 @@ def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
 def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
     """Dropout and stochastic depth stay alive, and draw the same masks from the same seed."""
     x = inputs_of(backbone, n=4)
-    network = copy.deepcopy(whole(backbone).network).train()
+    network = copy.deepcopy(backbone.library_network).train()
     suffix = backbone.suffix(0).train()
     theirs = {}
-    path, _, where = whole(backbone).end_modules[-1].partition("+")
+    (cut,) = (cut for cut in backbone._cuts.values() if cut.network is backbone.library_network)
+    path, _, where = cut.end_modules[-1].partition("+")
     module = network.get_submodule(path)
     if where == "input":
         module.register_forward_pre_hook(lambda m, i: theirs.update(out=i[0].clone()))
@@ -153,7 +148,7 @@ def test_dropout_of_the_suffix_is_alive_in_train_mode_and_still_in_eval_mode():
 
 
 def test_state_dict_names_stay_the_librarys(backbone):
-    theirs = whole(backbone).network.state_dict()
+    theirs = backbone.library_network.state_dict()
     for boundary in (0, 1, backbone.n_stages - 1):
         ours = backbone.suffix(boundary).state_dict()
         assert ours.keys() <= theirs.keys()
@@ -167,7 +162,7 @@ def test_stages_share_out_all_parameters_but_the_heads(backbone):
 
 
 def test_it_is_always_in_eval_mode_and_training_a_suffix_leaves_it_alone(backbone):
-    network = whole(backbone).network
+    network = backbone.library_network
     before = {k: v.clone() for k, v in network.state_dict().items()}
     suffix = backbone.suffix(backbone.n_stages - 1).train()
     activation = backbone.prefix(0, backbone.n_stages - 1)(inputs_of(backbone)).clone()
@@ -206,9 +201,9 @@ def test_loading_leaves_torchs_generator_as_it_was():
 
 def test_a_pickle_whose_weights_changed_is_refused(tmp_path):
     path = tmp_path / "weights.pt"
-    torch.save(whole(load_backbone("toy:rows")).network.state_dict(), path)
+    torch.save(load_backbone("toy:rows").library_network.state_dict(), path)
     dumped = pickle.dumps(load_backbone("toy:rows", weights=str(path)))
-    torch.save(whole(load_backbone("toy:rows", weights="random")).network.state_dict(), path)
+    torch.save(load_backbone("toy:rows", weights="random").library_network.state_dict(), path)
     with pytest.raises(WeightsError, match="the weights or the preprocessing changed since"):
         pickle.loads(dumped)
 
@@ -325,10 +320,10 @@ def test_features_are_the_librarys_penultimate_layer(name, rng):
     preset = models.get_model_weights(name).DEFAULT.transforms()
     x = torch.stack([preset(Image.fromarray(photo)) for photo in photos])
     seen = {}
-    head = whole(backbone).network.get_submodule(HEADS[name])
+    head = backbone.library_network.get_submodule(HEADS[name])
     handle = head.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
     with torch.inference_mode():
-        whole(backbone).network(x)
+        backbone.library_network(x)
     handle.remove()
     theirs = seen["x"].numpy()
     for X in (photos, [png(photos[0]), Image.fromarray(photos[1])]):

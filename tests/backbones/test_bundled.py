@@ -26,7 +26,6 @@ from skltransfer import (
     load_backbone,
 )
 from skltransfer.backbones import _registry
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._bundled import BUNDLED
 from skltransfer.backbones._packaged import packaged_file
 from skltransfer.exceptions import (
@@ -73,7 +72,7 @@ def state_of(name):
 
 
 def network_of(name, **options):
-    return load_backbone(f"bundled:{name}", **options)._cuts[ORIGINAL].network
+    return load_backbone(f"bundled:{name}", **options).library_network
 
 
 @pytest.mark.parametrize("name", LITE)

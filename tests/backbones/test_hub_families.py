@@ -10,7 +10,6 @@ import transformers
 
 from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones import seeded
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.exceptions import BackboneNotFoundError, SkltransferError, UnsupportedBackboneError
 
 SIDE = 32
@@ -116,7 +115,7 @@ def backbone(family, tmp_path_factory):
 
 
 def whole_network(backbone):
-    return backbone._cuts[ORIGINAL].network
+    return backbone.library_network
 
 
 def samples_of(backbone):

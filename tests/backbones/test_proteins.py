@@ -11,7 +11,6 @@ import transformers
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones import seeded
-from skltransfer.backbones._backbone import ORIGINAL
 
 ALPHABET = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
 PEPTIDES = [
@@ -53,7 +52,7 @@ def test_each_amino_acid_is_one_token(backbone):
 
 
 def test_features_are_the_librarys_own(backbone):
-    network = backbone._cuts[ORIGINAL].network
+    network = backbone.library_network
     extractor = PretrainedFeatureExtractor(backbone, dtype="float32", cache=None)
     features = extractor.transform(PEPTIDES)
     for peptide, row in zip(PEPTIDES, features, strict=True):

@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from skltransfer import PretrainedFeatureExtractor, list_backbones, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._timm import _preprocessing
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
@@ -24,7 +23,7 @@ VITS = ["deit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_small_patch16_di
 )
 def test_features_are_timms_own_before_its_classifier(name, rng):
     photos = rng.integers(0, 256, (2, 300, 340, 3), dtype=np.uint8)
-    network = load_backbone(f"timm:{name}", weights="random")._cuts[ORIGINAL].network
+    network = load_backbone(f"timm:{name}", weights="random").library_network
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     x = torch.stack([transform(Image.fromarray(photo)) for photo in photos])
     with torch.inference_mode():

@@ -11,7 +11,6 @@ import transformers
 
 from skltransfer import ActivationStore, AdaptedBackbone, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones import seeded, source_language_head
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 WORDS = [
@@ -165,7 +164,7 @@ def close(ours, theirs):
 def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
     x = batch_of(backbone)
     with torch.inference_mode():
-        theirs = backbone._cuts[ORIGINAL].library_activations(x)[-2]
+        theirs = backbone.library_activations(x)[-2]
         for boundary in range(backbone.n_stages):
             x = x if boundary == 0 else backbone.prefix(boundary - 1, boundary)(x)
             before = x.clone()
@@ -201,7 +200,7 @@ def test_the_library_itself_says_the_same(backbone):
 
 def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
     x = batch_of(backbone)
-    network = copy.deepcopy(backbone._cuts[ORIGINAL].network).train()
+    network = copy.deepcopy(backbone.library_network).train()
     suffix = backbone.suffix(0).train()
     with torch.no_grad():
         with seeded(1):
@@ -212,19 +211,19 @@ def test_the_suffix_in_train_mode_does_what_the_library_does(backbone):
 
 
 def test_state_dict_names_stay_the_librarys_and_stages_share_them_out(backbone):
-    theirs = backbone._cuts[ORIGINAL].network.state_dict()
+    theirs = backbone.library_network.state_dict()
     for boundary in range(backbone.n_stages):
         ours = backbone.suffix(boundary).state_dict()
         assert ours.keys() <= theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     named = [n for stage in range(backbone.n_stages) for n in backbone.stage_parameters(stage)]
     assert len(named) == len(set(named))
-    assert set(named) == {n for n, _ in backbone._cuts[ORIGINAL].network.named_parameters()}
+    assert set(named) == {n for n, _ in backbone.library_network.named_parameters()}
 
 
 @pytest.mark.parametrize("boundary", [0, 1, 2, 3])
 def test_a_step_moves_what_lies_after_the_boundary_and_nothing_else(backbone, boundary):
-    before = {k: v.clone() for k, v in backbone._cuts[ORIGINAL].network.state_dict().items()}
+    before = {k: v.clone() for k, v in backbone.library_network.state_dict().items()}
     suffix = backbone.suffix(boundary).train()
     with torch.no_grad():
         x = backbone.prefix(0, boundary)(batch_of(backbone)) if boundary else batch_of(backbone)
@@ -237,7 +236,7 @@ def test_a_step_moves_what_lies_after_the_boundary_and_nothing_else(backbone, bo
     assert moved <= mine
     for stage in range(boundary, backbone.n_stages):
         assert moved & set(backbone.stage_parameters(stage)), f"stage {stage} moves"
-    assert all(torch.equal(v, before[k]) for k, v in backbone._cuts[ORIGINAL].network.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in backbone.library_network.state_dict().items())
 
 
 def test_features_do_not_depend_on_neighbours_and_the_store_changes_nothing(backbone):

@@ -18,7 +18,7 @@ from skltransfer.exceptions import WeightsError
 
 
 def state_of(name, weights="random"):
-    network = next(iter(load_backbone(name, weights=weights)._cuts.values())).network
+    network = load_backbone(name, weights=weights).library_network
     return {k: v.clone() for k, v in network.state_dict().items()}
 
 

@@ -28,7 +28,6 @@ from timing import in_turn, shown, table, timed
 from torch.utils.flop_counter import FlopCounterMode
 
 from skltransfer import Backbone, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.engine import run_padded
 
 N = {"timm:resnet18": 200, "timm:vit_base_patch16_224": 60}
@@ -85,7 +84,7 @@ def extraction(name: str, folder: pathlib.Path) -> tuple[str, dict[str, float]]:
     """A table of all contestants, and how many times as long as ours two of them take."""
     paths = photos(folder, N[name])
     backbone = load_backbone(name, weights="random")
-    network = backbone._cuts[ORIGINAL].network
+    network = backbone.library_network
     theirs = encoder(name.removeprefix("timm:"), network.state_dict())
     mine = PretrainedFeatureExtractor(backbone, cache=None)
     pipeline = make_pipeline(ImageLoader(convert="RGB"), theirs)

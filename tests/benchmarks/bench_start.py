@@ -14,7 +14,6 @@ from report import Ratio, record
 from timing import Timing, table, timed
 
 from skltransfer import FineTunedClassifier, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.backbones._registry import _loaded
 
 DEFAULT = "bundled:efficientnet-lite0"
@@ -34,7 +33,7 @@ def one_picture(name: str) -> tuple[str, float]:
     backbone = load_backbone(name, weights="random")
     photos = np.random.default_rng(0).integers(0, 256, (8, 200, 240, 3), dtype=np.uint8)
     model = FineTunedClassifier(backbone, freeze_depth=1.0, cache=None).fit(photos, np.arange(8) % 2)
-    network, x = backbone._cuts[ORIGINAL].network, torch.randn(1, *backbone.preprocessing.input_shape)
+    network, x = backbone.library_network, torch.randn(1, *backbone.preprocessing.input_shape)
     in_bfloat16 = torch.nn.Module.to(backbone.suffix(0).eval(), torch.bfloat16)
 
     def bare(module, value):

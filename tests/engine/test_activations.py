@@ -12,7 +12,6 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
-from skltransfer.backbones._backbone import ORIGINAL
 from skltransfer.engine import Activations, Address, FrozenStages, recall, shared_store
 from skltransfer.inputs import samples_from_collection
 
@@ -101,7 +100,7 @@ DEPTHS = {"deepest first": [1.0, 0.75, 0.5], "shallowest first": [0.5, 0.75, 1.0
 def test_each_sample_passes_the_stem_of_resnet18_once_in_a_whole_search(order, rng):
     X = rng.integers(0, 256, (18, 40, 40, 3), dtype=np.uint8)
     y = np.arange(18) % 2
-    stem = load_backbone("torchvision:resnet18", weights="random")._cuts[ORIGINAL].network.conv1
+    stem = load_backbone("torchvision:resnet18", weights="random").library_network.conv1
     load_backbone("torchvision:resnet18", weights="random").verify()
     classifier = FineTunedClassifier(
         "torchvision:resnet18", weights="random", dtype="float32", max_epochs=1, cache=ActivationStore(), random_state=0
@@ -142,7 +141,7 @@ def test_a_deeper_boundary_climbs_from_the_landing_below(photos):
     stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=store, fits=True)
     samples = samples_from_collection(photos, "image", max_pixels=10_000)
     recall(stages, samples, [stages.address(2)])
-    network = backbone._cuts[ORIGINAL].network
+    network = backbone.library_network
     with RowCounter(network.stem[0]) as stem, RowCounter(network.block3[0]) as block3:
         climbed = recall(stages, samples, [stages.address(4, "mean")]).tensors[0]
     assert (stem.rows, block3.rows) == (0, 12)

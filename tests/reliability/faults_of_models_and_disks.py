@@ -75,7 +75,7 @@ def _without_network(bench: Bench):
 
 def _damaged_weights(change):
     def use(bench: Bench):
-        state = next(iter(load_backbone("toy:rows", weights="random:5")._cuts.values())).network.state_dict()
+        state = load_backbone("toy:rows", weights="random:5").library_network.state_dict()
         torch.save({k: v for k, v in state.items() if change != k}, bench.place / "w.pt")
         content = (bench.place / "w.pt").read_bytes()
         if change == "half":

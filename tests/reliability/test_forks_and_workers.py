@@ -177,24 +177,45 @@ def test_a_renewed_lock_is_open_unless_it_is_our_own():
     lock, held, over = _forks.Lock(), threading.Event(), threading.Event()
 
     def hold():
-        with lock, lock:
+        with contextlib.suppress(RuntimeError), lock, lock:  # what it holds is taken from it, as no fork would do
             held.set()
             over.wait()
 
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    theirs = lock._lock
-    assert not theirs.acquire(blocking=False)
+    assert not lock.acquire(blocking=False)
     lock.renew()
     with lock:
-        ours = lock._lock
         lock.renew()  # as in a child that this thread forks
-        assert lock._lock is ours
-    lock._lock = theirs
-    lock._holders[:] = [holder.ident] * 2
+        seen = []
+        other = threading.Thread(target=lambda: seen.append(lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+    assert seen == [False]
     over.set()
     holder.join()
+
+
+def test_an_interrupt_leaves_no_lock_closed():
+    """Its methods are in C: where they were Python's, an interrupt at the first line of ``__exit__`` left it closed."""
+    lock, entered, free = _forks.Lock(), [], []
+
+    def interrupt(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename == _forks.__file__:
+            entered.append(frame.f_code.co_name)
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        with lock:
+            pass
+    finally:
+        sys.setprofile(None)
+    other = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+    other.start()
+    other.join()
+    assert (entered, free) == ([], [True])
 
 
 def test_without_fork_no_hook_is_asked_for(photos, monkeypatch):
