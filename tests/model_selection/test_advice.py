@@ -59,8 +59,8 @@ def test_a_sign_in_half_of_the_folds_is_not_told():
 
 def test_training_for_long_on_labels_that_are_noise_is_noticed(rng):
     X, y = rng.normal(size=(40, 16)), rng.integers(0, 2, 40)
-    tuned = {"freeze_depth": 0.0, "backbone_lr_factor": 1.0, "learning_rate": 0.01, "max_epochs": 20, "random_state": 0}
-    watched = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 20}
+    tuned = {"freeze_depth": 0.0, "backbone_lr_factor": 1.0, "learning_rate": 0.01, "max_epochs": 40, "random_state": 0}
+    watched = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 40}
     said = warnings_of([FineTunedClassifier("toy:rows", **tuned, **watched).fit(X, y).history_], CHANCE)
     assert [words.split(":")[0] for words in said] == ["Overfitting", "Too much fine-tuning"]
 
