@@ -29,7 +29,7 @@ class Lock(_thread.RLock):
     def renew(self) -> None:
         """Open it, unless the calling thread holds it itself."""
         if not self._is_owned():
-            self._at_fork_reinit()
+            self._at_fork_reinit()  # as the standard library's own locks are opened in a child
 
     def holds_back_forks(self, at_most: float) -> Self:
         """Have forks wait until no other thread holds it, for so many seconds: then they go ahead all the same."""
@@ -37,6 +37,7 @@ class Lock(_thread.RLock):
             taken = threading.local()
 
             def take() -> None:
+                taken.is_ours = False  # in case an interrupt ends the wait
                 taken.is_ours = self.acquire(timeout=at_most)
 
             def give_back() -> None:

@@ -49,9 +49,9 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``"mlp"`` has one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
-        which keeps early steps from distorting the backbone [1]_. It starts as a tenth of the probe, so that the
-        backbone has something to learn from, or as more of it where the rate and the number of steps are too small to
-        make it whole again. At ``freeze_depth=1.0`` the probe is the whole fit.
+        which keeps early steps from distorting the backbone [1]_. The head starts at a tenth of the probe's
+        weights, which leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of
+        steps are too small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
     C : float or "auto", default="auto"
         Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
         these samples and features: the strength of the ridge regression on class indicators that generalized
@@ -392,9 +392,9 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         ``"mlp"`` has one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probe, a ridge regression on the frozen features in closed form, which
-        keeps early steps from distorting the backbone [1]_. It starts as a tenth of the probe, so that the backbone has
-        something to learn from, or as more of it where the rate and the number of steps are too small to make it whole
-        again. At ``freeze_depth=1.0`` the probe is the whole fit.
+        keeps early steps from distorting the backbone [1]_. The head starts at a tenth of the probe's weights, which
+        leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of steps are too
+        small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
     alpha : float or "auto", default="auto"
         Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
         cross-validation prefers [4]_, for each output.

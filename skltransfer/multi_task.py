@@ -49,9 +49,9 @@ class MultiTaskFineTuner(FineTuner):
         ``"mlp"`` has one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
         Whether a linear head starts from the probes, one per task on the frozen features, which keeps early steps from
-        distorting the backbone [3]_. It starts as a tenth of them, so that the backbone has something to learn from, or
-        as more where the rate and the number of steps are too small to make them whole again. At ``freeze_depth=1.0``
-        they are the whole fit, and tasks share nothing.
+        distorting the backbone [3]_. The head starts at a tenth of the probes' weights, which leaves the backbone a
+        gradient to learn from; at more where ``learning_rate`` and the number of steps are too small to grow them back.
+        At ``freeze_depth=1.0`` the probes are the whole fit, and tasks share nothing.
     C : float or "auto", default="auto"
         Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``; positive. ``"auto"``
         chooses it for each task's labels by generalized cross-validation [5]_.

@@ -75,13 +75,17 @@ class TrainingPlan:
             return progress / self.warmup
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / max(1e-9, 1 - self.warmup)))
 
-    def n_steps(self, n: int) -> int:
-        """Of the optimiser, on ``n`` samples."""
-        return self.max_epochs * len(batches(np.arange(n), self.batch_size))
+    def n_steps(self, n_samples: int) -> int:
+        """Number of the optimiser's steps."""
+        return self.max_epochs * len(batches(np.arange(n_samples), self.batch_size))
 
-    def reach(self, n: int) -> float:
-        """How far AdamW can move a weight of the head, on ``n`` samples, if each step is as long as the rate."""
-        return self.learning_rate * self.n_steps(n) * float(np.mean([self.rate(t) for t in np.linspace(0, 1, 100)]))
+    def max_weight_change(self, n_samples: int) -> float:
+        """How far AdamW moves a weight of the head whose steps all go one way, each about as long as the rate."""
+        return (
+            self.learning_rate
+            * self.n_steps(n_samples)
+            * float(np.mean([self.rate(t) for t in np.linspace(0, 1, 100)]))
+        )
 
 
 class Watch(Protocol):

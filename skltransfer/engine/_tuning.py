@@ -32,7 +32,7 @@ from skltransfer.engine._training_set import TrainingSet, canonical, repeated, s
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
-SHARE_OF_PROBE = 0.1  # of its length, with which the probe begins a head whose features will move
+INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose features will be trained
 
 
 class FitWatch(Protocol):
@@ -311,8 +311,8 @@ class _Work:
     def initialise(self, network: TunedNetwork, *, trains: bool) -> Probe | None:
         """Standardise the features; the probe (Kumar et al. 2022) may begin the head. Not where training goes on.
 
-        A head that ``trains`` begins as a part of the probe: the whole one hardly errs on its own samples, so that
-        little is left for the backbone to learn from but noise, of which AdamW makes steps of full length.
+        A head that ``trains`` starts at a fraction of the probe. The whole probe hardly errs on the samples that it was
+        solved on, so the backbone would get little gradient but noise, and AdamW takes long steps all the same.
         """
         task, data = self.task, self.data
         if task.start is not None and not task.is_probe:
@@ -331,15 +331,17 @@ class _Work:
         probe = None
         if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
             probe = self.head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
-            share = self._share_of_probe(probe) if trains and network.suffix is not None else 1.0
-            state |= {"head.0.weight": share * probe.weight, "head.0.bias": share * probe.bias}
+            fraction = self._initial_fraction(probe) if trains and network.suffix is not None else 1.0
+            state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
         network.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in state.items()}, strict=False)
         return probe
 
-    def _share_of_probe(self, probe: Probe) -> float:
-        """The least from which training can still make it whole, and a tenth at least."""
-        length = float(np.sqrt(np.mean(probe.weight**2)))
-        return max(SHARE_OF_PROBE, 1 - self.task.plan.reach(len(self.data)) / length) if length else 1.0
+    def _initial_fraction(self, probe: Probe) -> float:
+        """The least from which training can still grow the probe back, and ``INITIAL_FRACTION`` at least."""
+        typical_weight = float(np.sqrt(np.mean(probe.weight**2)))
+        if typical_weight == 0:
+            return 1.0
+        return max(INITIAL_FRACTION, 1 - self.task.plan.max_weight_change(len(self.data)) / typical_weight)
 
     def _settle(self, network: TunedNetwork) -> None:
         """Statistics that training will replace at once must not decide how features are scaled."""

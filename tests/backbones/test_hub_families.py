@@ -114,16 +114,12 @@ def backbone(family, tmp_path_factory):
     return load_backbone(f"hf:{folder}")
 
 
-def whole_network(backbone):
-    return backbone.library_network
-
-
 def samples_of(backbone):
     return SOUNDS if backbone.modality == "audio" else PHOTOS
 
 
 def test_prefix_then_suffix_is_the_librarys_forward_at_each_boundary(backbone):
-    network, x = whole_network(backbone), backbone.example(3)
+    network, x = backbone.library_network, backbone.example(3)
     x = x[:1] if backbone.modality == "audio" else x  # whole
     with torch.inference_mode():
         theirs = network(**{network.main_input_name: x}).last_hidden_state
@@ -153,11 +149,11 @@ def test_maps_are_pooled_over_their_places(backbone):
 
 
 def test_it_is_fine_tuned_and_what_is_frozen_stays(backbone):
-    before = {key: value.clone() for key, value in whole_network(backbone).state_dict().items()}
+    before = {key: value.clone() for key, value in backbone.library_network.state_dict().items()}
     X, y = samples_of(backbone), [0, 1, 0, 1]
     model = FineTunedClassifier(backbone, freeze_depth=0.5, max_epochs=1, dtype="float32", cache=None, random_state=0)
     assert model.fit(X, y).predict(X).shape == (4,)
-    assert all(torch.equal(value, before[key]) for key, value in whole_network(backbone).state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in backbone.library_network.state_dict().items())
 
 
 def test_nothing_before_the_boundary_learns_statistics(backbone):
@@ -180,7 +176,7 @@ def test_a_bias_that_the_first_layer_lends_moves_with_the_suffix(tmp_path):
     suffix = copy.deepcopy(backbone.suffix(2)).to("meta")
     assert suffix.model.encoder.layers[1].attention.rel_attn_embed.weight.device.type == "meta"
     assert not any("rel_attn_embed" in name for name in suffix.state_dict())
-    assert whole_network(backbone).encoder.layers[0].attention.rel_attn_embed.weight.device.type == "cpu"
+    assert backbone.library_network.encoder.layers[0].attention.rel_attn_embed.weight.device.type == "cpu"
 
 
 @pytest.mark.parametrize("family", REFUSED)

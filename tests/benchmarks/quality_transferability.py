@@ -9,7 +9,7 @@ cross-validation, fitted on the draw's features, mean of the draws; (b) of a net
 frozen up to that stage: for those candidates alone that train fast. Agreement is the weighted Kendall tau over
 candidates, with a 95 % bootstrap interval; regret is the best candidate's accuracy less that of the candidate with
 the highest score. Results are kept in the file as they come, and activations in a folder beside it, so a killed run
-goes on. Two threads of a machine with AMX: a quarter of an hour for (a), hours for (b).
+goes on. Allow an hour for (a) and several for (b).
 """
 
 import itertools

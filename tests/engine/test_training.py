@@ -28,10 +28,10 @@ def test_live_statistics_begin_as_the_batches_have_them():
     assert network[0].momentum == 0.1
 
 
-def test_the_reach_of_a_plan_is_its_rates_summed_over_its_steps():
+def test_a_weight_changes_by_the_rates_summed_over_the_steps_at_most():
     plan = TrainingPlan(max_epochs=3, batch_size=16, learning_rate=0.01, lr_schedule="constant")
     assert plan.n_steps(100) == 3 * 7
-    assert plan.reach(100) == pytest.approx(0.01 * 21)
+    assert plan.max_weight_change(100) == pytest.approx(0.01 * 21)
     rising_and_falling = TrainingPlan(max_epochs=300, batch_size=16, learning_rate=0.01, warmup=0.2)
     expected = 0.01 * sum(rising_and_falling.rate((step + 0.5) / 2100) for step in range(2100))
-    assert rising_and_falling.reach(100) == pytest.approx(expected, rel=0.02)
+    assert rising_and_falling.max_weight_change(100) == pytest.approx(expected, rel=0.02)
