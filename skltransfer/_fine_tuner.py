@@ -22,7 +22,14 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fi
 from skltransfer import _saved, _shell, _targets
 from skltransfer._callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer._stamp import VersionStamp
-from skltransfer.backbones import AdaptedWeights, Backbone, freeze_boundary, portable_state, reload_backbone
+from skltransfer.backbones import (
+    AdaptedWeights,
+    Backbone,
+    freeze_boundary,
+    is_automatic,
+    portable_state,
+    reload_backbone,
+)
 from skltransfer.engine import (
     HEADS,
     Head,
@@ -31,12 +38,15 @@ from skltransfer.engine import (
     TrainingSet,
     Tuned,
     TuningTask,
+    at_better_boundary,
     is_native,
     run_tuned,
     tune,
 )
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
+
+TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 
 
 class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -69,6 +79,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
+
+    _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
 
     @abstractmethod
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -198,6 +210,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             )
         task = self._with_target(task, samples)
         kept = np.flatnonzero(weights > 0)
+        if self._chooses_depth and start is None and not single_pass:
+            task = self._at_better_depth(task, samples.take(kept), targets[kept], weights[kept])
         if callbacks is not None:
             task = replace(task, watch=_Epochs(callbacks, self, task))
         result = tune(task, samples.take(kept), targets[kept], weights[kept])
@@ -217,7 +231,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
         return TuningTask(
             stages=_shell.frozen_stages(self, backbone, fits=True),
-            boundary=freeze_boundary(self.freeze_depth, backbone.stage_names),
+            boundary=self._boundary(backbone, start),
             pooling=_shell.resolved_pooling(self, backbone),
             policy=_shell.bad_sample_policy(self),
             to_head=self._to_head,
@@ -237,6 +251,27 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             single_pass=single_pass,
             start=start,
         )
+
+    @property
+    def _chooses_depth(self) -> bool:
+        """Whether the data are to choose the depth."""
+        return self._may_choose_depth and is_automatic(self.freeze_depth)
+
+    def _boundary(self, backbone: Backbone, start: SleepingNetwork | None) -> int:
+        """Number of frozen stages, before any choice by the data."""
+        if not self._chooses_depth:
+            also = ", or 'auto'" if self._may_choose_depth else ""
+            return freeze_boundary(self.freeze_depth, backbone.stage_names, also=also)
+        return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.boundary
+
+    def _at_better_depth(
+        self, task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
+    ) -> TuningTask:
+        tuned = task.boundary
+        task, scores = at_better_boundary(task, samples, targets, weights)
+        if scores is not None:
+            self.freeze_depth_scores_ = {1.0: scores[task.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
+        return task
 
     def _checked_augment(self, backbone: Backbone, single_pass: bool) -> Callable | None:
         if self.augment is not None and (backbone.modality != "image" or single_pass):

@@ -42,7 +42,7 @@ def test_eviction_is_told(log, tmp_path, rng):
 
 def test_a_fit_that_goes_on_is_told(log, tmp_path, rng):
     X, y = rng.normal(size=(8, 3)), np.arange(8) % 2
-    model = FineTunedClassifier("toy:rows", max_epochs=1, checkpoint=tmp_path, random_state=0)
+    model = FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, checkpoint=tmp_path, random_state=0)
     model.fit(X, y)
     assert log.messages == []
     model.fit(X, y)

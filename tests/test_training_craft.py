@@ -291,7 +291,7 @@ def test_a_killed_fit_goes_on_and_ends_bitwise_as_if_nothing_had_been(tmp_path, 
 
 def test_another_fit_has_a_checkpoint_of_its_own(two_kinds, tmp_path):
     X, y = two_kinds
-    model = FineTunedClassifier("toy:images", max_epochs=1, checkpoint=tmp_path, random_state=0)
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=1, checkpoint=tmp_path, random_state=0)
     for n, change in enumerate(
         ({}, {"learning_rate": 0.1}, {"random_state": 1}, {"freeze_depth": 0.25}, {"label_smoothing": 0.2}), 1
     ):
@@ -303,7 +303,7 @@ def test_another_fit_has_a_checkpoint_of_its_own(two_kinds, tmp_path):
 
 def test_a_damaged_checkpoint_or_a_full_disk_costs_time_alone(two_kinds, tmp_path, monkeypatch):
     X, y = two_kinds
-    model = FineTunedClassifier("toy:images", max_epochs=2, checkpoint=tmp_path, random_state=0)
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=2, checkpoint=tmp_path, random_state=0)
     expected = model.fit(X, y).predict_proba(X)
     (file,) = tmp_path.iterdir()
     for content in (b"", b"nonsense", file.read_bytes()[:-100]):

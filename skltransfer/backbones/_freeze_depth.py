@@ -8,11 +8,17 @@ import difflib
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 
-def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str]) -> int:
+def is_automatic(freeze_depth: Any) -> bool:
+    """Whether the value leaves the choice to the data, for estimators that make one."""
+    return isinstance(freeze_depth, str) and freeze_depth == "auto"
+
+
+def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str], *, also: str = "") -> int:
     """Number of frozen stages, counted from the input.
 
     Parameters
@@ -20,6 +26,8 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str]) -> in
     freeze_depth : number in [0, 1], negative whole number, or str
         A fraction of the stages; all but the top k (``-k``); or the name of the last frozen stage.
     stage_names : sequence of str
+    also : str, default=""
+        What else the caller accepts, as the end of a list.
 
     Returns
     -------
@@ -53,6 +61,6 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str]) -> in
     ordered = [*nearest, *(name for name in stage_names if name not in nearest)]
     raise ValueError(
         f"freeze_depth must be a number in [0, 1] (the fraction of frozen stages), a negative whole number -k with "
-        f"k < {n} (all but the top k stages are frozen), or the name of the last frozen stage, one of {ordered}; "
+        f"k < {n} (all but the top k stages are frozen), or the name of the last frozen stage, one of {ordered}{also}; "
         f"got {freeze_depth!r}."
     )

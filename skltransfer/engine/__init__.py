@@ -6,6 +6,7 @@ Knows torch and backbones. Must not know a scikit-learn estimator.
 from skltransfer.engine._activations import ActivationStore, folder_store, shared_store
 from skltransfer.engine._address import Address
 from skltransfer.engine._dataset import Activations
+from skltransfer.engine._depth_choice import at_better_boundary
 from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
 from skltransfer.engine._forward import recall, run_padded
 from skltransfer.engine._frozen import FrozenStages
@@ -58,6 +59,7 @@ __all__ = [
     "WholeNetwork",
     "adapt_norms",
     "adapt_to_texts",
+    "at_better_boundary",
     "canonical",
     "folder_store",
     "frozen_reference",

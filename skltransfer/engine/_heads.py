@@ -208,6 +208,10 @@ class ClassificationHead:
         logits = outputs[:, 0] / self.temperature
         return np.column_stack([expit(-logits), expit(logits)])
 
+    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """1 for each sample whose label is right, (n,): their mean is the accuracy."""
+        return (self.decode(outputs) == self.classes[targets]).astype(float)
+
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
         logits = outputs / self.temperature
@@ -311,6 +315,10 @@ class MultilabelHead:
         """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
         return expit(outputs / self.temperature)
 
+    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The share of each sample's labels that are right, (n,)."""
+        return (self.decode(outputs) == targets).mean(1)
+
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
         return log_expit(outputs / self.temperature)
@@ -383,6 +391,11 @@ class RegressionHead:
                 w[:, own] = z.T @ solve(z @ z.T + alpha * np.eye(n), t[:, own], assume_a="sym")
         loss = float(((z @ w - t) ** 2).sum() / weights.sum() / self.n_outputs)
         return Probe(mean, scale, w.T, offset - centre @ w, 1, loss)
+
+    @staticmethod
+    def scores(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """1 less the squared error of each sample's standardised targets, (n,): their mean is R²."""
+        return 1 - ((outputs - targets) ** 2).mean(1)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> targets in their own unit, (n,) or (n, outputs)."""

@@ -199,11 +199,7 @@ class _Run:
                 f"norm_policy='train' needs whole batches, and {self.processes.count} processes see a share of each. "
                 "Use norm_policy='frozen'."
             )
-        if self.processes.same(self.data.content()) != self.data.content():
-            raise ValueError(
-                f"Process {self.processes.rank} of {self.processes.count} was given other samples, targets or weights "
-                "than the first. Each process must call fit with the same data: it takes its share of every batch."
-            )
+        refuse_other_data(self.data)
         self.processes.make_same(self.module.state_dict().values())
 
     @property
@@ -318,6 +314,22 @@ class _Run:
 
     def _params(self) -> list[torch.Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+
+def refuse_other_data(data: TrainingSet) -> None:
+    """Raise in each process whose samples, targets or weights are not the first one's.
+
+    Raises
+    ------
+    ValueError
+        That says what each process must be given.
+    """
+    together = processes()
+    if together.count > 1 and together.same(data.content()) != data.content():
+        raise ValueError(
+            f"Process {together.rank} of {together.count} was given other samples, targets or weights than the first. "
+            "Each process must call fit with the same data: it takes its share of every batch."
+        )
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:

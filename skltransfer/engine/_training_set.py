@@ -89,6 +89,27 @@ def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray
     return TrainingSet(rows, targets[rows], merged, merged, tuple(digests[i] for i in rows))
 
 
+def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Number of each sample's fold, (m,): folds are alike in size, also within a group; equal content is in one fold.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    n : int
+        Number of folds.
+    seed : int
+    groups : ndarray of shape (m,), optional
+        Labels.
+    """
+    generator = np.random.default_rng(seed)
+    strata = np.zeros(len(data), dtype=int) if groups is None else groups
+    members = [generator.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
+    fold = np.empty(len(data), dtype=int)
+    fold[np.concatenate(members)] = np.arange(len(data)) % n
+    first: dict[bytes, int] = {}
+    return fold[[first.setdefault(digest, i) for i, digest in enumerate(data.digests)]]
+
+
 def split(
     data: TrainingSet, fraction: float, seed: int, groups: np.ndarray | None = None, why: str = "early_stopping=True"
 ) -> tuple[TrainingSet, TrainingSet]:

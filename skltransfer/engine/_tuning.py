@@ -180,7 +180,7 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
         If no sample could be read, or early stopping finds none to hold out.
     """
     task = replace(task, plan=_settled(task))
-    activations = _activations(task.stages, task.boundary, task.pooling, samples, task.policy)
+    activations = activations_of(task.stages, task.boundary, task.pooling, samples, task.policy)
     distinct = canonical(activations.digests, targets, weights)
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
@@ -245,7 +245,7 @@ def run_tuned(
 
     Features of a sample's windows are averaged; the head says what outputs of windows mean together.
     """
-    activations = _activations(stages, network.boundary, network.pooling, samples, policy)
+    activations = activations_of(stages, network.boundary, network.pooling, samples, policy)
     awake, rows = network.awake(stages.backbone, stages.device), np.arange(len(samples))
     if head is None:
         values = _in_batches(awake.features, activations, rows, stages)
@@ -255,7 +255,7 @@ def run_tuned(
     return values, activations.bad
 
 
-def _activations(stages: FrozenStages, boundary: int, pooling: str, samples: Samples, policy) -> Activations:
+def activations_of(stages: FrozenStages, boundary: int, pooling: str, samples: Samples, policy) -> Activations:
     return Activations(stages, samples, _address(stages, boundary, pooling), policy)
 
 
@@ -392,7 +392,7 @@ class _Work:
 
 def _of_target(task: TuningTask, boundary: int) -> tuple[Activations, np.ndarray]:
     """The target domain's activations, and its readable rows in an order that only their content decides."""
-    activations = _activations(task.stages, boundary, task.pooling, task.target, task.policy)
+    activations = activations_of(task.stages, boundary, task.pooling, task.target, task.policy)
     readable = np.flatnonzero([bool(digest) for digest in activations.digests])
     return activations, np.array(sorted(readable, key=lambda row: activations.digests[row]))
 
@@ -444,7 +444,7 @@ def _train_from(
     task, part, seen = work.task, network, work.activations
     if boundary != task.boundary:
         part = _from(network, boundary, task, work.head)
-        seen = _activations(task.stages, boundary, task.pooling, work.samples, task.policy)
+        seen = activations_of(task.stages, boundary, task.pooling, work.samples, task.policy)
     address = _address(task.stages, boundary, task.pooling)
     watched = work.held_out if task.stops_early else None
     place = None

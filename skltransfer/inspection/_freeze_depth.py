@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skltransfer import _shell
 from skltransfer._nested import network_of, place_of_network
-from skltransfer.backbones import freeze_boundary
+from skltransfer.backbones import freeze_boundary, is_automatic
 from skltransfer.inspection._drawing import BLUE, ORANGE, axes_for, name_stages, score_label, standard_errors
 
 
@@ -67,7 +67,8 @@ class FreezeDepthDisplay:
 
         Depths may be fractions, negative numbers and names of stages; those that mean the same boundary are one. Of
         several candidates with one depth the best is shown, which flatters depths of many candidates; where the search
-        compares backbones, those of the best one; where it halves, those of the last round that a depth reached.
+        compares backbones, those of the best one; where it halves, those of the last round that a depth reached. A
+        candidate with ``freeze_depth="auto"`` has no place on the axis and is left out.
 
         Parameters
         ----------
@@ -85,7 +86,7 @@ class FreezeDepthDisplay:
         NotFittedError
             Before ``fit``.
         ValueError
-            If ``freeze_depth`` was not searched, or there is no such metric.
+            If no ``freeze_depth`` but ``"auto"`` was searched, or there is no such metric.
         """
         check_is_fitted(search, "cv_results_")
         results, key = search.cv_results_, _searched_key(search)
@@ -96,9 +97,15 @@ class FreezeDepthDisplay:
         stages = _shell.loaded_backbone(network).stage_names
         chosen: dict[int, int] = {}
         for row, candidate in enumerate(results["params"]):
-            if candidate.get(f"{place}backbone", network.backbone) == network.backbone:
-                boundary = freeze_boundary(candidate.get(key, network.freeze_depth), stages)
+            depth = candidate.get(key, network.freeze_depth)
+            if candidate.get(f"{place}backbone", network.backbone) == network.backbone and not is_automatic(depth):
+                boundary = freeze_boundary(depth, stages)
                 chosen[boundary] = _better(results, suffix, chosen.get(boundary, row), row)
+        if not chosen:
+            raise ValueError(
+                f"Expected a search over depths; all candidates of this one have {key}='auto', which chooses a depth "
+                "of its own in each fold. Search over numbers, such as freeze_depth_grid(backbone)."
+            )
         boundaries = np.array(sorted(chosen))
         rows = [chosen[boundary] for boundary in boundaries]
         return cls(

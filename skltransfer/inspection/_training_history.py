@@ -72,8 +72,8 @@ class TrainingHistoryDisplay:
         losses = {key: network.history_[key] for key in ("loss", "validation_loss") if key in network.history_}
         if "learning_rate" not in network.history_:
             raise ValueError(
-                f"With freeze_depth={network.freeze_depth!r} the head was solved to convergence, without epochs: there "
-                "is no history to draw. Set freeze_depth below 1.0."
+                f"With freeze_depth={network.freeze_depth!r} all stages stayed frozen and the head was solved to "
+                "convergence, without epochs: there is no history to draw. Set freeze_depth below 1.0."
             )
         unit = "nats per sample" if is_classifier(network) else "squared error of the standardised target"
         return cls(history=losses, loss_name=f"loss ({unit})")

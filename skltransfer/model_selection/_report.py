@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, va
 
 from skltransfer._nested import network_of, place_of_network
 from skltransfer._progress import progress_bar
+from skltransfer.backbones import is_automatic
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
 from skltransfer.model_selection._baselines import BASELINES, IN_WORDS, built, checked_baselines
@@ -345,7 +346,7 @@ class _Study:
                 table[1:],
                 rope=rope,
                 trains_stages=2 * sum(len(h.get("loss", ())) > 1 for h in transfer.histories) > len(splits),
-                is_searched=isinstance(self.estimator, BaseSearchCV),
+                is_searched=self._searches_depth(),
                 is_repeated=not each_row_is_tested_once(splits, len(self.y)),
             ),
             warnings=warnings_of(transfer.histories, self._chance_loss()),
@@ -415,6 +416,10 @@ class _Study:
     def _shares(self) -> np.ndarray:
         """Of the classes."""
         return np.unique(self.y, return_counts=True)[1] / len(self.y)
+
+    def _searches_depth(self) -> bool:
+        """Whether each training part chooses a freeze depth of its own."""
+        return isinstance(self.estimator, BaseSearchCV) or is_automatic(network_of(self.estimator).freeze_depth)
 
     def _chance_loss(self) -> float:
         """Of one who knows the shares alone; numbers are standardised in training."""

@@ -129,7 +129,7 @@ def test_a_search_with_the_store_scores_as_one_without(two_kinds, network):
 
 def test_candidates_of_another_rate_cost_no_pass_at_all(two_kinds):
     store = ActivationStore()
-    classifier = FineTunedClassifier("toy:images", cache=store, max_epochs=1, random_state=0)
+    classifier = FineTunedClassifier("toy:images", freeze_depth=0.5, cache=store, max_epochs=1, random_state=0)
     cross_val_score(classifier, *two_kinds, cv=4)
     assert store.info()["misses"] == 40
     cross_val_score(clone(classifier).set_params(learning_rate=1e-2), *two_kinds, cv=5)

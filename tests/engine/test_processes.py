@@ -41,8 +41,10 @@ SEEDED = {"backbone": TINY_PHOTO, "random_state": 0}
 FITS = {
     "one stage": SEEDED | {"freeze_depth": -1},
     "two stages, stopped early": SEEDED | {"freeze_depth": -2, "early_stopping": True, "max_grad_norm": 0.5},
+    "depth chosen by the data": SEEDED | {"max_epochs": 1},
     "with dropout": {"backbone": "toy:images", "freeze_depth": 0.0},
     "statistics": {"backbone": "toy:images", "freeze_depth": 0.0, "norm_policy": "train"},
+    "other data, depth chosen": {"backbone": "toy:images", "random_state": 0, "other": True},
     "other data": {"backbone": "toy:images", "freeze_depth": 0.0, "random_state": 0, "other": True},
 }
 
@@ -74,20 +76,20 @@ def results(tmp_path_factory):
     pytest.importorskip("accelerate")
     weights = {"weights": tiny_photo_weights()}
     fits = {name: options | (weights if options["backbone"] == TINY_PHOTO else {}) for name, options in FITS.items()}
-    alone = run_together(1, dict(list(fits.items())[:2]), tmp_path_factory.mktemp("one"))
+    alone = run_together(1, dict(list(fits.items())[:3]), tmp_path_factory.mktemp("one"))
     return alone, run_together(2, fits, tmp_path_factory.mktemp("two"))
 
 
-@pytest.mark.parametrize("name", list(FITS)[:2])
+@pytest.mark.parametrize("name", list(FITS)[:3])
 def test_two_processes_train_the_network_that_one_trains(results, name):
     alone, together = (result[name, 0] for result in results)
     assert alone.keys() == together.keys()
-    assert len(alone["loss"]) == 3
+    assert len(alone["loss"]) == (3 if "stage" in name else 1)
     for key in alone:
         np.testing.assert_allclose(together[key], alone[key], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(FITS)[:3])
+@pytest.mark.parametrize("name", list(FITS)[:4])
 def test_all_processes_end_with_the_same_network(results, name):
     """Without a seed too: the first process's seed is everybody's."""
     first, second = (results[1][name, rank] for rank in (0, 1))
@@ -98,8 +100,9 @@ def test_all_processes_end_with_the_same_network(results, name):
 def test_what_processes_cannot_do_together_is_refused(results):
     for rank in (0, 1):
         assert "2 processes see a share of each" in str(results[1]["statistics", rank]["error"])
-    assert "Each process must call fit with the same data" in str(results[1]["other data", 1]["error"])
-    assert ("other data", 0) not in results[1] or "error" in results[1]["other data", 0]
+    for name in ("other data", "other data, depth chosen"):
+        assert "Each process must call fit with the same data" in str(results[1][name, 1]["error"])
+        assert (name, 0) not in results[1] or "error" in results[1][name, 0]
 
 
 def test_shares_of_a_batch_cover_it_once():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from skltransfer.engine import canonical, split
+from skltransfer.engine._training_set import folds
 
 DIGESTS = [b"c", b"a", b"b", b"a", b"a", b""]
 TARGETS = np.array([0, 1, 0, 1, 0, 1])
@@ -41,6 +42,25 @@ def test_a_split_keeps_shares_and_never_parts_equal_content():
     single = canonical([bytes([i]) for i in range(100)], np.repeat([0, 1], [90, 10]), np.ones(100))
     ours, held = split(single, 0.2, 0, single.targets)
     assert np.bincount(held.targets).tolist() == [18, 2]
+
+
+def test_folds_are_alike_in_size_and_shares_and_never_part_equal_content():
+    labels = np.repeat([0, 1, 2], [50, 10, 3])
+    single = canonical([bytes([i]) for i in range(63)], labels, np.ones(63))
+    fold = folds(single, 3, 0, single.targets)
+    shares = np.array([np.bincount(single.targets[fold == number], minlength=3) for number in range(3)])
+    assert np.ptp(shares, axis=0).max() <= 1
+    assert shares[:, 2].tolist() == [1, 1, 1]
+    assert np.ptp(shares.sum(1)) <= 1
+    twice = canonical([bytes([i // 2]) for i in range(80)], np.arange(80) % 2, np.ones(80))
+    fold = folds(twice, 3, 0, twice.targets)
+    assert all(len(set(fold[np.array(twice.digests) == digest])) == 1 for digest in set(twice.digests))
+
+
+def test_folds_differ_with_the_seed_alone():
+    data = canonical([bytes([i]) for i in range(30)], np.zeros(30, dtype=int), np.ones(30))
+    np.testing.assert_array_equal(folds(data, 3, 0), folds(data, 3, 0))
+    assert (folds(data, 3, 0) != folds(data, 3, 1)).any()
 
 
 def test_a_class_of_one_stays_in_training():

@@ -150,6 +150,14 @@ def test_of_several_metrics_one_is_chosen(rows):
         FreezeDepthDisplay.from_search(search, metric="f1")
 
 
+def test_a_depth_that_the_data_choose_has_no_place_on_the_axis(rows):
+    search = GridSearchCV(toy(max_epochs=1), {"freeze_depth": ["auto", 1.0, 0.5]}, cv=2).fit(*rows)
+    assert FreezeDepthDisplay.from_search(search).boundaries.tolist() == [2, 4]
+    search = GridSearchCV(toy(max_epochs=1), {"freeze_depth": ["auto"]}, cv=2).fit(*rows)
+    with pytest.raises(ValueError, match="freeze_depth='auto', which chooses a depth of its own in each fold"):
+        FreezeDepthDisplay.from_search(search)
+
+
 def test_a_search_over_something_else_is_refused(rows):
     search = GridSearchCV(toy(), {"C": [0.1, 1.0]}, cv=2).fit(*rows)
     with pytest.raises(ValueError, match=r"Expected a search over 'freeze_depth'; got one over \['C'\]"):
@@ -220,7 +228,7 @@ def test_the_unit_of_a_loss_is_told(rows):
 
 
 def test_a_head_that_was_solved_has_no_history_to_draw(rows):
-    with pytest.raises(ValueError, match=r"freeze_depth=1\.0 the head was solved to convergence, without epochs"):
+    with pytest.raises(ValueError, match=r"freeze_depth=1\.0 all stages stayed frozen and the head was solved"):
         TrainingHistoryDisplay.from_estimator(toy(freeze_depth=1.0).fit(*rows))
 
 
