@@ -10,7 +10,7 @@ import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +33,9 @@ from skltransfer.backbones import (
 from skltransfer.engine import (
     HEADS,
     Head,
+    HoldOut,
+    NetworkSpec,
+    Resume,
     SleepingNetwork,
     TrainingPlan,
     TrainingSet,
@@ -202,8 +205,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         weights = self._checked_weights(sample_weight, y)
         targets = self._encode(y, weights)
         task = self._tuning_task(backbone, start, single_pass)
-        self._refuse_other_start(start, backbone, task.boundary)
-        if self.adapter is not None and task.boundary == backbone.n_stages:
+        self._refuse_other_start(start, backbone, task.spec)
+        if self.adapter is not None and task.spec.boundary == backbone.n_stages:
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
@@ -231,25 +234,24 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
         return TuningTask(
             stages=_shell.frozen_stages(self, backbone, fits=True),
-            boundary=self._boundary(backbone, start),
-            pooling=_shell.resolved_pooling(self, backbone),
+            spec=self._spec(backbone, start),
             policy=_shell.bad_sample_policy(self),
             to_head=self._to_head,
             plan=self._plan(single_pass),
             strength=self._strength,
-            hidden=self.head == "mlp",
             probe_first=self.head_init == "probe",
-            backbone_lr_factor=self.backbone_lr_factor,
-            layer_decay=self.layer_decay,
-            stops_early=self.early_stopping and not single_pass,
-            calibrates=getattr(self, "calibrate", None) is not None and not single_pass,
-            validation_fraction=self.validation_fraction,
-            adapter=self.adapter,
             augment=self._checked_augment(backbone, single_pass),
-            checkpoint=None if single_pass else _shell.checkpoint_folder(self),
-            unfreezes_gradually=self.unfreeze_schedule == "gradual" and not single_pass,
-            single_pass=single_pass,
-            start=start,
+            hold_out=HoldOut() if single_pass else self._hold_out(),
+            resume=Resume(start, single_pass, None if single_pass else _shell.checkpoint_folder(self)),
+        )
+
+    def _hold_out(self) -> HoldOut:
+        return HoldOut(
+            fraction=self.validation_fraction,
+            stops_early=self.early_stopping,
+            calibrates=getattr(self, "calibrate", None) is not None,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
         )
 
     @property
@@ -257,17 +259,21 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         """Whether the data are to choose the depth."""
         return self._may_choose_depth and is_automatic(self.freeze_depth)
 
+    def _spec(self, backbone: Backbone, start: SleepingNetwork | None) -> NetworkSpec:
+        """Of the network to be fitted, before any choice by the data."""
+        pooling = _shell.resolved_pooling(self, backbone)
+        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, self.adapter)
+
     def _boundary(self, backbone: Backbone, start: SleepingNetwork | None) -> int:
-        """Number of frozen stages, before any choice by the data."""
         if not self._chooses_depth:
             also = ", or 'auto'" if self._may_choose_depth else ""
             return freeze_boundary(self.freeze_depth, backbone.stage_names, also=also)
-        return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.boundary
+        return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.spec.boundary
 
     def _at_better_depth(
         self, task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
     ) -> TuningTask:
-        tuned = task.boundary
+        tuned = task.spec.boundary
         task, scores = at_better_boundary(task, samples, targets, weights)
         if scores is not None:
             self.freeze_depth_scores_ = {1.0: scores[task.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
@@ -285,8 +291,8 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         return self.augment
 
     def _settle(self, task: TuningTask, result: Tuned) -> None:
-        backbone, boundary = task.stages.backbone, task.boundary
-        goes_on = task.single_pass and task.start is not None
+        backbone, boundary = task.stages.backbone, task.spec.boundary
+        goes_on = task.resume.single_pass and task.resume.start is not None
         self._network_, self._head_ = result.network, result.head
         self._origin_ = (backbone.name, backbone.weights, dict(backbone.options), backbone.fingerprint)
         self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
@@ -305,9 +311,10 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             weight_decay=self.weight_decay,
             lr_schedule="constant" if single_pass else self.lr_schedule,
             warmup=self.warmup,
+            backbone_lr_factor=self.backbone_lr_factor,
+            layer_decay=self.layer_decay,
+            unfreeze_schedule=None if single_pass else self.unfreeze_schedule,
             norm_policy=self.norm_policy,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
             max_grad_norm=self.max_grad_norm,
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             verbose=int(self.verbose),
@@ -338,12 +345,11 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
             )
         return weights
 
-    def _refuse_other_start(self, start: Any, backbone: Backbone, boundary: int) -> None:
+    def _refuse_other_start(self, start: SleepingNetwork | None, backbone: Backbone, spec: NetworkSpec) -> None:
         if start is None:
             return
-        fitted = (self._origin_[-1], start.boundary, start.hidden, start.pooling, start.adapter)
-        pooling = _shell.resolved_pooling(self, backbone)
-        if fitted != (backbone.fingerprint, boundary, self.head == "mlp", pooling, self.adapter):
+        fitted = (self._origin_[-1], start.spec.architecture)
+        if fitted != (backbone.fingerprint, spec.architecture):
             raise ValueError(
                 "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples), "
                 "and the same freeze_depth, head, pooling and adapter: fitted "
@@ -397,10 +403,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         network = self._network_
         header = {
             **_saved.described(self),
-            "network": [network.boundary, network.pooling, network.n_outputs, network.hidden],
-            "adapter": network.adapter,
-            "sphere": network.sphere,
-            "n_constants": network.n_constants,
+            "network": asdict(network.spec),
             "head": [type(self._head_).__name__, _saved.encoded(vars(self._head_))],
             "origin": _saved.encoded(self._origin_),
             "include_backbone": bool(include_backbone),
@@ -431,13 +434,11 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         found = reload_backbone(name, weights, options, expected)
         model = _saved.restored(cls, header, found, has_moved=backbone is not None)
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
-        model._network_ = SleepingNetwork(
-            *header["network"], changed, header["adapter"], header.get("sphere", False), header.get("n_constants", 0)
-        )
+        model._network_ = SleepingNetwork(NetworkSpec.from_header(header), changed)
         model._network_.refuse_unless_it_fits(found, str(path))
         if model.dtype_ not in ("float32", "bfloat16"):
             raise ValueError(f"dtype_={model.dtype_!r}")
-        model._head_ = _head_of(*header["head"], model._network_.n_outputs)
+        model._head_ = _head_of(*header["head"], model._network_.spec.n_outputs)
         model._origin_ = (name, weights, options, expected)
         return model
 

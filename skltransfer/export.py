@@ -22,10 +22,7 @@ from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, reload_backbone, seeded
 from skltransfer.engine import (
     INTAKES,
-    Head,
     Intake,
-    MultiTaskHead,
-    RegressionHead,
     WholeNetwork,
     frozen_reference,
     frozen_whole,
@@ -210,7 +207,7 @@ def _source_of(estimator: Any) -> _Source:
         intake,
         tuned_whole(network, backbone, head, intake),
         lambda batch: tuned_reference(network, backbone, head, batch),
-        _outputs_of(head, getattr(estimator, "tasks_", ())),
+        head.described_answers(list(getattr(estimator, "tasks_", ()))),
     )
 
 
@@ -246,19 +243,6 @@ def _intake_of(estimator: Any, backbone: Backbone) -> Intake:
             f"{backbone.name!r} has {n_bytes / 1e9:.1f} GB of weights; one file of ONNX holds 2. Choose a smaller one."
         )
     return INTAKES[backbone.modality](backbone, width)
-
-
-def _outputs_of(head: Head | MultiTaskHead, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    if isinstance(head, MultiTaskHead):
-        names = list(tasks)
-        return {
-            f"{output}_{task}": {"task": names[task], **text}
-            for task, part, _ in head.places()
-            for output, text in _outputs_of(part, ()).items()
-        }
-    if isinstance(head, RegressionHead):
-        return {"prediction": {"mean": head.mean.tolist(), "scale": head.scale.tolist()}}
-    return {output: {"classes": head.classes.tolist()} for output in ("probabilities", "label")}
 
 
 def _name_of(backbone: Backbone) -> str:

@@ -182,8 +182,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> Any:
         task = super()._tuning_task(backbone, start, single_pass)
         if self.method == "prototype":
-            return replace(task, sphere=True, boundary=backbone.n_stages)
-        return replace(task, sphere=True, contrasts=True)
+            return replace(task, spec=replace(task.spec, normalizes=True, boundary=backbone.n_stages))
+        return replace(task, spec=replace(task.spec, normalizes=True), contrasts=True)
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)

@@ -45,10 +45,11 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
         :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
         training set: on each of three folds (fewer once 500 samples were held out) it fits three epochs at 0.5, and
-        keeps all stages frozen unless that has the higher accuracy (or R²). The chosen depth is then fitted on all
-        samples. The comparison costs at most six epochs of training at 0.5. With fewer than 12 distinct samples, or
-        fewer than three of a class, all stages stay frozen. With ``head="mlp"``, ``head_init="random"``, ``adapter``,
-        ``augment``, ``norm_policy="train"`` or ``partial_fit``, there is no comparison and the depth is 0.5.
+        keeps all stages frozen unless that gains more than one standard error in accuracy or in log loss (of numbers,
+        in R²). The chosen depth is then fitted on all samples. The comparison costs at most six epochs of training at
+        0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen. With
+        ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
+        there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
     head : {"linear", "mlp"}, default="linear"
@@ -155,9 +156,10 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
         Names of the columns, where X is a frame.
-    freeze_depth_scores_ : dict of float to float
-        Cross-validated accuracy (of several labels, the share that is right; of numbers, R²) at freeze depths 1.0 and
-        0.5. Only where ``freeze_depth="auto"`` compared them.
+    freeze_depth_scores_ : dict of float to dict of str to float
+        Cross-validated scores at freeze depths 1.0 and 0.5, by scikit-learn's names: ``"accuracy"`` (of several
+        labels, the share that is right) and ``"neg_log_loss"`` after temperature scaling; of numbers, ``"r2"``. Only
+        where ``freeze_depth="auto"`` compared them.
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
@@ -398,10 +400,11 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
         :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
         training set: on each of three folds (fewer once 500 samples were held out) it fits three epochs at 0.5, and
-        keeps all stages frozen unless that has the higher accuracy (or R²). The chosen depth is then fitted on all
-        samples. The comparison costs at most six epochs of training at 0.5. With fewer than 12 distinct samples, or
-        fewer than three of a class, all stages stay frozen. With ``head="mlp"``, ``head_init="random"``, ``adapter``,
-        ``augment``, ``norm_policy="train"`` or ``partial_fit``, there is no comparison and the depth is 0.5.
+        keeps all stages frozen unless that gains more than one standard error in accuracy or in log loss (of numbers,
+        in R²). The chosen depth is then fitted on all samples. The comparison costs at most six epochs of training at
+        0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen. With
+        ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
+        there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
     head : {"linear", "mlp"}, default="linear"
@@ -497,9 +500,10 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
         Names of the columns, where X is a frame.
-    freeze_depth_scores_ : dict of float to float
-        Cross-validated accuracy (of several labels, the share that is right; of numbers, R²) at freeze depths 1.0 and
-        0.5. Only where ``freeze_depth="auto"`` compared them.
+    freeze_depth_scores_ : dict of float to dict of str to float
+        Cross-validated scores at freeze depths 1.0 and 0.5, by scikit-learn's names: ``"accuracy"`` (of several
+        labels, the share that is right) and ``"neg_log_loss"`` after temperature scaling; of numbers, ``"r2"``. Only
+        where ``freeze_depth="auto"`` compared them.
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int

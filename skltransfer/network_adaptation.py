@@ -20,7 +20,7 @@ from skltransfer._callbacks import fit_callbacks
 from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, reload_backbone
-from skltransfer.engine import ActivationStore, ClassificationHead, Head, TrainingSet, TuningTask, recall
+from skltransfer.engine import ActivationStore, ClassificationHead, DomainShift, Head, TrainingSet, TuningTask, recall
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
@@ -383,10 +383,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         target = np.flatnonzero(~self._is_source)
         if not len(target):
             return task
-        weight = self.adaptation_weight
-        return replace(
-            task, target=samples.take(target), adaptation=self.method, adaptation_weight=weight, prior=float(self.prior)
-        )
+        weight, prior = self.adaptation_weight, float(self.prior)
+        return replace(task, shift=DomainShift(samples.take(target), self.method, weight, prior))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return self._label_positions(y, weights)

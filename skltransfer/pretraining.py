@@ -357,8 +357,6 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
-                n_iter_no_change=self.max_epochs,
-                tol=0.0,
                 seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
                 verbose=int(self.verbose),
             ),

@@ -25,9 +25,8 @@ from skltransfer import (
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._windows import window_starts
-from skltransfer.engine import FrozenStages
+from skltransfer.engine import FrozenStages, NetworkSpec, new_network
 from skltransfer.engine._dataset import Activations
-from skltransfer.engine._networks import new_network
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import samples_from_collection
 
@@ -141,13 +140,13 @@ def test_probabilities_are_the_mean_of_those_of_the_windows(freeze_depth):
 
 
 @pytest.mark.parametrize("boundary", [0, 2])
-@pytest.mark.parametrize("hidden", [False, True])
-def test_training_averages_the_outputs_of_a_samples_windows_before_the_loss(boundary, hidden):
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_training_averages_the_outputs_of_a_samples_windows_before_the_loss(boundary, head):
     backbone = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
     stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
     samples = samples_from_collection(TEXTS, "text")
     activations = Activations(stages, samples, stages.address(boundary))
-    network = new_network(backbone, boundary, "mean", 3, hidden=hidden, seed=0).eval()
+    network = new_network(backbone, NetworkSpec(boundary, "mean", head, n_outputs=3), seed=0).eval()
     rows = np.array([4, 0, 2, 3])
     together = network(activations.take(rows))
     for row, output in zip(rows, together, strict=True):

@@ -60,7 +60,7 @@ def test_repeated_rows_of_many_labels_equal_weights_in_any_order(labelled, freez
 
 def test_early_stopping_partial_fit_and_cross_validation_take_many_labels(labelled):
     X, Y = labelled
-    model = FineTunedClassifier("toy:images", pooling="flatten", early_stopping=True, max_epochs=4, random_state=0)
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, early_stopping=True, max_epochs=4, random_state=0)
     assert len(model.fit(X, Y).history_["validation_loss"]) == model.n_iter_
     scores = cross_val_score(model.set_params(freeze_depth=1.0, C=1.0), X, Y, cv=3, scoring="f1_macro")
     assert scores.mean() > 0.7

@@ -9,7 +9,7 @@ from conftest import png
 from sklearn.model_selection import GridSearchCV
 
 from skltransfer import DomainAdaptedClassifier, FineTunedClassifier, load, load_backbone
-from skltransfer.engine import new_network
+from skltransfer.engine import NetworkSpec, new_network
 from skltransfer.engine._adaptation import class_confusion, covariance_distance, refresh_norms
 from skltransfer.exceptions import AdaptationWarning
 
@@ -49,7 +49,7 @@ def test_covariance_distance_is_its_defining_formula(rng):
 
 def fresh():
     backbone = load_backbone("toy:images")
-    return new_network(backbone, 0, "mean", 2, hidden=False, seed=0)
+    return new_network(backbone, NetworkSpec(0, "mean", n_outputs=2), seed=0)
 
 
 def norms(network):

@@ -17,9 +17,10 @@ from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_netw
 from skltransfer.engine._pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
 from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
+from skltransfer.engine._spec import NetworkSpec
 from skltransfer.engine._training import TrainingPlan, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
-from skltransfer.engine._tuning import Tuned, TuningTask, run_tuned, tune
+from skltransfer.engine._tuning import DomainShift, HoldOut, Resume, Tuned, TuningTask, run_tuned, tune
 from skltransfer.engine._whole import (
     WholeNetwork,
     frozen_reference,
@@ -40,16 +41,20 @@ __all__ = [
     "Address",
     "BadSamplePolicy",
     "ClassificationHead",
+    "DomainShift",
     "FrozenStages",
     "Head",
+    "HoldOut",
     "Intake",
     "MultiTaskHead",
     "MultilabelHead",
+    "NetworkSpec",
     "Pretrained",
     "PretrainingTask",
     "Probe",
     "PrototypeHead",
     "RegressionHead",
+    "Resume",
     "SleepingNetwork",
     "TrainingPlan",
     "TrainingSet",

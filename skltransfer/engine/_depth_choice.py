@@ -5,7 +5,7 @@ or scikit-learn.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,22 +17,25 @@ from skltransfer.engine._heads import Head
 from skltransfer.engine._processes import processes
 from skltransfer.engine._training import refuse_other_data
 from skltransfer.engine._training_set import TrainingSet, canonical, folds
-from skltransfer.engine._tuning import TuningTask, activations_of, run_tuned, tune
+from skltransfer.engine._tuning import HoldOut, TuningTask, activations_of, run_tuned, tune
 from skltransfer.inputs import Samples
 
 N_FOLDS, SHORT_EPOCHS = 3, 3
 ENOUGH = 500  # held-out samples, after which no further fold is fitted
 FEWEST_SAMPLES, FEWEST_OF_A_CLASS = 12, 3
-Scores = dict[int, float]
+Scores = dict[int, dict[str, float]]
+PerSample = dict[str, np.ndarray]
 
 
 def at_better_boundary(
     task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[TuningTask, Scores | None]:
-    """The task at its own boundary if that has the higher cross-validated score, or else with all stages frozen.
+    """The task at its own boundary if that is clearly better in cross-validation, or else with all stages frozen.
 
     Up to three folds of the training set are held out in turn. The rest is fitted twice: the probe alone, and three
-    epochs after the task's boundary.
+    epochs after the task's boundary. Clearly better is what gains more than one standard error in one of the scores,
+    accuracy or log loss: after Breiman et al. (1984), who keep the simpler of two models within a standard error. Log
+    loss sees gains that are too small for accuracy; accuracy sees those of a network that errs with great confidence.
 
     Parameters
     ----------
@@ -43,33 +46,41 @@ def at_better_boundary(
     Returns
     -------
     TuningTask
-    dict of int to float, or None
-        Mean score (accuracy or R²) of held-out samples by number of frozen stages. None where nothing was compared:
-        the task is not one that the probe begins, and stays as it is; or there are too few samples, and all stages
-        stay frozen.
+    dict of int to dict of str to float, or None
+        Mean scores of held-out samples by number of frozen stages. None where nothing was compared: the task is not
+        one that the probe begins, and stays as it is; or there are too few samples, and all stages stay frozen.
     """
-    frozen = replace(task, boundary=task.stages.backbone.n_stages)
+    frozen = task.at(task.stages.backbone.n_stages)
     if not _can_be_compared(task, frozen):
         return task, None
     stages = _with_store(task.stages)
     task, frozen = replace(task, stages=stages), replace(frozen, stages=stages)
-    digests = activations_of(task.stages, task.boundary, task.pooling, samples, task.policy).digests
+    digests = activations_of(task.stages, task.spec, samples, task.policy).digests
     distinct = canonical(digests, targets, weights)
     if not len(distinct):
         return task, None  # what is wrong with the samples is said by the fit
     refuse_other_data(distinct)
     head, data = task.to_head(distinct)
-    scores = processes().same(_held_out_scores((frozen, task), samples, head, data))
-    is_better = scores is not None and scores[task.boundary] > scores[frozen.boundary]
-    return (task if is_better else frozen), scores
+    found, counts = processes().same(_held_out_scores((frozen, task), samples, head, data))
+    if not counts.sum():
+        return frozen, None
+    before, after = found
+    is_better = any(_gains(after[name] - before[name], counts) for name in before)
+    means = [{name: float(np.average(values, weights=counts)) for name, values in one.items()} for one in found]
+    return (task if is_better else frozen), {frozen.spec.boundary: means[0], task.spec.boundary: means[1]}
+
+
+def _gains(differences: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether the weighted mean of independent differences is more than one standard error above zero."""
+    share = weights / weights.sum()
+    mean = share @ differences
+    return bool(mean > np.sqrt(share**2 @ (differences - mean) ** 2))
 
 
 def _can_be_compared(task: TuningTask, frozen: TuningTask) -> bool:
     """Whether the frozen network's fit is the probe that the task's fit starts from."""
-    starts_from_probe = task.probe_first and task.start is None and task.adapter is None
-    return (
-        frozen.is_probe and starts_from_probe and task.plan.norm_policy == "frozen" and task.boundary != frozen.boundary
-    )
+    is_plain = task.resume.start is None and task.spec.adapter is None and task.plan.norm_policy == "frozen"
+    return frozen.is_probe and task.probe_first and is_plain and task.spec != frozen.spec
 
 
 def _with_store(stages: FrozenStages) -> FrozenStages:
@@ -79,18 +90,24 @@ def _with_store(stages: FrozenStages) -> FrozenStages:
     return stages
 
 
-def _held_out_scores(tasks: tuple[TuningTask, ...], samples: Samples, head: Head, data: TrainingSet) -> Scores | None:
-    """Of each task, by its boundary."""
-    total, weight, n_scored = np.zeros(len(tasks)), 0.0, 0
+def _held_out_scores(
+    tasks: Sequence[TuningTask], samples: Samples, head: Head, data: TrainingSet
+) -> tuple[list[PerSample], np.ndarray]:
+    """Of each task, the scores of all k samples that were held out, and the weights of these, (k,)."""
+    found, weights = [[] for _ in tasks], [np.empty(0)]
     seed, verbose = processes().same(tasks[0].plan.seed), tasks[0].plan.verbose
     shorts = [_short(task, head, seed) for task in tasks]
     splits = list(_splits(data, head.strata(data.targets), seed))
     for train, held_out in progress_bar(splits, desc="comparing freeze depths", unit="fold", shown=verbose):
-        total += [_score_after(short, samples, train, held_out) for short in shorts]
-        weight, n_scored = weight + held_out.loss_weights.sum(), n_scored + len(held_out)
-        if n_scored >= ENOUGH:
+        for short, scores in zip(shorts, found, strict=True):
+            scores.append(_scores_after(short, samples, train, held_out))
+        weights.append(held_out.loss_weights)
+        if sum(map(len, weights)) >= ENOUGH:
             break
-    return {task.boundary: float(t / weight) for task, t in zip(tasks, total, strict=True)} if weight else None
+    together = [
+        {name: np.concatenate([one[name] for one in scores]) for name in scores[0]} for scores in found if scores
+    ]
+    return together, np.concatenate(weights)
 
 
 def _splits(data: TrainingSet, strata: np.ndarray | None, seed: int) -> Iterator[tuple[TrainingSet, TrainingSet]]:
@@ -109,13 +126,14 @@ def _short(task: TuningTask, head: Head, seed: int) -> TuningTask:
     """The same task for few epochs, on a part of the training set that is in the head's terms already."""
     stages = copy.copy(task.stages)
     stages.verbose = 0
-    plan = replace(task.plan, max_epochs=min(SHORT_EPOCHS, task.plan.max_epochs), seed=seed, verbose=0)
-    plain = {"stops_early": False, "calibrates": False, "unfreezes_gradually": False, "watch": None}
-    return replace(task, stages=stages, plan=plan, to_head=lambda part: (head, part), **plain)
+    epochs = min(SHORT_EPOCHS, task.plan.max_epochs)
+    plan = replace(task.plan, max_epochs=epochs, unfreeze_schedule=None, seed=seed, verbose=0)
+    plain = {"hold_out": HoldOut(), "watch": None, "to_head": lambda part: (head, part)}
+    return replace(task, stages=stages, plan=plan, **plain)
 
 
-def _score_after(task: TuningTask, samples: Samples, train: TrainingSet, held_out: TrainingSet) -> float:
-    """Weighted sum of the scores of held-out samples after a fit on the others."""
+def _scores_after(task: TuningTask, samples: Samples, train: TrainingSet, held_out: TrainingSet) -> PerSample:
+    """Of each held-out sample, after a fit on the others."""
     fitted = tune(task, samples.take(train.rows), train.targets, train.loss_weights)
     outputs, _ = run_tuned(fitted.network, task.stages, samples.take(held_out.rows), task.policy, head=fitted.head)
-    return float(fitted.head.scores(outputs, held_out.targets) @ held_out.loss_weights)
+    return fitted.head.scores(outputs, held_out.targets, held_out.loss_weights)

@@ -3,8 +3,9 @@ solved to convergence. Must not know where features come from.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -47,6 +48,48 @@ class Probe:
     def outputs(self, features: np.ndarray) -> np.ndarray:
         """Of the linear map, (n, n_outputs)."""
         return (features - self.mean) / self.scale @ self.weight.T + self.bias
+
+
+class Head(Protocol):
+    """What a network's outputs mean: whoever trains, predicts, saves or exports asks it, and knows no kind of target.
+
+    Those of one target have ``scores`` too, by which fits are compared, and those of labels ``calibrated``.
+
+    Attributes
+    ----------
+    n_outputs : int
+    n_constants : int
+        Trained outputs after those, the same for all samples.
+    """
+
+    n_outputs: int
+    n_constants: int
+
+    def strata(self, targets: np.ndarray) -> np.ndarray | None:
+        """Groups that keep their shares when a part is held out; None where there are none."""
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Any
+    ) -> Probe:
+        """The linear head on features that stay as they are, (n, d)."""
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Of each sample, (n,), so that weights mean what they mean."""
+
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, n_outputs) of one sample -> (n_outputs,)."""
+
+    def decode(self, outputs: np.ndarray) -> Any:
+        """Outputs (n, n_outputs) -> what ``predict`` returns."""
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs -> what a client of an exported network is told, by name; without a branch on values."""
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Those of the answers that an estimator gives as numbers, in float64."""
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """What a client needs to know of each answer; ``names`` are those of several tasks."""
 
 
 def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -132,6 +175,8 @@ class ClassificationHead:
         What outputs are divided by before they become probabilities.
     """
 
+    n_constants = 0
+
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
         self.classes, self.smoothing, self.temperature = classes, smoothing, temperature
         self.n_outputs = 1 if len(classes) == 2 else len(classes)
@@ -208,9 +253,15 @@ class ClassificationHead:
         logits = outputs[:, 0] / self.temperature
         return np.column_stack([expit(-logits), expit(logits)])
 
-    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """1 for each sample whose label is right, (n,): their mean is the accuracy."""
-        return (self.decode(outputs) == self.classes[targets]).astype(float)
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each sample, (n,), by scikit-learn's name of their mean; higher is better.
+
+        Log loss is taken at the temperature that suits these samples best: a network that was trained is too sure of
+        itself, which can be mended.
+        """
+        log_p = self.calibrated(outputs, targets, weights).log_probabilities(outputs)
+        right = (self.decode(outputs) == self.classes[targets]).astype(float)
+        return {"accuracy": right, "neg_log_loss": log_p[np.arange(len(targets)), targets]}
 
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
@@ -225,6 +276,22 @@ class ClassificationHead:
         if self.n_outputs == 1:
             return _mean_log_odds(outputs)
         return logsumexp(log_softmax(outputs, axis=1), axis=0) - np.log(len(outputs))
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Probabilities (n, k), and positions of labels in ``classes``, (n,)."""
+        logits = outputs / self.temperature
+        if self.n_outputs == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        probabilities = torch.softmax(logits, dim=1)
+        return {"probabilities": probabilities, "label": probabilities.argmax(1)}
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities, (n, k)."""
+        return {"probabilities": self.probabilities(outputs)}
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The classes, in order."""
+        return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> labels."""
@@ -269,6 +336,8 @@ class MultilabelHead:
     temperature : float, default=1.0
         What outputs are divided by before they become probabilities.
     """
+
+    n_constants = 0
 
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
         self.classes, self.smoothing, self.temperature, self.n_outputs = classes, smoothing, temperature, len(classes)
@@ -315,9 +384,11 @@ class MultilabelHead:
         """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
         return expit(outputs / self.temperature)
 
-    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The share of each sample's labels that are right, (n,)."""
-        return (self.decode(outputs) == targets).mean(1)
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """As :meth:`ClassificationHead.scores`, each the mean over labels."""
+        logits = outputs / self.calibrated(outputs, targets, weights).temperature
+        right = (self.decode(outputs) == targets).mean(1)
+        return {"accuracy": right, "neg_log_loss": (targets * logits - np.logaddexp(0, logits)).mean(1)}
 
     def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
@@ -326,6 +397,18 @@ class MultilabelHead:
     def of_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (windows, k) of one sample -> (k,) whose probabilities are the windows' mean."""
         return _mean_log_odds(outputs)
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Probabilities and indicators of labels, each (n, k)."""
+        return {"probabilities": torch.sigmoid(outputs / self.temperature), "label": (outputs > 0).long()}
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities, (n, k)."""
+        return {"probabilities": self.probabilities(outputs)}
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The labels, in order."""
+        return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
 
     @staticmethod
     def decode(outputs: np.ndarray) -> np.ndarray:
@@ -343,6 +426,8 @@ class RegressionHead:
     is_flat : bool
         Whether there is one target, and predictions are (n,).
     """
+
+    n_constants = 0
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, is_flat: bool) -> None:
         self.mean, self.scale, self.is_flat, self.n_outputs = mean, scale, is_flat, len(mean)
@@ -393,9 +478,27 @@ class RegressionHead:
         return Probe(mean, scale, w.T, offset - centre @ w, 1, loss)
 
     @staticmethod
-    def scores(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """1 less the squared error of each sample's standardised targets, (n,): their mean is R²."""
-        return 1 - ((outputs - targets) ** 2).mean(1)
+    def scores(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """1 less the squared error of each sample's standardised targets, (n,)."""
+        return {"r2": 1 - ((outputs - targets) ** 2).mean(1)}
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Targets in their own unit, in float64."""
+        values = outputs.double() * torch.tensor(self.scale) + torch.tensor(self.mean)
+        return {"prediction": values[:, 0] if self.is_flat else values}
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Targets in their own unit."""
+        return {"prediction": self.decode(outputs)}
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The unit in which errors count."""
+        return {"prediction": {"mean": self.mean.tolist(), "scale": self.scale.tolist()}}
+
+    @staticmethod
+    def probabilities(outputs: np.ndarray) -> None:
+        """Numbers have none."""
+        return None
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs -> targets in their own unit, (n,) or (n, outputs)."""
@@ -406,9 +509,6 @@ class RegressionHead:
     def of_windows(outputs: np.ndarray) -> np.ndarray:
         """Outputs (windows, n_outputs) of one sample -> their mean, (n_outputs,)."""
         return outputs.mean(0)
-
-
-Head = ClassificationHead | MultilabelHead | RegressionHead
 
 
 def solved_probe(head: Head, features: np.ndarray, targets: np.ndarray, strength: Strength) -> Probe:

@@ -3,7 +3,8 @@
 Must not know where features come from.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,27 @@ class MultiTaskHead:
 
     def probabilities(self, outputs: np.ndarray) -> list[np.ndarray | None]:
         """Outputs -> (n, classes) per task; None for numbers."""
-        return [
-            head.probabilities(outputs[:, columns]) if isinstance(head, ClassificationHead) else None
-            for _, head, columns in self.places()
-        ]
+        return [head.probabilities(outputs[:, columns]) for _, head, columns in self.places()]
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Those of each task, with its number after the name."""
+        return self._of_tasks(lambda head, columns: head.answers(outputs[:, columns]))
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Likewise."""
+        return self._of_tasks(lambda head, columns: head.expected_answers(outputs[:, columns]))
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Likewise, with the task's name."""
+        return {
+            f"{answer}_{task}": {"task": names[task], **text}
+            for task, head, _ in self.places()
+            for answer, text in head.described_answers().items()
+        }
+
+    def _of_tasks(self, what: Callable[[Any, slice], dict]) -> dict:
+        return {
+            f"{name}_{task}": value
+            for task, head, columns in self.places()
+            for name, value in what(head, columns).items()
+        }

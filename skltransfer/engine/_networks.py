@@ -17,6 +17,7 @@ from skltransfer._forks import Lock
 from skltransfer.backbones import PADDING_ID, POOLINGS, Backbone, Pooling, seeded
 from skltransfer.engine._adapters import original_name, with_adapters
 from skltransfer.engine._autocast import autocast
+from skltransfer.engine._spec import NetworkSpec
 from skltransfer.exceptions import WeightsError
 
 HIDDEN = 256
@@ -42,13 +43,9 @@ class TunedNetwork(nn.Module):
     suffix : nn.Module or None
         The private copy of the unfrozen stages; None where activations arrive pooled.
     pooling : Pooling
-    n_features, n_outputs : int
-    hidden : bool
-        Whether the head has a hidden layer of 256 rectified units.
-    sphere : bool
-        Whether the head sees features scaled to length 1.
-    n_constants : int
-        Outputs after the head's own that are trained, and the same for all rows.
+    n_features : int
+    spec : NetworkSpec
+        A hidden layer has 256 rectified units.
     n_axes : int or None
         Of a batch in which each sample is one input; where it has one more, its samples are packed windows.
     draws : bool
@@ -65,24 +62,21 @@ class TunedNetwork(nn.Module):
         suffix: nn.Module | None,
         pooling: Pooling,
         n_features: int,
-        n_outputs: int,
+        spec: NetworkSpec,
         *,
-        hidden: bool,
-        sphere: bool = False,
-        n_constants: int = 0,
         n_axes: int | None = None,
         draws: bool = True,
     ) -> None:
         super().__init__()
         self.n_axes = n_axes
-        self.suffix, self.pooling, self.sphere, self.is_headless = suffix, pooling, sphere, False
+        self.suffix, self.pooling, self.spec, self.is_headless = suffix, pooling, spec, False
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         with torch.device("cpu" if draws else "meta"):
-            layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if hidden else []
-            self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if hidden else n_features, n_outputs))
-            if n_constants:
-                self.head.append(Constants(n_constants))
+            layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if spec.head == "mlp" else []
+            self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if layers else n_features, spec.n_outputs))
+            if spec.n_constants:
+                self.head.append(Constants(spec.n_constants))
         if not draws:
             self.head.to_empty(device="cpu")
 
@@ -101,7 +95,7 @@ class TunedNetwork(nn.Module):
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
         """Pooled features as the head sees them: standardised, or of length 1."""
-        return F.normalize(features) if self.sphere else (features - self.mean) / self.scale
+        return F.normalize(features) if self.spec.normalizes else (features - self.mean) / self.scale
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Head outputs (n, n_outputs) of pooled features, in the head's own precision also under autocast."""
@@ -139,35 +133,21 @@ def _mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return total / mask.sum(1, keepdim=True)
 
 
-def new_network(
-    backbone: Backbone,
-    boundary: int,
-    pooling: str,
-    n_outputs: int,
-    *,
-    hidden: bool,
-    seed: int | None,
-    adapter: str | None = None,
-    sphere: bool = False,
-    n_constants: int = 0,
-) -> TunedNetwork:
-    """The network that training starts from: the pretrained suffix after ``boundary`` and a random head.
+def new_network(backbone: Backbone, spec: NetworkSpec, *, seed: int | None) -> TunedNetwork:
+    """The network that training starts from: the pretrained suffix after the boundary and a random head.
 
     Without a seed nothing is drawn: head and adapters are to be filled by the caller.
     """
-    suffix = backbone.suffix(boundary) if boundary < backbone.n_stages else None
+    suffix = backbone.suffix(spec.boundary) if spec.boundary < backbone.n_stages else None
     with nullcontext() if seed is None else seeded(seed):
-        if adapter is not None:
-            suffix = with_adapters(suffix, backbone, boundary, draws=seed is not None)
+        if spec.adapter is not None:
+            suffix = with_adapters(suffix, backbone, spec.boundary, draws=seed is not None)
         return TunedNetwork(
             suffix,
-            backbone.pooling_at(backbone.n_stages, pooling),
-            backbone.pooled_width(backbone.n_stages, pooling),
-            n_outputs,
-            hidden=hidden,
-            sphere=sphere,
-            n_constants=n_constants,
-            n_axes=_axes(backbone, boundary),
+            backbone.pooling_at(backbone.n_stages, spec.pooling),
+            backbone.pooled_width(backbone.n_stages, spec.pooling),
+            spec,
+            n_axes=_axes(backbone, spec.boundary),
             draws=seed is not None,
         )
 
@@ -178,59 +158,31 @@ class SleepingNetwork:
 
     Attributes
     ----------
-    boundary : int
-        Number of frozen stages.
-    pooling : str
-    n_outputs : int
-    hidden : bool
+    spec : NetworkSpec
     changed : dict of str to ndarray
         Entries of the state dict that differ from the pretrained ones, and all of the head's.
-    adapter : str or None
-        Kind of the adapters in the suffix.
-    sphere : bool
-    n_constants : int
     """
 
-    boundary: int
-    pooling: str
-    n_outputs: int
-    hidden: bool
+    spec: NetworkSpec
     changed: dict[str, np.ndarray]
-    adapter: str | None = None
-    sphere: bool = False
-    n_constants: int = 0
 
     @classmethod
-    def put_to_sleep(
-        cls, network: TunedNetwork, backbone: Backbone, boundary: int, adapter: str | None = None
-    ) -> "SleepingNetwork":
+    def put_to_sleep(cls, network: TunedNetwork, backbone: Backbone) -> "SleepingNetwork":
         """Keep what differs from ``backbone``."""
         original = {}
         if network.suffix is not None:
-            piece = backbone.prefix(boundary, backbone.n_stages)
+            piece = backbone.prefix(network.spec.boundary, backbone.n_stages)
             original = {f"suffix.{k}": v for k, v in piece.state_dict().items()}
         changed = {
             key: value.detach().cpu().numpy().copy()
             for key, value in network.state_dict().items()
             if original_name(key) not in original or not torch.equal(value.cpu(), original[original_name(key)])
         }
-        linear = [layer for layer in network.head if isinstance(layer, nn.Linear)]
-        n_constants = sum(len(layer.values) for layer in network.head if isinstance(layer, Constants))
-        kind = (network.pooling.how, linear[-1].out_features, len(linear) > 1)
-        return cls(boundary, *kind, changed, adapter, network.sphere, n_constants)
+        return cls(network.spec, changed)
 
     def _blank(self, backbone: Backbone) -> TunedNetwork:
-        return new_network(
-            backbone,
-            self.boundary,
-            self.pooling,
-            self.n_outputs,
-            hidden=self.hidden,
-            seed=None,  # the door to torch's generator may be closed for as long as another thread trains
-            adapter=self.adapter,
-            sphere=self.sphere,
-            n_constants=self.n_constants,
-        )
+        """Without a seed: the door to torch's generator may be closed for as long as another thread trains."""
+        return new_network(backbone, self.spec, seed=None)
 
     def private_copy(self, backbone: Backbone, device: torch.device) -> TunedNetwork:
         """A trainable network in this state."""
@@ -247,16 +199,20 @@ class SleepingNetwork:
         WeightsError
             With the names of those that do not fit.
         """
-        if not 0 <= self.boundary <= backbone.n_stages:
+        spec = self.spec
+        if not 0 <= spec.boundary <= backbone.n_stages:
             raise WeightsError(
-                f"{where} freezes {self.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
+                f"{where} freezes {spec.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
             )
-        if self.pooling not in POOLINGS:
-            raise WeightsError(f"{where} pools by {self.pooling!r}; expected one of {POOLINGS}.")
-        n_values = sum(value.size for value in self.changed.values())
-        if not (0 < self.n_outputs <= n_values and 0 <= self.n_constants <= n_values):
+        if spec.pooling not in POOLINGS or spec.head not in ("linear", "mlp"):
             raise WeightsError(
-                f"{where} claims {self.n_outputs} outputs and {self.n_constants} constants, but holds {n_values}."
+                f"{where} has pooling={spec.pooling!r} and head={spec.head!r}; expected one of {POOLINGS}, and "
+                "'linear' or 'mlp'."
+            )
+        n_values = sum(value.size for value in self.changed.values())
+        if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):
+            raise WeightsError(
+                f"{where} claims {spec.n_outputs} outputs and {spec.n_constants} constants, but holds {n_values}."
             )
         network = self._blank(backbone)
         own = {key: (tuple(value.shape), value.numpy().dtype) for key, value in network.state_dict().items()}

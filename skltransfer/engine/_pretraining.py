@@ -21,7 +21,8 @@ from skltransfer.engine._masked_tokens import MaskedLanguageModel, MaskedTexts
 from skltransfer.engine._networks import new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import NORMS, History, TrainingPlan, evaluate, train
+from skltransfer.engine._spec import NetworkSpec
+from skltransfer.engine._training import NORMS, History, TrainingPlan, Validation, evaluate, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.inputs import Samples
 
@@ -94,7 +95,7 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
     activations = _activations(task, samples, task.boundary)
     readable = np.flatnonzero([bool(digest) for digest in activations.digests])
     rows = np.array(sorted(readable, key=lambda row: activations.digests[row]))
-    network = new_network(backbone, task.boundary, backbone.pooling, 1, hidden=False, seed=0).to(stages.device)
+    network = new_network(backbone, NetworkSpec(task.boundary, backbone.pooling), seed=0).to(stages.device)
 
     def batches() -> Iterator[torch.Tensor]:
         return (batch for _, batch in activations.exact_batches(rows, stages.batch))
@@ -175,7 +176,8 @@ class _Work:
             state = {key: value.cpu() for key, value in self.model.state_dict().items()}
             context = (task.stages.space, task.boundary, task.fraction, replace(plan, verbose=0), len(groups))
             place = Checkpoint(task.checkpoint, fingerprint(state, *context, self.data.content()))
-        return train(self.model, groups, self.texts, self.data, _given, plan, held_out, place)
+        watched = None if held_out is None else Validation(held_out, n_iter_no_change=plan.max_epochs, tol=0.0)
+        return train(self.model, groups, self.texts, self.data, _given, plan, watched, place)
 
 
 def _given(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

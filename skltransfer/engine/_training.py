@@ -41,11 +41,12 @@ class TrainingPlan:
     lr_schedule : {"cosine", "constant"}
     warmup : float
         Share of the steps over which the rate rises from zero.
+    backbone_lr_factor, layer_decay : float
+        Rate of the last stage relative to the head's, and of each stage relative to the next.
+    unfreeze_schedule : {"gradual"} or None
+        Whether the last stage is trained first, then one more at a time, down to the boundary.
     norm_policy : {"frozen", "train"}
         Whether statistics of BatchNorm stay.
-    n_iter_no_change : int
-        Epochs without progress of the validation loss after which to stop, where there is a validation part.
-    tol : float
     max_grad_norm : float or None
         Longer gradients are cut to this length.
     seed : int
@@ -59,9 +60,10 @@ class TrainingPlan:
     weight_decay: float = 0.01
     lr_schedule: str = "cosine"
     warmup: float = 0.1
+    backbone_lr_factor: float = 0.1
+    layer_decay: float = 1.0
+    unfreeze_schedule: str | None = None
     norm_policy: str = "frozen"
-    n_iter_no_change: int = 3
-    tol: float = 1e-4
     max_grad_norm: float | None = None
     seed: int = 0
     autocast: torch.dtype | None = None
@@ -86,6 +88,24 @@ class TrainingPlan:
             * self.n_steps(n_samples)
             * float(np.mean([self.rate(t) for t in np.linspace(0, 1, 100)]))
         )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out samples by whose loss training stops.
+
+    Attributes
+    ----------
+    data : TrainingSet
+    n_iter_no_change : int
+        Epochs without progress after which to stop.
+    tol : float
+        The least fall of the loss that counts as progress.
+    """
+
+    data: TrainingSet
+    n_iter_no_change: int = 3
+    tol: float = 1e-4
 
 
 class Watch(Protocol):
@@ -114,7 +134,7 @@ def train(
     data: TrainingSet,
     loss: Loss,
     plan: TrainingPlan,
-    validation: TrainingSet | None = None,
+    validation: Validation | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
     beside: Beside | None = None,
@@ -132,7 +152,7 @@ def train(
     loss : callable
         ``(outputs, targets) -> (n,)``.
     plan : TrainingPlan
-    validation : TrainingSet, optional
+    validation : Validation, optional
         Watched by early stopping; the best weights are restored.
     checkpoint : Checkpoint, optional
         Written after each epoch; training goes on from what it holds, as if there had been no interruption.
@@ -210,7 +230,7 @@ class _Run:
     @property
     def has_converged(self) -> bool:
         """Whether the validation loss stopped falling."""
-        return self.best_state is not None and self.n_epochs - 1 - self.best_epoch >= self.plan.n_iter_no_change
+        return self.best_state is not None and self.n_epochs - 1 - self.best_epoch >= self.validation.n_iter_no_change
 
     def epoch(self) -> None:
         """One pass over the samples, and a look at the validation part."""
@@ -225,10 +245,10 @@ class _Run:
             self._validate(number)
 
     def _validate(self, number: int) -> None:
-        current = evaluate(self.module, self.activations, self.validation, self.loss, self.plan)
+        current = evaluate(self.module, self.activations, self.validation.data, self.loss, self.plan)
         current = self.processes.same(current)  # so that all stop at once, also where devices round differently
         self.history.setdefault("validation_loss", []).append(current)
-        if current < self.best_loss - self.plan.tol or self.best_state is None:
+        if current < self.best_loss - self.validation.tol or self.best_state is None:
             self.best_loss, self.best_epoch = current, number
             self.best_state = copy.deepcopy(self.module.state_dict())
 

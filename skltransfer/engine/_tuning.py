@@ -4,7 +4,7 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +27,8 @@ from skltransfer.engine._heads import LEAST_SCALE, Head, Probe, Strength, standa
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._training import History, SoFar, TrainingPlan, batches, settle_norms, train
+from skltransfer.engine._spec import NetworkSpec
+from skltransfer.engine._training import History, SoFar, TrainingPlan, Validation, batches, settle_norms, train
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -46,94 +47,127 @@ class FitWatch(Protocol):
 
 
 @dataclass(frozen=True)
+class HoldOut:
+    """What part of the training set is held out, and what for.
+
+    Attributes
+    ----------
+    fraction : float
+        Of samples.
+    stops_early, calibrates : bool
+        What they are for.
+    n_iter_no_change : int
+    tol : float
+        As in :class:`Validation`.
+    """
+
+    fraction: float = 0.1
+    stops_early: bool = False
+    calibrates: bool = False
+    n_iter_no_change: int = 3
+    tol: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a fit goes on from.
+
+    Attributes
+    ----------
+    start : SleepingNetwork or None
+    single_pass : bool
+        Whether it is one of many passes over parts of the data, without probe: ``partial_fit``.
+    checkpoint : Path or None
+        Folder in which training leaves its state after each epoch.
+    """
+
+    start: SleepingNetwork | None = None
+    single_pass: bool = False
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class DomainShift:
+    """Another domain, from which samples come without labels.
+
+    Attributes
+    ----------
+    target : Samples
+    method : {"mcc", "deep_coral", "norm_statistics"} or None
+        How to draw that domain near.
+    weight : float
+        Of the loss.
+    prior : float
+        Samples that old statistics are worth.
+    """
+
+    target: Samples
+    method: str | None
+    weight: float = 1.0
+    prior: float = 0.0
+
+    @property
+    def adds_loss(self) -> bool:
+        """Whether a loss on the target domain is added in training."""
+        return self.method in ("mcc", "deep_coral")
+
+    @property
+    def moves_norms(self) -> bool:
+        """Whether BatchNorm takes the target domain's statistics after training."""
+        return self.method == "norm_statistics"
+
+
+@dataclass(frozen=True)
 class TuningTask:
     """What :func:`tune` is to do.
 
     Attributes
     ----------
     stages : FrozenStages
-    boundary : int
-        Number of frozen stages.
-    pooling : str
+    spec : NetworkSpec
+        But for the outputs, which the head decides.
     policy : BadSamplePolicy
     to_head : callable
         From the canonical training set to the head, and to the set in the head's terms.
     plan : TrainingPlan
     strength : float or "auto"
         Of the probe's penalty, as its head reads it.
-    hidden : bool
-        Whether the head has a hidden layer.
     probe_first : bool
         Whether the probe initialises a linear head.
-    backbone_lr_factor, layer_decay : float
-        Rate of the last stage relative to the head's, and of each stage relative to the next.
-    stops_early, calibrates : bool
-        What a held-out part is for: each needs one.
-    validation_fraction : float
-        Of samples to hold out.
-    unfreezes_gradually : bool
-        Train the last stage first, then one more at a time, down to the boundary.
-    adapter : {"lora"} or None
-        What is trained of the unfrozen stages: adapters, or all of their weights.
-    augment : callable or None
-        Changes training pictures at random.
-    checkpoint : Path or None
-        Folder in which training leaves its state after each epoch.
-    single_pass : bool
-        Go on without probe: ``partial_fit``.
-    start : SleepingNetwork or None
-    watch : FitWatch or None
-    sphere : bool
-        Whether the head sees features scaled to length 1, not standardised ones.
     contrasts : bool
         Train the stages without a head, and solve the probe afterwards.
-    target : Samples or None
-        Of another domain, without labels.
-    adaptation : {"mcc", "deep_coral", "norm_statistics"} or None
-        How to draw that domain near.
-    adaptation_weight, prior : float
-        Of the loss; samples that old statistics are worth.
+    augment : callable or None
+        Changes training pictures at random.
+    hold_out : HoldOut
+    resume : Resume
+    shift : DomainShift or None
+    watch : FitWatch or None
     """
 
     stages: FrozenStages
-    boundary: int
-    pooling: str
+    spec: NetworkSpec
     policy: BadSamplePolicy
     to_head: Callable[[TrainingSet], tuple[Head, TrainingSet]]
     plan: TrainingPlan
     strength: Strength
-    hidden: bool = False
     probe_first: bool = True
-    backbone_lr_factor: float = 0.1
-    layer_decay: float = 1.0
-    stops_early: bool = False
-    calibrates: bool = False
-    validation_fraction: float = 0.1
-    unfreezes_gradually: bool = False
-    adapter: str | None = None
-    augment: Augment | None = None
-    checkpoint: Path | None = None
-    single_pass: bool = False
-    start: SleepingNetwork | None = None
-    watch: FitWatch | None = None
-    sphere: bool = False
     contrasts: bool = False
-    target: Samples | None = None
-    adaptation: str | None = None
-    adaptation_weight: float = 1.0
-    prior: float = 0.0
+    augment: Augment | None = None
+    hold_out: HoldOut = HoldOut()
+    resume: Resume = Resume()
+    shift: DomainShift | None = None
+    watch: FitWatch | None = None
 
-    @property
-    def has_companion(self) -> bool:
-        """Whether a loss on the target domain is added in training."""
-        return self.target is not None and self.adaptation in ("mcc", "deep_coral")
+    def at(self, boundary: int) -> "TuningTask":
+        """The same with another number of frozen stages."""
+        return replace(self, spec=replace(self.spec, boundary=boundary))
 
     @property
     def is_probe(self) -> bool:
         """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
-        all_frozen = self.boundary == self.stages.backbone.n_stages
-        trains = self.hidden or self.single_pass or self.augment is not None or self.has_companion
-        return all_frozen and not trains
+        all_frozen = self.spec.boundary == self.stages.backbone.n_stages
+        trains_head = self.spec.head == "mlp" or self.resume.single_pass or self.augment is not None
+        return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)
 
 
 @dataclass(frozen=True)
@@ -180,17 +214,18 @@ def tune(task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.nd
         If no sample could be read, or early stopping finds none to hold out.
     """
     task = replace(task, plan=_settled(task))
-    activations = activations_of(task.stages, task.boundary, task.pooling, samples, task.policy)
+    activations = activations_of(task.stages, task.spec, samples, task.policy)
     distinct = canonical(activations.digests, targets, weights)
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     head, data = task.to_head(distinct)
-    held_out = None
-    if task.calibrates or (task.stops_early and not task.is_probe):
-        why = "early_stopping=True" if task.stops_early else "calibrate"
-        data, held_out = split(data, task.validation_fraction, task.plan.seed, head.strata(data.targets), why)
+    task = replace(task, spec=replace(task.spec, n_outputs=head.n_outputs, n_constants=head.n_constants))
+    purpose, held_out = task.hold_out, None
+    if purpose.calibrates or (purpose.stops_early and not task.is_probe):
+        why = "early_stopping=True" if purpose.stops_early else "calibrate"
+        data, held_out = split(data, purpose.fraction, task.plan.seed, head.strata(data.targets), why)
     work = _Work(task, samples, activations, head, data, held_out)
-    network = _starting_network(task, head)
+    network = _starting_network(task)
     probe = work.initialise(network, trains=not task.is_probe)
     if task.is_probe:
         return work.result(network, {"loss": [probe.loss]}, probe.n_iter)
@@ -206,31 +241,19 @@ def _settled(task: TuningTask) -> TrainingPlan:
 def _training_dtype(task: TuningTask) -> torch.dtype | None:
     """That of the stages; but on a processor, gradients of grouped convolutions take 2.6 times as long in bfloat16 as
     in float32."""
-    backbone, is_on_cpu = task.stages.backbone, task.stages.device.type == "cpu"
-    suffix = backbone.prefix(task.boundary, backbone.n_stages) if is_on_cpu and task.stages.autocast else nn.Identity()
-    is_grouped = any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in suffix.modules())
-    return None if is_grouped else task.stages.autocast
+    stages, backbone = task.stages, task.stages.backbone
+    if stages.device.type != "cpu" or stages.autocast is None:
+        return stages.autocast
+    parts = backbone.prefix(task.spec.boundary, backbone.n_stages).modules()
+    is_grouped = any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in parts)
+    return None if is_grouped else stages.autocast
 
 
-def _starting_network(task: TuningTask, head: Head) -> TunedNetwork:
+def _starting_network(task: TuningTask) -> TunedNetwork:
     backbone, device = task.stages.backbone, task.stages.device
-    if task.start is not None:
-        return task.start.private_copy(backbone, device)
-    return _network_after(task, task.boundary, head)
-
-
-def _network_after(task: TuningTask, boundary: int, head: Head) -> TunedNetwork:
-    return new_network(
-        task.stages.backbone,
-        boundary,
-        task.pooling,
-        head.n_outputs,
-        hidden=task.hidden,
-        seed=task.plan.seed,
-        adapter=task.adapter,
-        sphere=task.sphere,
-        n_constants=getattr(head, "n_constants", 0),
-    ).to(task.stages.device)
+    if task.resume.start is not None:
+        return task.resume.start.private_copy(backbone, device)
+    return new_network(backbone, task.spec, seed=task.plan.seed).to(device)
 
 
 def run_tuned(
@@ -245,7 +268,7 @@ def run_tuned(
 
     Features of a sample's windows are averaged; the head says what outputs of windows mean together.
     """
-    activations = activations_of(stages, network.boundary, network.pooling, samples, policy)
+    activations = activations_of(stages, network.spec, samples, policy)
     awake, rows = network.awake(stages.backbone, stages.device), np.arange(len(samples))
     if head is None:
         values = _in_batches(awake.features, activations, rows, stages)
@@ -255,14 +278,14 @@ def run_tuned(
     return values, activations.bad
 
 
-def activations_of(stages: FrozenStages, boundary: int, pooling: str, samples: Samples, policy) -> Activations:
-    return Activations(stages, samples, _address(stages, boundary, pooling), policy)
+def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, policy: BadSamplePolicy) -> Activations:
+    """Activations at a network's boundary: at the last one pooled, before it as they are."""
+    return Activations(stages, samples, _address(stages, spec), policy)
 
 
-def _address(stages: FrozenStages, boundary: int, pooling: str) -> Address:
-    """At the last boundary pooled, before it as they are."""
-    at_the_top = boundary == stages.backbone.n_stages
-    return stages.address(boundary, pooling if at_the_top else None)
+def _address(stages: FrozenStages, spec: NetworkSpec) -> Address:
+    at_the_top = spec.boundary == stages.backbone.n_stages
+    return stages.address(spec.boundary, spec.pooling if at_the_top else None)
 
 
 def _in_batches(
@@ -315,21 +338,21 @@ class _Work:
         solved on, so the backbone would get little gradient but noise, and AdamW takes long steps all the same.
         """
         task, data = self.task, self.data
-        if task.start is not None and not task.is_probe:
+        if task.resume.start is not None and not task.is_probe:
             return None
         if task.plan.norm_policy == "train" and network.suffix is not None:
             self._settle(network)
         elif self._moves_norms:
             self._refresh(network, self.activations, data.rows)
         features = _in_batches(network.eval().features, self.activations, data.rows, task.stages)
-        if task.sphere:
+        if task.spec.normalizes:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
         else:
             scaling = standardisation(features, data.weights, floor=LEAST_SCALE)
         state = dict(zip(("mean", "scale"), scaling, strict=True))
         probe = None
-        if task.is_probe or (task.probe_first and not task.hidden and not task.single_pass):
+        if task.is_probe or (task.probe_first and task.spec.head == "linear" and not task.resume.single_pass):
             probe = self.head.solve_probe(features, data.targets, data.loss_weights, scaling, task.strength)
             fraction = self._initial_fraction(probe) if trains and network.suffix is not None else 1.0
             state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
@@ -357,12 +380,12 @@ class _Work:
         if task.contrasts and not task.is_probe:
             self.initialise(network, trains=False)
         if self._moves_norms:
-            self._refresh(network, *_of_target(task, task.boundary))
-        if task.calibrates:
+            self._refresh(network, *_of_target(task))
+        if task.hold_out.calibrates:
             outputs = _in_batches(network.eval(), self.activations, held_out.rows, task.stages, head.of_windows)
             head = head.calibrated(outputs, held_out.targets, held_out.weights)
         return Tuned(
-            network=SleepingNetwork.put_to_sleep(network, task.stages.backbone, task.boundary, task.adapter),
+            network=SleepingNetwork.put_to_sleep(network, task.stages.backbone),
             head=head,
             history=history,
             n_iter=n_iter,
@@ -373,7 +396,7 @@ class _Work:
 
     @property
     def _moves_norms(self) -> bool:
-        return self.task.target is not None and self.task.adaptation == "norm_statistics"
+        return self.task.shift is not None and self.task.shift.moves_norms
 
     def _refresh(self, network: TunedNetwork, activations: Activations, rows: np.ndarray) -> None:
         task = self.task
@@ -382,17 +405,17 @@ class _Work:
             return (batch for _, batch in activations.exact_batches(rows, task.stages.batch))
 
         with autocast(task.stages.device, task.stages.autocast):
-            refreshed = refresh_norms(network, batches, task.prior)
+            refreshed = refresh_norms(network, batches, task.shift.prior)
         if not refreshed:
             raise ValueError(
                 f"method='norm_statistics' finds no BatchNorm in {task.stages.backbone.name!r} after "
-                f"{task.boundary} frozen stages. Freeze less, or choose another method."
+                f"{task.spec.boundary} frozen stages. Freeze less, or choose another method."
             )
 
 
-def _of_target(task: TuningTask, boundary: int) -> tuple[Activations, np.ndarray]:
+def _of_target(task: TuningTask) -> tuple[Activations, np.ndarray]:
     """The target domain's activations, and its readable rows in an order that only their content decides."""
-    activations = activations_of(task.stages, boundary, task.pooling, task.target, task.policy)
+    activations = activations_of(task.stages, task.spec, task.shift.target, task.policy)
     readable = np.flatnonzero([bool(digest) for digest in activations.digests])
     return activations, np.array(sorted(readable, key=lambda row: activations.digests[row]))
 
@@ -421,9 +444,9 @@ class _PhaseWatch:
 def _train_in_phases(work: _Work, network: TunedNetwork) -> History:
     """Train what lies after the boundary: at once, or at later boundaries first, a share of the epochs at each."""
     task, history = work.task, {}
-    n_stages, boundaries = task.stages.backbone.n_stages, [task.boundary]
-    if task.unfreezes_gradually and task.boundary < n_stages:
-        boundaries = list(range(n_stages - 1, task.boundary - 1, -1))
+    n_stages, boundaries = task.stages.backbone.n_stages, [task.spec.boundary]
+    if task.plan.unfreeze_schedule == "gradual" and task.spec.boundary < n_stages:
+        boundaries = list(range(n_stages - 1, task.spec.boundary - 1, -1))
     for boundary, epochs in zip(
         boundaries, np.array_split(np.arange(task.plan.max_epochs), len(boundaries)), strict=True
     ):
@@ -442,23 +465,23 @@ def _train_from(
 ) -> History:
     """Train a network's part after a boundary, at or after its own."""
     task, part, seen = work.task, network, work.activations
-    if boundary != task.boundary:
-        part = _from(network, boundary, task, work.head)
-        seen = activations_of(task.stages, boundary, task.pooling, work.samples, task.policy)
-    address = _address(task.stages, boundary, task.pooling)
-    watched = work.held_out if task.stops_early else None
-    place = None
-    if task.checkpoint is not None:
-        sets = [chosen for chosen in (work.data, watched) if chosen is not None]
-        place = Checkpoint(task.checkpoint, _key(task, part, sets, boundary, plan, work.head))
+    if boundary != task.spec.boundary:
+        task = task.at(boundary)
+        part = _from(network, task)
+        seen = activations_of(task.stages, task.spec, work.samples, task.policy)
+    watched, hold_out, place = None, task.hold_out, None
+    if hold_out.stops_early and work.held_out is not None:
+        watched = Validation(work.held_out, hold_out.n_iter_no_change, hold_out.tol)
+    if task.resume.checkpoint is not None:
+        place = Checkpoint(task.resume.checkpoint, _key(task, part, work, plan, watched))
     if task.augment is not None:
+        address = _address(task.stages, task.spec)
         seen = AugmentedActivations(seen, task.stages, work.samples, address, task.augment)
-    groups = _trainable(replace(task, boundary=boundary), part)
+    groups = _trainable(task, part)
     part.is_headless = task.contrasts
     beside = None
-    if task.has_companion:
-        weight, size = task.adaptation_weight, plan.batch_size
-        beside = Companion(*_of_target(task, boundary), task.adaptation, weight, size, plan.seed)
+    if task.shift is not None and task.shift.adds_loss:
+        beside = Companion(*_of_target(task), task.shift.method, task.shift.weight, plan.batch_size, plan.seed)
     history = train(part, groups, seen, work.data, work.head.loss, plan, watched, place, watch, beside)
     part.is_headless = False
     network.load_state_dict(part.state_dict(), strict=False)
@@ -469,37 +492,40 @@ def _joined(past: History, new: History) -> History:
     return {key: [*past.get(key, []), *values] for key, values in new.items()}
 
 
-def _key(task: TuningTask, start: TunedNetwork, parts: Sequence[TrainingSet], boundary: int, plan, head) -> str:
+def _key(task: TuningTask, start: TunedNetwork, work: _Work, plan: TrainingPlan, watched: Validation | None) -> str:
     """Names a training by all that decides its result."""
-    rates = (task.backbone_lr_factor, task.layer_decay, repr(vars(head)), task.pooling)
-    if task.has_companion:
-        target = b"".join(sorted(_of_target(task, boundary)[0].digests))
-        rates += (task.adaptation, task.adaptation_weight, target)
-    sets = [part.content() for part in parts]
+    rates = (repr(vars(work.head)), task.spec.pooling)
+    if task.shift is not None and task.shift.adds_loss:
+        target = b"".join(sorted(_of_target(task)[0].digests))
+        rates += (task.shift.method, task.shift.weight, target)
+    sets = [work.data.content()]
+    if watched is not None:
+        sets += [watched.data.content(), watched.n_iter_no_change, watched.tol]
     state = {key: value.cpu() for key, value in start.state_dict().items()}
-    return fingerprint(state, task.stages.space, boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))
+    context = (task.stages.space, task.spec.boundary, replace(plan, verbose=0), rates, sets, repr(task.augment))
+    return fingerprint(state, *context)
 
 
-def _from(network: TunedNetwork, boundary: int, task: TuningTask, head: Head) -> TunedNetwork:
-    """A copy of the part of a network that comes after a later boundary."""
-    part, state = _network_after(task, boundary, head), network.state_dict()
+def _from(network: TunedNetwork, task: TuningTask) -> TunedNetwork:
+    """A copy of the part of a network that comes after the task's boundary."""
+    part, state = new_network(task.stages.backbone, task.spec, seed=task.plan.seed), network.state_dict()
     part.load_state_dict({key: state[key] for key in part.state_dict()})
-    return part
+    return part.to(task.stages.device)
 
 
 def _trainable(task: TuningTask, network: TunedNetwork) -> list[dict]:
     """All that the optimiser gets: the head, and each unfrozen stage, or its adapters, at its own rate."""
     backbone = task.stages.backbone
     own = {name.removeprefix("suffix."): p for name, p in network.named_parameters() if name.startswith("suffix.")}
-    if task.adapter is None:
+    if task.spec.adapter is None:
         of_weight = {name: [p] for name, p in own.items()}
     else:
         of_weight = {adapted(name): [] for name in own}
         for name, p in own.items():
             of_weight[adapted(name)].append(p)
     groups = [{"params": list(network.head.parameters()), "lr_factor": 1.0}]
-    for stage in range(task.boundary, backbone.n_stages):
+    for stage in range(task.spec.boundary, backbone.n_stages):
         params = [p for name in backbone.stage_parameters(stage) for p in of_weight.get(name, [])]
-        factor = task.backbone_lr_factor * task.layer_decay ** (backbone.n_stages - 1 - stage)
+        factor = task.plan.backbone_lr_factor * task.plan.layer_decay ** (backbone.n_stages - 1 - stage)
         groups.append({"params": params, "lr_factor": factor})
     return groups

@@ -10,15 +10,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
 from skltransfer.backbones import Backbone
 from skltransfer.engine._adapters import merged
-from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, RegressionHead
+from skltransfer.engine._heads import Head
 from skltransfer.engine._intakes import Intake
-from skltransfer.engine._multi_task import MultiTaskHead
 from skltransfer.engine._networks import SleepingNetwork
 
 CPU = torch.device("cpu")
@@ -49,21 +47,21 @@ class WholeNetwork(nn.Module):
 
 def tuned_whole(network: SleepingNetwork, backbone: Backbone, head: Head, intake: Intake) -> WholeNetwork:
     """A tuned network with its head's answers; adapters are added to the weights beside them."""
-    network = replace(network, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
-    body = network.private_copy(backbone, CPU)
-    if network.adapter is not None:
+    spec = replace(network.spec, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
+    body = replace(network, spec=spec).private_copy(backbone, CPU)
+    if spec.adapter is not None:
         body = merged(body)
-    return WholeNetwork(intake, body, lambda outputs: _answers(head, outputs))
+    return WholeNetwork(intake, body, head.answers)
 
 
 def tuned_reference(network: SleepingNetwork, backbone: Backbone, head: Head, batch: torch.Tensor) -> dict:
     """Probabilities and predictions as the estimator makes them in float32: frozen stages, the rest, the head."""
     with torch.inference_mode():
-        activation = backbone.prefix(0, network.boundary)(batch)
-        if network.boundary == backbone.n_stages:
-            activation = backbone.pooling_at(backbone.n_stages, network.pooling)(activation)
+        activation = backbone.prefix(0, network.spec.boundary)(batch)
+        if network.spec.boundary == backbone.n_stages:
+            activation = backbone.pooling_at(backbone.n_stages, network.spec.pooling)(activation)
         outputs = network.awake(backbone, CPU)(activation)
-    return _expected(head, outputs.double().numpy())
+    return head.expected_answers(outputs.double().numpy())
 
 
 class _Features(nn.Module):
@@ -94,35 +92,3 @@ def frozen_reference(backbone: Backbone, boundaries: Sequence[int], pooling: str
     with torch.inference_mode():
         columns = [backbone.pooling_at(at, pooling)(backbone.prefix(0, at)(batch)) for at in boundaries]
     return {"features": torch.cat(columns, dim=1).double().numpy()}
-
-
-def _answers(head: Head | MultiTaskHead, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Outputs (n, n_outputs) -> what a client asks for."""
-    if isinstance(head, MultiTaskHead):
-        return _of_tasks(head, outputs, _answers)
-    if isinstance(head, RegressionHead):
-        values = outputs.double() * torch.tensor(head.scale) + torch.tensor(head.mean)
-        return {"prediction": values[:, 0] if head.is_flat else values}
-    logits = outputs / head.temperature
-    if isinstance(head, MultilabelHead):
-        return {"probabilities": torch.sigmoid(logits), "label": (outputs > 0).long()}
-    if head.n_outputs == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    probabilities = torch.softmax(logits, dim=1)
-    return {"probabilities": probabilities, "label": probabilities.argmax(1)}
-
-
-def _expected(head: Head | MultiTaskHead, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    if isinstance(head, MultiTaskHead):
-        return _of_tasks(head, outputs, _expected)
-    if isinstance(head, ClassificationHead | MultilabelHead):
-        return {"probabilities": head.probabilities(outputs)}
-    return {"prediction": head.decode(outputs)}
-
-
-def _of_tasks(head: MultiTaskHead, outputs, what: Callable) -> dict:
-    return {
-        f"{name}_{task}": value
-        for task, part, columns in head.places()
-        for name, value in what(part, outputs[:, columns]).items()
-    }

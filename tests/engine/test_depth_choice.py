@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import sem
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from torchvision.transforms import v2
@@ -37,7 +38,7 @@ def tuning_pays(rng):
     return X, (X[:, 0] * X[:, 1] > 0).astype(int)
 
 
-def test_the_frozen_network_is_kept_where_tuning_gains_nothing(frozen_suffices):
+def test_the_frozen_network_is_kept_where_tuning_gains_less_than_a_standard_error(frozen_suffices):
     X, y = frozen_suffices
     chosen = FineTunedClassifier(**ROWS).fit(X, y)
     assert chosen.n_frozen_stages_ == chosen.n_stages_
@@ -50,7 +51,8 @@ def test_later_stages_are_trained_where_that_pays(tuning_pays):
     X, y = tuning_pays
     chosen = FineTunedClassifier(**LEARNS).fit(X, y)
     assert chosen.n_frozen_stages_ == chosen.n_stages_ / 2
-    assert chosen.freeze_depth_scores_[0.5] > chosen.freeze_depth_scores_[1.0]
+    frozen, half = chosen.freeze_depth_scores_[1.0], chosen.freeze_depth_scores_[0.5]
+    assert all(half[name] > frozen[name] for name in ("accuracy", "neg_log_loss"))
     tuned = FineTunedClassifier(freeze_depth=0.5, **LEARNS).fit(X, y)
     np.testing.assert_array_equal(chosen.predict_proba(X), tuned.predict_proba(X))
 
@@ -59,11 +61,12 @@ def test_numbers_and_several_labels_are_compared_by_their_own_scores(rng):
     X = rng.standard_normal((60, 6))
     y, options = 1e6 + 1e3 * X[:, :2], ROWS | {"freeze_depth": 1.0}
     scores = FineTunedRegressor(**ROWS).fit(X, y).freeze_depth_scores_
-    assert scores[1.0] == pytest.approx(cross_val_score(FineTunedRegressor(**options), X, y, cv=3).mean(), abs=0.1)
+    by_hand = cross_val_score(FineTunedRegressor(**options), X, y, cv=3).mean()
+    assert scores[1.0] == {"r2": pytest.approx(by_hand, abs=0.1)}
     y = (X[:, :3] > 0).astype(int)
     scores = FineTunedClassifier(**ROWS).fit(X, y).freeze_depth_scores_
-    alike = cross_val_predict(FineTunedClassifier(**options), X, y, cv=3) == y
-    assert scores[1.0] == pytest.approx(alike.mean(), abs=0.1)
+    by_hand = (cross_val_predict(FineTunedClassifier(**options), X, y, cv=3) == y).mean()
+    assert scores[1.0]["accuracy"] == pytest.approx(by_hand, abs=0.1)
 
 
 def test_the_scores_are_those_of_fits_by_hand(frozen_suffices, monkeypatch):
@@ -79,9 +82,20 @@ def test_the_scores_are_those_of_fits_by_hand(frozen_suffices, monkeypatch):
     held_out = whole(data, 3, seed, data.targets) == 0
     train, test = data.rows[~held_out], data.rows[held_out]
     by_hand = FineTunedClassifier(freeze_depth=1.0, C=1.0, **ROWS).fit(X[train], y[train])
-    assert chosen.freeze_depth_scores_[1.0] == pytest.approx(by_hand.score(X[test], y[test]))
+    assert chosen.freeze_depth_scores_[1.0]["accuracy"] == pytest.approx(by_hand.score(X[test], y[test]))
+    logits, signs = by_hand.decision_function(X[test]), 2 * y[test] - 1
+    least = min(np.logaddexp(0, -signs * logits / t).mean() for t in np.geomspace(0.02, 50, 5000))
+    assert -chosen.freeze_depth_scores_[1.0]["neg_log_loss"] == pytest.approx(least, rel=1e-4)
     by_hand = FineTunedClassifier(freeze_depth=0.5, C=1.0, **ROWS | {"max_epochs": 3}).fit(X[train], y[train])
-    assert chosen.freeze_depth_scores_[0.5] == pytest.approx(by_hand.score(X[test], y[test]))
+    assert chosen.freeze_depth_scores_[0.5]["accuracy"] == pytest.approx(by_hand.score(X[test], y[test]))
+
+
+def test_a_gain_is_more_than_a_standard_error_of_the_mean(rng):
+    values = rng.standard_normal(50)
+    values += sem(values, ddof=0) - values.mean()
+    assert not _depth_choice._gains(values - 1e-9, np.ones(50))
+    assert _depth_choice._gains(values + 1e-9, np.ones(50))
+    assert _depth_choice._gains(np.r_[values, np.full(9, -9.0)] + 1e-9, np.arange(59) < 50)
 
 
 def test_order_and_repetition_of_rows_have_no_effect(tuning_pays, rng):
@@ -103,7 +117,8 @@ def test_with_and_without_a_cache_the_choice_is_the_same(two_kinds):
         FineTunedClassifier("toy:images", cache=cache, **options).fit(X, y).freeze_depth_scores_
         for cache in (None, ActivationStore())
     ]
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    for depth in (1.0, 0.5):
+        assert found[0][depth] == pytest.approx(found[1][depth], abs=1e-6)
 
 
 def test_the_frozen_part_runs_once_without_a_cache_too(two_kinds, monkeypatch):
@@ -188,7 +203,7 @@ def test_a_class_that_does_not_count_decides_nothing(tuning_pays):
     X, y = tuning_pays
     y = np.where(np.arange(len(y)) < 20, 2, y)
     weighted = FineTunedClassifier(class_weight={0: 1.0, 1: 1.0, 2: 0.0}, **ROWS).fit(X, y)
-    assert np.isfinite(list(weighted.freeze_depth_scores_.values())).all()
+    assert all(np.isfinite(list(scores.values())).all() for scores in weighted.freeze_depth_scores_.values())
 
 
 def test_a_bar_shows_the_comparison(frozen_suffices, capfd):

@@ -1,0 +1,62 @@
+"""What a network consists of, from its frozen stages to its outputs, in plain values.
+
+Goes whole into whoever builds, keeps, saves or describes a network. Must not know torch, weights or targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The parts of a network that follow a backbone's frozen stages.
+
+    Attributes
+    ----------
+    boundary : int
+        Number of frozen stages.
+    pooling : str
+        How maps or tokens of the last stage become a vector.
+    head : {"linear", "mlp"}
+        Whether the head has a hidden layer.
+    adapter : {"lora"} or None
+        What is trained of the unfrozen stages: low-rank adapters, or all of their weights.
+    normalizes : bool
+        Whether the head sees features scaled to length 1, not standardised ones.
+    n_outputs : int
+        Outputs of the head.
+    n_constants : int
+        Trained outputs after those, the same for all samples.
+    """
+
+    boundary: int
+    pooling: str
+    head: str = "linear"
+    adapter: str | None = None
+    normalizes: bool = False
+    n_outputs: int = 1
+    n_constants: int = 0
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """All but the outputs, which the targets decide: what a fit that goes on must have in common with the last."""
+        outputs = ("n_outputs", "n_constants")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in outputs}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> "NetworkSpec":
+        """The spec in a file's header, also in one that was written before there were specs."""
+        found: Mapping[str, Any] | Sequence[Any] = header["network"]
+        if isinstance(found, Mapping):
+            return cls(**found)
+        boundary, pooling, n_outputs, has_hidden_layer = found
+        return cls(
+            boundary,
+            pooling,
+            "mlp" if has_hidden_layer else "linear",
+            header["adapter"],
+            header.get("sphere", False),
+            n_outputs,
+            header.get("n_constants", 0),
+        )
