@@ -52,7 +52,9 @@ from skltransfer.inputs import Samples
 TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 
 
-class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class FineTuner(
+    _shell.ReadsSamples, VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
 
     _parameter_constraints: dict = {
@@ -200,7 +202,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         callbacks: FitCallbacks | None = None,
     ) -> Self:
         backbone = _shell.loaded_backbone(self)
-        samples = _shell.samples_of(self, X, backbone, reset=start is None or not single_pass)
+        samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, len(samples))
         weights = self._checked_weights(sample_weight, y)
         targets = self._encode(y, weights)
@@ -363,7 +365,7 @@ class FineTuner(VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstima
         """Outputs (or pooled features) of the fitted network, one row per sample; NaN where one could not be read."""
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
-        samples = _shell.samples_of(self, X, backbone, reset=False)
+        samples = self._samples(X, backbone, reset=False)
         _shell.n_truncated(samples, backbone)
         stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
         if self.dtype == "auto" and not is_native(stages.dtype, stages.device):

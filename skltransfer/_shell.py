@@ -133,6 +133,14 @@ def bad_sample_policy(estimator: Any) -> BadSamplePolicy:
     return BadSamplePolicy(getattr(estimator, "missing", estimator.on_bad_sample), estimator.on_bad_sample)
 
 
+class ReadsSamples:
+    """Parent of estimators that take X as samples: what X is taken for is theirs to say."""
+
+    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        """X as samples; parameters as :func:`samples_of`'s."""
+        return samples_of(self, X, backbone, reset=reset)
+
+
 def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
     """X as samples: a table in scikit-learn's sense, or a collection of what the backbone reads.
 

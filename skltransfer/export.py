@@ -169,7 +169,7 @@ class _Source:
 
     def read(self, estimator: Any, X: Any) -> list[tuple[torch.Tensor, ...]]:
         """The arrays of each sample."""
-        samples = _shell.samples_of(estimator, X, self.backbone, reset=False)
+        samples = estimator._samples(X, self.backbone, reset=False)
         return [self.intake.one(samples.read(row)) for row in range(len(samples))]
 
     def feeds(self, arrays: Sequence[tuple[torch.Tensor, ...]]) -> list[dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import ActivationStore, recall
 
 
-class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
+class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
     """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
 
     Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
@@ -160,7 +160,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         """
         backbone, draft = _shell.loaded_backbone(self), _shell.unfitted_copy(self)
         self._boundaries(backbone)
-        samples = _shell.samples_of(draft, X, backbone, reset=True)
+        samples = draft._samples(X, backbone, reset=True)
         if backbone.modality in ("audio", "text"):
             draft.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
         self.__dict__ = draft.__dict__  # one step: after an error, all is as it was
@@ -209,7 +209,7 @@ class PretrainedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         pooling = _shell.resolved_pooling(self, backbone)
         stages = _shell.frozen_stages(self, backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
-        samples = _shell.samples_of(self, X, backbone, reset=False)
+        samples = self._samples(X, backbone, reset=False)
         recalled = recall(stages, samples, addresses, _shell.bad_sample_policy(self))
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)

@@ -424,7 +424,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _before(self, X: Any) -> np.ndarray:
         """Features of the backbone as it came, (n, d)."""
         backbone = reload_backbone(*self._origin_)
-        samples = _shell.samples_of(self, X, backbone, reset=False)
+        samples = self._samples(X, backbone, reset=False)
         stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
         address = stages.address(backbone.n_stages, _shell.resolved_pooling(self, backbone))
         return recall(stages, samples, [address], _shell.bad_sample_policy(self)).tensors[0].float().numpy()

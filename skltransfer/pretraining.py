@@ -36,7 +36,7 @@ NO_BETTER = (
 )
 
 
-class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
+class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
     """Adapt a pretrained network to samples without labels, before any label is seen.
 
     ``backbone_`` is the adapted network: pass that, not the estimator, as ``backbone=`` of others. Whether it serves
@@ -262,7 +262,7 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         backbone = self.backbone_
-        samples = _shell.samples_of(self, X, backbone, reset=False)
+        samples = self._samples(X, backbone, reset=False)
         _shell.n_truncated(samples, backbone)
         stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
         address = stages.address(backbone.n_stages, _shell.resolved_pooling(self, backbone))
@@ -329,7 +329,7 @@ class AdaptedBackbone(VersionStamp, TransformerMixin, BaseEstimator):
 
     def _adapt(self, X: Any) -> Self:
         backbone = _shell.loaded_backbone(self)
-        samples = _shell.samples_of(self, X, backbone, reset=True)
+        samples = self._samples(X, backbone, reset=True)
         task = self._task(backbone)
         if self.objective == "masked_lm":
             _refuse_unless_it_reads_masked_texts(backbone)

@@ -20,7 +20,6 @@ from views import (
     WavClassifier,
     WavExtractor,
     WavRegressor,
-    samples_of,
 )
 
 from skltransfer import (
@@ -31,16 +30,15 @@ from skltransfer import (
     FineTunedRegressor,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
-    _shell,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:No row is a target row")  # scikit-learn's rows all have labels
 
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
 EXTRACTORS += [TextExtractor(), WavExtractor()]
-CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images"), PngClassifier()]
+CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images", freeze_depth=0.5), PngClassifier()]
 CLASSIFIERS += [TextClassifier(), WavClassifier()]
-REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images"), PngRegressor()]
+REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images", freeze_depth=0.5), PngRegressor()]
 REGRESSORS += [TextRegressor(), WavRegressor()]
 FEW_SHOT = [FewShotClassifier("toy:rows"), FewShotClassifier("toy:images", pooling="flatten")]
 FEW_SHOT += [FewShotClassifier("toy:rows", method="contrastive"), PngFewShotClassifier()]
@@ -53,11 +51,6 @@ COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 74) for e in CLASSIFIERS] + [(e, 
 COUNTED += [(e, 68) for e in FEW_SHOT] + [(e, 55) for e in TOGETHER]
 COUNTED += [(e, 68) for e in ADAPTED] + [(e, 47) for e in UNSUPERVISED]
 IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
-
-
-@pytest.fixture(autouse=True)
-def _views(monkeypatch):
-    monkeypatch.setattr(_shell, "samples_of", samples_of)
 
 
 @parametrize_with_checks(ESTIMATORS)

@@ -6,6 +6,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from stores import forget
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import _dtype
@@ -28,7 +29,7 @@ def test_a_damaged_file_of_a_store_is_told(log, tmp_path, rng):
     features(X, cache=store)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(b"")
-    store._memory.clear()
+    forget(store)
     features(X, cache=ActivationStore(tmp_path, max_bytes=10**6))
     assert f"{file} is damaged, not ours, or gone: what it held is computed anew" in log.messages
 

@@ -15,23 +15,40 @@ from skltransfer import (
     FineTunedClassifier,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
-    _shell,
     load_backbone,
 )
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._rows import RowSamples
 
 
-class ThroughPng:
-    """Marks an estimator whose rows go through PNG."""
+class _ThroughRows:
+    """Takes X for a table, and passes on what its rows are turned into."""
+
+    def _samples(self, X, backbone, *, reset):
+        samples = super()._samples(X, load_backbone("toy:rows"), reset=reset)
+        assert isinstance(samples, RowSamples)
+        return self._converted(samples.items)
 
 
-class ThroughText:
-    """Marks an estimator whose rows go through texts."""
+class ThroughPng(_ThroughRows):
+    """An estimator whose rows go through PNG."""
+
+    def _converted(self, rows):
+        return samples_from_collection([row_to_png(row) for row in rows], "image", max_pixels=10_000)
 
 
-class ThroughWav:
-    """Marks an estimator whose rows go through WAV."""
+class ThroughText(_ThroughRows):
+    """An estimator whose rows go through texts."""
+
+    def _converted(self, rows):
+        return samples_from_collection([row_to_text(row) for row in rows], "text")
+
+
+class ThroughWav(_ThroughRows):
+    """An estimator whose rows go through WAV."""
+
+    def _converted(self, rows):
+        return samples_from_collection([row_to_wav(row) for row in rows], "audio", rate=8000)
 
 
 class PngExtractor(ThroughPng, PretrainedFeatureExtractor):
@@ -76,15 +93,28 @@ class TextExtractor(ThroughText, PretrainedFeatureExtractor):
 
 
 class TextClassifier(ThroughText, FineTunedClassifier):
-    def __init__(self, backbone="toy:text", *, class_weight=None, n_iter_no_change=3, random_state=None):
+    def __init__(
+        self, backbone="toy:text", *, freeze_depth=0.5, class_weight=None, n_iter_no_change=3, random_state=None
+    ):
         super().__init__(
-            backbone, C=1.0, class_weight=class_weight, n_iter_no_change=n_iter_no_change, random_state=random_state
+            backbone,
+            freeze_depth=freeze_depth,
+            C=1.0,
+            class_weight=class_weight,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
         )
 
 
 class TextRegressor(ThroughText, FineTunedRegressor):
-    def __init__(self, backbone="toy:text", *, alpha=0.01, n_iter_no_change=3, random_state=None):
-        super().__init__(backbone, alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state)
+    def __init__(self, backbone="toy:text", *, freeze_depth=0.5, alpha=0.01, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone,
+            freeze_depth=freeze_depth,
+            alpha=alpha,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
+        )
 
 
 class WavExtractor(ThroughWav, PretrainedFeatureExtractor):
@@ -93,15 +123,28 @@ class WavExtractor(ThroughWav, PretrainedFeatureExtractor):
 
 
 class WavClassifier(ThroughWav, FineTunedClassifier):
-    def __init__(self, backbone="toy:audio", *, class_weight=None, n_iter_no_change=3, random_state=None):
+    def __init__(
+        self, backbone="toy:audio", *, freeze_depth=0.5, class_weight=None, n_iter_no_change=3, random_state=None
+    ):
         super().__init__(
-            backbone, C=1.0, class_weight=class_weight, n_iter_no_change=n_iter_no_change, random_state=random_state
+            backbone,
+            freeze_depth=freeze_depth,
+            C=1.0,
+            class_weight=class_weight,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
         )
 
 
 class WavRegressor(ThroughWav, FineTunedRegressor):
-    def __init__(self, backbone="toy:audio", *, alpha=0.01, n_iter_no_change=3, random_state=None):
-        super().__init__(backbone, alpha=alpha, n_iter_no_change=n_iter_no_change, random_state=random_state)
+    def __init__(self, backbone="toy:audio", *, freeze_depth=0.5, alpha=0.01, n_iter_no_change=3, random_state=None):
+        super().__init__(
+            backbone,
+            freeze_depth=freeze_depth,
+            alpha=alpha,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
+        )
 
 
 def row_to_wav(row: np.ndarray) -> bytes:
@@ -127,19 +170,3 @@ def row_to_png(row: np.ndarray) -> bytes:
     pixels = np.zeros(side * side, np.uint8)
     pixels[: len(row)] = np.clip(np.rint(127.5 * (1 + np.arcsinh(2 * row.astype(float)) / np.arcsinh(200))), 0, 255)
     return png(np.kron(pixels.reshape(side, side), np.ones((8, 8), np.uint8)))
-
-
-_samples_of = _shell.samples_of
-
-
-def samples_of(estimator, X, backbone, *, reset):
-    """What replaces ``_shell.samples_of`` while the views are tested."""
-    if not isinstance(estimator, ThroughPng | ThroughText | ThroughWav):
-        return _samples_of(estimator, X, backbone, reset=reset)
-    samples = _samples_of(estimator, X, load_backbone("toy:rows"), reset=reset)
-    assert isinstance(samples, RowSamples)
-    if isinstance(estimator, ThroughPng):
-        return samples_from_collection([row_to_png(row) for row in samples.items], "image", max_pixels=10_000)
-    if isinstance(estimator, ThroughWav):
-        return samples_from_collection([row_to_wav(row) for row in samples.items], "audio", rate=8000)
-    return samples_from_collection([row_to_text(row) for row in samples.items], "text")

@@ -40,7 +40,7 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     ndarray of float, shape (n, f), or of str, shape (n,)
     """
     backbone = _shell.loaded_backbone(reader)
-    samples = _shell.samples_of(reader, X, backbone, reset=False)
+    samples = reader._samples(X, backbone, reset=False)
     contents = [samples.read(position) for position in range(len(samples))]
     if backbone.modality == "text":
         return np.array(contents, dtype=object)

@@ -446,7 +446,7 @@ def _source_head_scores(
 
 def _source_proba(extractor: PretrainedFeatureExtractor, backbone: Backbone, X: Any) -> np.ndarray:
     """Probabilities of source classes, (n, source classes), in a pass of its own, which is not remembered."""
-    samples = _shell.samples_of(extractor, X, backbone, reset=False)
+    samples = extractor._samples(X, backbone, reset=False)
     size, proba = backbone.inference_batch(), []
     for start in range(0, len(samples), size):
         rows = range(start, min(start + size, len(samples)))

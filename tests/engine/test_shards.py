@@ -17,6 +17,7 @@ import torch
 from conftest import png
 from networks import DEFAULT, small_default
 from sklearn.model_selection import GridSearchCV
+from stores import reopened
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import Address, FrozenStages, _shards, recall
@@ -63,14 +64,6 @@ def read(path, n, address=HERE):
 
 def features(X, cache, **parameters):
     return PretrainedFeatureExtractor("toy:images", dtype="float32", cache=cache, **parameters).transform(X)
-
-
-def forgetful(path, **options):
-    """A handle as in a new process: nothing in memory."""
-    store = ActivationStore(path, **options)
-    store._memory.clear()
-    store._shards = ShardFolder(store.folder, store.max_bytes)
-    return store
 
 
 def files(path):
@@ -145,16 +138,16 @@ def test_a_file_in_anothers_place_is_not_believed(tmp_path):
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_features_are_right_after_any_damage(photos, tmp_path, damage):
     expected = features(photos, None)
-    np.testing.assert_array_equal(features(photos, forgetful(tmp_path)), expected)
-    warm = forgetful(tmp_path)
+    np.testing.assert_array_equal(features(photos, reopened(tmp_path)), expected)
+    warm = reopened(tmp_path)
     np.testing.assert_array_equal(features(photos, warm), expected)
     assert warm.info()["misses"] == 0
     for path in files(tmp_path):
         DAMAGE[damage](path)
-    again = forgetful(tmp_path)
+    again = reopened(tmp_path)
     np.testing.assert_array_equal(features(photos, again), expected)
     assert again.info()["misses"] >= 1
-    assert forgetful(tmp_path).info()["samples"] == len(photos)
+    assert reopened(tmp_path).info()["samples"] == len(photos)
 
 
 def test_the_size_is_bounded_and_the_shallowest_go_first_then_the_oldest(tmp_path):
@@ -197,7 +190,7 @@ def test_a_disk_that_fails_costs_one_warning_and_nothing_else(photos, tmp_path, 
         raise OSError(trouble, os.strerror(trouble))
 
     monkeypatch.setattr(os, "fsync", fails)
-    store = forgetful(tmp_path)
+    store = reopened(tmp_path)
     with pytest.warns(UserWarning, match="is not used: .*Results are the same, but slower"):
         first = features(photos, store)
     with warnings.catch_warnings():
@@ -230,10 +223,10 @@ def test_a_known_file_is_not_decoded_in_a_later_process(photos, tmp_path, monkey
     paths = [tmp_path / f"{i}.png" for i in range(len(photos))]
     for path, photo in zip(paths, photos, strict=True):
         path.write_bytes(png(photo))
-    expected = features(paths, forgetful(tmp_path / "store"))
+    expected = features(paths, reopened(tmp_path / "store"))
     forget_digests()
     monkeypatch.setattr(ImageSamples, "_rgb", None)  # whoever decodes fails
-    later = forgetful(tmp_path / "store")
+    later = reopened(tmp_path / "store")
     np.testing.assert_array_equal(features(paths, later), expected)
     assert later.info()["hits"] == len(photos)
 
@@ -282,7 +275,7 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_wrong(tmp_path, rng):
         time.sleep(delay)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
-        np.testing.assert_array_equal(features(photos[::7], forgetful(tmp_path / "store")), expected[::7])
+        np.testing.assert_array_equal(features(photos[::7], reopened(tmp_path / "store")), expected[::7])
 
 
 def test_what_a_killed_writer_left_half_written_is_swept_away(tmp_path):
@@ -324,7 +317,7 @@ def test_a_search_with_workers_shares_a_folder(two_kinds, tmp_path, network):
 
 
 def test_only_what_was_asked_for_is_written(photos, tmp_path):
-    store = forgetful(tmp_path)
+    store = reopened(tmp_path)
     features(photos, store)
     (folder,) = {path.parent.name for path in files(tmp_path)}
     assert folder == "4-mean"

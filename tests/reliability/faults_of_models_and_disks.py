@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from catalogue import Bench, Fault, classifier, features
+from stores import forget
 
 from skltransfer import (
     ActivationStore,
@@ -169,7 +170,7 @@ def _damaged_store(damage, *, in_use: bool = False):
         for _ in range(2):  # the second time, what is there is looked up in the folder
             features(X, "toy:rows", cache=store)
             features(X, "toy:images", cache=store)
-            store._memory.clear()
+            forget(store)
         files = sorted(folder.rglob("*.safetensors"))
         damage(files)
         store = store if in_use else ActivationStore(folder, max_bytes=10**8)

@@ -18,6 +18,7 @@ from children import ended, is_gone, run, started
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from stores import forget
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, _files, _forks
 from skltransfer.engine import _forward
@@ -607,7 +608,7 @@ def test_a_store_whose_files_cannot_be_deleted_works_on(photos, tmp_path, busy):
     extractor.set_params(pooling="max").transform(photos)
     assert list(tmp_path.rglob("*.safetensors")) == [file]
     file.write_bytes(b"damaged")
-    small._memory.clear()
+    forget(small)
     features = extractor.set_params(pooling="auto").transform(photos)
     np.testing.assert_array_equal(features, expected)
 

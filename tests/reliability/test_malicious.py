@@ -19,6 +19,7 @@ from catalogue import Bench, classifier, encoded, features
 from faults_of_texts_and_sounds import folder, heard, tone, wav
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from stores import forget
 
 from skltransfer import ActivationStore, load, load_backbone, load_image_folder
 from skltransfer.exceptions import BackboneNotFoundError, BadSampleError, SkltransferError, WeightsError
@@ -438,7 +439,7 @@ def test_a_store_reads_nothing_that_its_headers_do_not_describe(bench):
     (file.parent / "..safetensors").write_bytes(pickle.dumps(Payload()))
     with _little_memory():
         store = ActivationStore(place, max_bytes=10**9)
-        store._memory.clear()
+        forget(store)
         np.testing.assert_array_equal(features(X, "toy:rows", cache=store), expected)
         assert store.info()["samples"] == 24
     assert not (bench.place / "ran").exists()

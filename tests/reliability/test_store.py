@@ -1,6 +1,7 @@
 """The store under fire: whatever happens to its folder, results are exact, and nothing but time is lost."""
 
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -17,22 +18,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from networks import tiny_photo
+from stores import reopened
 
-from skltransfer import ActivationStore, PretrainedFeatureExtractor
+from skltransfer import PretrainedFeatureExtractor
 from skltransfer.engine import Address, _shards
-from skltransfer.engine._shards import ShardFolder
 
 
 def features(X, cache, backbone="toy:images"):
     return PretrainedFeatureExtractor(backbone, dtype="float32", cache=cache).transform(X)
-
-
-def reopened(folder, **options):
-    """A handle as in a new process: nothing in memory, and an index of its own."""
-    store = ActivationStore(folder, **options)
-    store._memory.clear()
-    store._shards = ShardFolder(store.folder, store.max_bytes)
-    return store
 
 
 def shards(folder):
@@ -159,15 +152,18 @@ def test_a_read_only_folder_is_read_and_never_written(photos, tmp_path, mounted)
 
 # Other processes
 
+TESTS = pathlib.Path(__file__).parent.parent
 WRITER = """
 import sys
 import numpy as np
 from skltransfer import ActivationStore, PretrainedFeatureExtractor
+sys.path.insert(0, sys.argv[6])
+from stores import forget
 photos = np.load(sys.argv[1])
 print("begins", flush=True)
 for turn in range(int(sys.argv[4])):
     store = ActivationStore(sys.argv[2], max_bytes=int(sys.argv[3]))
-    store._memory.clear()
+    forget(store)
     extractor = PretrainedFeatureExtractor("toy:images", weights=f"random:{turn}", dtype="float32", cache=store)
     found = extractor.transform(photos)
 np.save(sys.argv[5], found)
@@ -176,7 +172,7 @@ TURNS, FOREVER = 3, 10**6
 
 
 def writing(tmp_path, name, *, max_bytes, turns):
-    return started(WRITER, tmp_path / "photos.npy", tmp_path / "store", max_bytes, turns, tmp_path / name)
+    return started(WRITER, tmp_path / "photos.npy", tmp_path / "store", max_bytes, turns, tmp_path / name, TESTS)
 
 
 @pytest.fixture
