@@ -43,6 +43,7 @@ from skltransfer.engine import (
     TuningTask,
     at_better_boundary,
     is_native,
+    joined_history,
     run_tuned,
     tune,
 )
@@ -303,7 +304,7 @@ class FineTuner(
         self.dtype_ = str(task.stages.dtype).removeprefix("torch.")
         self.device_ = str(task.stages.device)
         self.n_iter_ = self.n_iter_ + result.n_iter if goes_on else result.n_iter
-        self.history_ = _joined(self.history_, result.history) if goes_on else result.history
+        self.history_ = joined_history(self.history_, result.history) if goes_on else result.history
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         return TrainingPlan(
@@ -477,7 +478,3 @@ class _Epochs:
         fitted = copy.copy(self._draft)
         fitted._settle(self._task, now())
         return {key: value for key, value in vars(fitted).items() if key.endswith("_")}
-
-
-def _joined(old: dict[str, list], new: dict[str, list]) -> dict[str, list]:
-    return {key: [*old.get(key, []), *values] for key, values in new.items()}

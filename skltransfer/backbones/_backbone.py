@@ -224,10 +224,6 @@ class Backbone:
         self.verify()
         return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
 
-    def split(self, boundary: int) -> tuple[nn.Module, nn.Module]:
-        """The shared prefix before ``boundary``, and a private copy of the suffix after it."""
-        return self.prefix(0, boundary), self.suffix(boundary)
-
     @property
     def library_network(self) -> nn.Module:
         """The library's own network, its source head included: shared, in eval mode, and not to be changed."""

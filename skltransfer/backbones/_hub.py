@@ -21,7 +21,7 @@ def hub_folder() -> str:
     return constants.HF_HUB_CACHE
 
 
-def hub_file(repository: str, filename: str, *, name: str, local_files_only: bool, revision: str | None = None) -> Path:
+def hub_file(repository: str, filename: str, *, name: str, local_files_only: bool) -> Path:
     """The path of one file of a repository, in the hub's own cache folder.
 
     A file that is there is used as it is, without asking the network whether there is a newer one.
@@ -34,8 +34,6 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
         Of the backbone, for errors.
     local_files_only : bool
         Do not fetch.
-    revision : str, optional
-        Branch, tag or commit.
 
     Raises
     ------
@@ -49,13 +47,13 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
         "or use weights='random', weights=<file>, or backbone='bundled:efficientnet-lite0'."
     )
     try:
-        path = Path(hf_hub_download(repository, filename, revision=revision, local_files_only=True))
+        path = Path(hf_hub_download(repository, filename, local_files_only=True))
     except (OSError, ValueError) as absent:
         if local_files_only:
             raise WeightsError(f"{filename} of {repository!r} is not in {hub_folder()}. {remedy}") from absent
         logger.info("fetching %s of %s from the hub", filename, repository)
         try:
-            path = Path(hf_hub_download(repository, filename, revision=revision))
+            path = Path(hf_hub_download(repository, filename))
         except (OSError, ValueError) as error:
             raise WeightsError(f"{filename} of {repository!r} could not be fetched ({error}). {remedy}") from error
     _check_hash(path)

@@ -18,7 +18,7 @@ from skltransfer.engine._pretraining import Pretrained, PretrainingTask, adapt_n
 from skltransfer.engine._prototypes import PrototypeHead
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._spec import NetworkSpec
-from skltransfer.engine._training import TrainingPlan, train
+from skltransfer.engine._training import TrainingPlan, joined_history, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.engine._tuning import DomainShift, HoldOut, Resume, Tuned, TuningTask, run_tuned, tune
 from skltransfer.engine._whole import (
@@ -70,6 +70,7 @@ __all__ = [
     "frozen_reference",
     "frozen_whole",
     "is_native",
+    "joined_history",
     "new_network",
     "recall",
     "resolve_device",

@@ -336,6 +336,11 @@ class _Run:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
 
+def joined_history(past: History, new: History) -> History:
+    """Epochs after epochs."""
+    return {key: [*past.get(key, []), *values] for key, values in new.items()}
+
+
 def refuse_other_data(data: TrainingSet) -> None:
     """Raise in each process whose samples, targets or weights are not the first one's.
 

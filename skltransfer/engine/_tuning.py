@@ -28,7 +28,16 @@ from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_netw
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._spec import NetworkSpec
-from skltransfer.engine._training import History, SoFar, TrainingPlan, Validation, batches, settle_norms, train
+from skltransfer.engine._training import (
+    History,
+    SoFar,
+    TrainingPlan,
+    Validation,
+    batches,
+    joined_history,
+    settle_norms,
+    train,
+)
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -437,7 +446,7 @@ class _PhaseWatch:
         state, history = so_far()
         network = copy.deepcopy(self._network)
         network.load_state_dict(state, strict=False)
-        history = _joined(self._past, history)
+        history = joined_history(self._past, history)
         return self._work.result(network, history, len(history["loss"]))
 
 
@@ -454,7 +463,7 @@ def _train_in_phases(work: _Work, network: TunedNetwork) -> History:
             continue
         watch = None if task.watch is None else _PhaseWatch(work, network, history)
         plan = replace(task.plan, max_epochs=len(epochs))
-        history = _joined(history, _train_from(boundary, work, network, plan, watch))
+        history = joined_history(history, _train_from(boundary, work, network, plan, watch))
         if watch is not None and processes().same(watch.has_ended):
             break
     return history
@@ -486,10 +495,6 @@ def _train_from(
     part.is_headless = False
     network.load_state_dict(part.state_dict(), strict=False)
     return history
-
-
-def _joined(past: History, new: History) -> History:
-    return {key: [*past.get(key, []), *values] for key, values in new.items()}
 
 
 def _key(task: TuningTask, start: TunedNetwork, work: _Work, plan: TrainingPlan, watched: Validation | None) -> str:

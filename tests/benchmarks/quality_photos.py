@@ -47,7 +47,7 @@ class Rival:
     def fit(self, inputs: torch.Tensor, y: np.ndarray) -> "Rival":
         torch.manual_seed(self.seed)
         self.classes, targets = np.unique(y, return_inverse=True)
-        _, body = self.backbone.split(0)
+        body = self.backbone.suffix(0)
         head = nn.Linear(self.backbone.n_features, len(self.classes))
         self.network = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.rate)
