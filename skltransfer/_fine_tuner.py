@@ -9,7 +9,7 @@ import numbers
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from skltransfer.backbones import (
 )
 from skltransfer.engine import (
     HEADS,
+    DomainShift,
     Head,
     HoldOut,
     NetworkSpec,
@@ -132,7 +133,7 @@ class FineTuner(
         TrainingDivergedError
             If the loss is no longer a number.
         """
-        start = getattr(self, "_network_", None) if self.warm_start else None
+        start = getattr(self, "_network_", None) if getattr(self, "warm_start", False) else None
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
         self._become(self._draft(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
         if callbacks is not None:
@@ -201,7 +202,9 @@ class FineTuner(
         start: Any,
         single_pass: bool = False,
         callbacks: FitCallbacks | None = None,
+        target_rows: Sequence[int] = (),
     ) -> Self:
+        """Fit; ``target_rows`` of X are another domain's, without labels."""
         backbone = _shell.loaded_backbone(self)
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, len(samples))
@@ -209,12 +212,13 @@ class FineTuner(
         targets = self._encode(y, weights)
         task = self._tuning_task(backbone, start, single_pass)
         self._refuse_other_start(start, backbone, task.spec)
-        if self.adapter is not None and task.spec.boundary == backbone.n_stages:
+        if task.spec.adapter is not None and task.spec.boundary == backbone.n_stages:
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
             )
-        task = self._with_target(task, samples)
+        if len(target_rows):
+            task = replace(task, shift=self._shift_to(samples.take(target_rows)))
         kept = np.flatnonzero(weights > 0)
         if self._chooses_depth and start is None and not single_pass:
             task = self._at_better_depth(task, samples.take(kept), targets[kept], weights[kept])
@@ -230,9 +234,9 @@ class FineTuner(
         self._settle(task, result)
         return self
 
-    def _with_target(self, task: TuningTask, samples: Samples) -> TuningTask:
-        """Where some of the samples are another domain's, the task knows them."""
-        return task
+    def _shift_to(self, target: Samples) -> DomainShift:
+        """How another domain is drawn near, for estimators that take one."""
+        raise NotImplementedError
 
     def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
         return TuningTask(
@@ -265,7 +269,7 @@ class FineTuner(
     def _spec(self, backbone: Backbone, start: SleepingNetwork | None) -> NetworkSpec:
         """Of the network to be fitted, before any choice by the data."""
         pooling = _shell.resolved_pooling(self, backbone)
-        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, self.adapter)
+        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
 
     def _boundary(self, backbone: Backbone, start: SleepingNetwork | None) -> int:
         if not self._chooses_depth:
@@ -319,9 +323,12 @@ class FineTuner(
             unfreeze_schedule=None if single_pass else self.unfreeze_schedule,
             norm_policy=self.norm_policy,
             max_grad_norm=self.max_grad_norm,
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            seed=self._seed(),
             verbose=int(self.verbose),
         )
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _checked_target(self, y: Any, n: int) -> np.ndarray:
         if y is None:

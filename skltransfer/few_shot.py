@@ -2,7 +2,6 @@
 
 import numbers
 import os
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,16 @@ from sklearn.utils.validation import column_or_1d
 from skltransfer import _shell
 from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
-from skltransfer.backbones import Backbone
-from skltransfer.engine import ActivationStore, Head, PrototypeHead, TrainingSet
+from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.engine import (
+    ActivationStore,
+    Head,
+    NetworkSpec,
+    PrototypeHead,
+    TrainingPlan,
+    TrainingSet,
+    TuningTask,
+)
 
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
 
@@ -129,13 +136,6 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         "shrinkage": [Interval(numbers.Real, 0, 1, closed="right")],
     }
 
-    # What few labels leave no room for.
-    head, head_init, class_weight, calibrate, adapter, augment = "linear", "probe", None, None, None, None
-    backbone_lr_factor, layer_decay, weight_decay, max_grad_norm = 1.0, 1.0, 0.01, None
-    lr_schedule, warmup, unfreeze_schedule, norm_policy = "cosine", 0.1, None, "frozen"
-    early_stopping, validation_fraction, n_iter_no_change, tol = False, 0.1, 3, 1e-4
-    warm_start, checkpoint = False, None
-
     def __init__(
         self,
         backbone: str | Backbone = "bundled:efficientnet-lite0",
@@ -179,11 +179,32 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> Any:
-        task = super()._tuning_task(backbone, start, single_pass)
-        if self.method == "prototype":
-            return replace(task, spec=replace(task.spec, normalizes=True, boundary=backbone.n_stages))
-        return replace(task, spec=replace(task.spec, normalizes=True), contrasts=True)
+    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
+        """What few labels leave no room for is at its default, and the backbone learns at the one rate there is."""
+        return TuningTask(
+            stages=_shell.frozen_stages(self, backbone, fits=True),
+            spec=self._spec(backbone, start),
+            policy=_shell.bad_sample_policy(self),
+            to_head=self._to_head,
+            plan=self._plan(single_pass),
+            strength=self._strength,
+            contrasts=self.method == "contrastive",
+        )
+
+    def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
+        boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
+        boundary = boundary if self.method == "contrastive" else backbone.n_stages
+        return NetworkSpec(boundary, _shell.resolved_pooling(self, backbone), normalizes=True)
+
+    def _plan(self, single_pass: bool) -> TrainingPlan:
+        return TrainingPlan(
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            backbone_lr_factor=1.0,
+            seed=self._seed(),
+            verbose=int(self.verbose),
+        )
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         check_classification_targets(y)

@@ -4,7 +4,6 @@ import numbers
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from skltransfer._callbacks import fit_callbacks
 from skltransfer._classifier_verbs import ClassifierVerbs
 from skltransfer._fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, reload_backbone
-from skltransfer.engine import ActivationStore, ClassificationHead, DomainShift, Head, TrainingSet, TuningTask, recall
+from skltransfer.engine import ActivationStore, ClassificationHead, DomainShift, Head, TrainingSet, recall
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
@@ -223,7 +222,6 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         "C": _shell.PROBE_STRENGTH,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
     }
-    adapter, warm_start = None, False
 
     def __init__(
         self,
@@ -348,9 +346,10 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         check_consistent_length(known, weights)
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
         draft = self._draft(None)
-        draft._is_source = is_source
-        draft._learn(X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks)
-        del draft._is_source
+        target_rows = np.flatnonzero(~is_source)
+        draft._learn(
+            X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks, target_rows=target_rows
+        )
         draft.domain_report_ = draft._report(X, known, is_source)
         self._become(draft)
         if callbacks is not None:
@@ -379,12 +378,8 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         weights = None if sample_weight is None else np.asarray(sample_weight)[counted]
         return accuracy_score(_domains.chosen_labels(y, counted), predicted[counted], sample_weight=weights)
 
-    def _with_target(self, task: TuningTask, samples: Samples) -> TuningTask:
-        target = np.flatnonzero(~self._is_source)
-        if not len(target):
-            return task
-        weight, prior = self.adaptation_weight, float(self.prior)
-        return replace(task, shift=DomainShift(samples.take(target), self.method, weight, prior))
+    def _shift_to(self, target: Samples) -> DomainShift:
+        return DomainShift(target, self.method, self.adaptation_weight, float(self.prior))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return self._label_positions(y, weights)
