@@ -20,7 +20,8 @@ from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._spec import NetworkSpec
 from skltransfer.engine._training import TrainingPlan, joined_history, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
-from skltransfer.engine._tuning import DomainShift, HoldOut, Resume, Tuned, TuningTask, run_tuned, tune
+from skltransfer.engine._tuning import run_tuned, tune
+from skltransfer.engine._tuning_task import DomainShift, HoldOut, Resume, Tuned, TuningTask
 from skltransfer.engine._whole import (
     WholeNetwork,
     frozen_reference,

@@ -17,7 +17,8 @@ from skltransfer.engine._heads import Head
 from skltransfer.engine._processes import processes
 from skltransfer.engine._training import refuse_other_data
 from skltransfer.engine._training_set import TrainingSet, canonical, folds
-from skltransfer.engine._tuning import HoldOut, TuningTask, activations_of, run_tuned, tune
+from skltransfer.engine._tuning import activations_of, run_tuned, tune
+from skltransfer.engine._tuning_task import HoldOut, TuningTask
 from skltransfer.inputs import Samples
 
 N_FOLDS, SHORT_EPOCHS = 3, 3

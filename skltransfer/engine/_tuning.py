@@ -6,8 +6,6 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,13 +15,13 @@ from skltransfer.backbones import fingerprint
 from skltransfer.engine._adaptation import Companion, refresh_norms
 from skltransfer.engine._adapters import adapted
 from skltransfer.engine._address import Address
-from skltransfer.engine._augmented import Augment, AugmentedActivations
+from skltransfer.engine._augmented import AugmentedActivations
 from skltransfer.engine._autocast import autocast
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
 from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import LEAST_SCALE, Head, Probe, Strength, standardisation
+from skltransfer.engine._heads import LEAST_SCALE, Head, Probe, standardisation
 from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
@@ -39,171 +37,11 @@ from skltransfer.engine._training import (
     train,
 )
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split
+from skltransfer.engine._tuning_task import Tuned, TuningTask
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose features will be trained
-
-
-class FitWatch(Protocol):
-    """Told of each epoch of a fit; ``now`` makes what the fit would return if it ended here."""
-
-    def epoch_begins(self, now: "Callable[[], Tuned]") -> None:
-        """Called before an epoch."""
-
-    def epoch_ends(self, now: "Callable[[], Tuned]") -> bool:
-        """Called after an epoch; whether the fit is to end."""
-
-
-@dataclass(frozen=True)
-class HoldOut:
-    """What part of the training set is held out, and what for.
-
-    Attributes
-    ----------
-    fraction : float
-        Of samples.
-    stops_early, calibrates : bool
-        What they are for.
-    n_iter_no_change : int
-    tol : float
-        As in :class:`Validation`.
-    """
-
-    fraction: float = 0.1
-    stops_early: bool = False
-    calibrates: bool = False
-    n_iter_no_change: int = 3
-    tol: float = 1e-4
-
-
-@dataclass(frozen=True)
-class Resume:
-    """What a fit goes on from.
-
-    Attributes
-    ----------
-    start : SleepingNetwork or None
-    single_pass : bool
-        Whether it is one of many passes over parts of the data, without probe: ``partial_fit``.
-    checkpoint : Path or None
-        Folder in which training leaves its state after each epoch.
-    """
-
-    start: SleepingNetwork | None = None
-    single_pass: bool = False
-    checkpoint: Path | None = None
-
-
-@dataclass(frozen=True)
-class DomainShift:
-    """Another domain, from which samples come without labels.
-
-    Attributes
-    ----------
-    target : Samples
-    method : {"mcc", "deep_coral", "norm_statistics"} or None
-        How to draw that domain near.
-    weight : float
-        Of the loss.
-    prior : float
-        Samples that old statistics are worth.
-    """
-
-    target: Samples
-    method: str | None
-    weight: float = 1.0
-    prior: float = 0.0
-
-    @property
-    def adds_loss(self) -> bool:
-        """Whether a loss on the target domain is added in training."""
-        return self.method in ("mcc", "deep_coral")
-
-    @property
-    def moves_norms(self) -> bool:
-        """Whether BatchNorm takes the target domain's statistics after training."""
-        return self.method == "norm_statistics"
-
-
-@dataclass(frozen=True)
-class TuningTask:
-    """What :func:`tune` is to do.
-
-    Attributes
-    ----------
-    stages : FrozenStages
-    spec : NetworkSpec
-        But for the outputs, which the head decides.
-    policy : BadSamplePolicy
-    to_head : callable
-        From the canonical training set to the head, and to the set in the head's terms.
-    plan : TrainingPlan
-    strength : float or "auto"
-        Of the probe's penalty, as its head reads it.
-    probe_first : bool
-        Whether the probe initialises a linear head.
-    contrasts : bool
-        Train the stages without a head, and solve the probe afterwards.
-    augment : callable or None
-        Changes training pictures at random.
-    hold_out : HoldOut
-    resume : Resume
-    shift : DomainShift or None
-    watch : FitWatch or None
-    """
-
-    stages: FrozenStages
-    spec: NetworkSpec
-    policy: BadSamplePolicy
-    to_head: Callable[[TrainingSet], tuple[Head, TrainingSet]]
-    plan: TrainingPlan
-    strength: Strength
-    probe_first: bool = True
-    contrasts: bool = False
-    augment: Augment | None = None
-    hold_out: HoldOut = HoldOut()
-    resume: Resume = Resume()
-    shift: DomainShift | None = None
-    watch: FitWatch | None = None
-
-    def at(self, boundary: int) -> "TuningTask":
-        """The same with another number of frozen stages."""
-        return replace(self, spec=replace(self.spec, boundary=boundary))
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
-        all_frozen = self.spec.boundary == self.stages.backbone.n_stages
-        trains_head = self.spec.head == "mlp" or self.resume.single_pass or self.augment is not None
-        return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What :func:`tune` returns.
-
-    Attributes
-    ----------
-    network : SleepingNetwork
-    head : ClassificationHead or RegressionHead
-    history : dict of str to list of float
-    n_iter : int
-    n_trainable : int
-        Number of parameters that were trained.
-    bad : list of int
-        Samples that were left out.
-    duplicates : list of list of int
-        Samples of equal content.
-    """
-
-    network: SleepingNetwork
-    head: Head
-    history: dict[str, list[float]]
-    n_iter: int
-    n_trainable: int
-    bad: list[int]
-    duplicates: list[list[int]]
 
 
 @torch.inference_mode(False)
