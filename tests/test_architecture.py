@@ -14,6 +14,7 @@ FLOORS = {
     "_files": 0,
     "_forks": 0,
     "_progress": 0,
+    "_tables": 0,
     "_targets": 0,
     "exceptions": 0,
     "backbones": 1,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from skltransfer._tables import aligned, frame
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._registry import outlined_backbone
 
@@ -81,21 +82,20 @@ class BackboneDescription:
             )
             for s in self.stages
         ]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return "\n".join([*head, *lines])
+        return "\n".join([*head, *aligned(rows, n_left=1)])
 
     __repr__ = __str__
 
     def to_frame(self):
-        """One row per stage, as a pandas DataFrame (needs pandas)."""
-        import pandas as pd
+        """One row per stage, as a pandas DataFrame.
 
+        Raises
+        ------
+        MissingDependencyError
+            Without pandas.
+        """
         names = [field.name for field in fields(StageDescription)]
-        return pd.DataFrame([[getattr(s, name) for name in names] for s in self.stages], columns=names)
+        return frame({name: getattr(stage, name) for name in names} for stage in self.stages)
 
 
 def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") -> BackboneDescription:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from skltransfer._tables import aligned
+
 HEADERS = ("", "{unit}", "transfer ahead by [95 %]", "right alone", "p", "fit s")
 SMALLEST_P = 0.001
 
@@ -78,8 +80,7 @@ def footing(report: Any) -> list[tuple[str, str]]:
 def as_text(report: Any) -> str:
     """The report in plain letters."""
     rows = cells_in_words(report)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned(rows)
     below = footing(report)
     indent = max(len(word) for word, _ in below) + 2
     return "\n".join([heading(report), "", *lines, "", *(f"{word:<{indent}}{line}" for word, line in below)])

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, va
 
 from skltransfer._nested import network_of, place_of_network
 from skltransfer._progress import progress_bar
+from skltransfer._tables import frame
 from skltransfer.backbones import is_automatic
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
@@ -126,14 +127,10 @@ class TransferReport:
 
         Raises
         ------
-        ImportError
+        MissingDependencyError
             Without pandas; ``table_`` holds the same.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas. table_ holds the same records.") from error
-        return pd.DataFrame(self.table_).set_index("name")
+        return frame(self.table_, index="name")
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as strings, numbers, lists and dicts, for JSON.

@@ -16,6 +16,7 @@ from sklearn.utils import _safe_indexing, check_consistent_length, check_random_
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skltransfer._progress import progress_bar
+from skltransfer._tables import aligned, frame
 from skltransfer.model_selection._comparison import (
     HELPS,
     HURTS,
@@ -70,21 +71,22 @@ class TaskReport:
         return [record["name"] for record in self.table_ if record["verdict"] == HURTS]
 
     def to_frame(self) -> Any:
-        """The table as a pandas DataFrame, indexed by the task's name (needs pandas).
+        """The table as a pandas DataFrame, indexed by the task's name.
 
         Returns
         -------
         pandas.DataFrame
-        """
-        import pandas as pd
 
-        return pd.DataFrame(self.table_).set_index("name")
+        Raises
+        ------
+        MissingDependencyError
+            Without pandas; ``table_`` holds the same.
+        """
+        return frame(self.table_, index="name")
 
     def __str__(self) -> str:
         rows = [HEADERS, *map(_row, self.table_)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, "", self._advice()])
+        return "\n".join([*aligned(rows), "", self._advice()])
 
     __repr__ = __str__
 

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skltransfer import _shell
 from skltransfer._progress import progress_bar
+from skltransfer._tables import aligned, frame
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
 from skltransfer.model_selection._grid import freeze_depth_grid
@@ -154,14 +155,17 @@ class TransferabilityRanking:
         return bool(differences.mean() > reach)
 
     def to_frame(self) -> Any:
-        """One row per candidate, best first, as a pandas DataFrame (needs pandas)."""
-        import pandas as pd
+        """One row per candidate, best first, as a pandas DataFrame.
 
+        Raises
+        ------
+        MissingDependencyError
+            Without pandas.
+        """
         names = [
             field.name for field in fields(TransferabilityCandidate) if field.name not in ("scores", "fold_scores")
         ]
-        rows = [{name: getattr(c, name) for name in names} | c.scores for c in self.candidates]
-        return pd.DataFrame(rows)
+        return frame({name: getattr(c, name) for name in names} | c.scores for c in self.candidates)
 
     def __str__(self) -> str:
         ranked_by = self.metrics[0] if self.test_share is None else f"{self.metrics[0]} ± standard error"
@@ -190,7 +194,7 @@ def corrected_error(values: np.ndarray, test_share: float) -> float:
     return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + test_share))
 
 
-def _table(ranking: TransferabilityRanking) -> Iterator[str]:
+def _table(ranking: TransferabilityRanking) -> list[str]:
     rows = [["backbone", "layer", "features", *ranking.metrics, "source accuracy", "s"]]
     for c in ranking.candidates:
         scores = [f"{c.scores[metric]:.3f}" for metric in ranking.metrics]
@@ -198,10 +202,7 @@ def _table(ranking: TransferabilityRanking) -> Iterator[str]:
             scores[0] += f" ± {c.standard_error:.3f}"
         source = "unknown" if c.source_accuracy is None else f"{c.source_accuracy:.1%} {c.source_domain}"
         rows.append([c.name, c.layer, str(c.n_features), *scores, source, f"{c.seconds:.1f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, layer, *numbers in rows:
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[2:], strict=True)]
-        yield "  ".join([name.ljust(widths[0]), layer.ljust(widths[1]), *cells])
+    return aligned(rows, n_left=2)
 
 
 @validate_params(

@@ -230,7 +230,7 @@ def test_a_ranking_needs_no_pandas(two_kinds, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [WithoutPandas(), *sys.meta_path])
     found = score_transferability("toy:images", X, y, layers=[1.0])
     assert "toy:images" in str(found)
-    with pytest.raises(ImportError, match="no pandas here"):
+    with pytest.raises(ImportError, match="to_frame needs pandas: pip install pandas"):
         found.to_frame()
 
 
