@@ -246,11 +246,17 @@ class FineTuner(
             to_head=self._to_head,
             plan=self._plan(single_pass),
             strength=self._strength,
-            probe_first=self.head_init == "probe",
-            augment=self._checked_augment(backbone, single_pass),
-            hold_out=HoldOut() if single_pass else self._hold_out(),
-            resume=Resume(start, single_pass, None if single_pass else _shell.checkpoint_folder(self)),
+            **self._task_options(backbone, start, single_pass),
         )
+
+    def _task_options(self, backbone: Backbone, start: SleepingNetwork | None, single_pass: bool) -> dict[str, Any]:
+        """What not every estimator has a parameter for."""
+        return {
+            "probe_first": self.head_init == "probe",
+            "augment": self._checked_augment(backbone, single_pass),
+            "hold_out": HoldOut() if single_pass else self._hold_out(),
+            "resume": Resume(start, single_pass, None if single_pass else _shell.checkpoint_folder(self)),
+        }
 
     def _hold_out(self) -> HoldOut:
         return HoldOut(

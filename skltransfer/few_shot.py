@@ -21,7 +21,6 @@ from skltransfer.engine import (
     PrototypeHead,
     TrainingPlan,
     TrainingSet,
-    TuningTask,
 )
 
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
@@ -179,17 +178,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
-        """What few labels leave no room for is at its default, and the backbone learns at the one rate there is."""
-        return TuningTask(
-            stages=_shell.frozen_stages(self, backbone, fits=True),
-            spec=self._spec(backbone, start),
-            policy=_shell.bad_sample_policy(self),
-            to_head=self._to_head,
-            plan=self._plan(single_pass),
-            strength=self._strength,
-            contrasts=self.method == "contrastive",
-        )
+    def _task_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
+        return {"contrasts": self.method == "contrastive"}
 
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
@@ -197,6 +187,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return NetworkSpec(boundary, _shell.resolved_pooling(self, backbone), normalizes=True)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
+        """What few labels leave no room for is at its default; there is one rate, for the backbone alone."""
         return TrainingPlan(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
