@@ -16,7 +16,7 @@ FLOORS = {
     "_progress": 0,
     "_tables": 0,
     "_targets": 0,
-    "exceptions": 0,
+    "exceptions": -1,
     "backbones": 1,
     "inputs": 1,
     "engine": 2,

@@ -10,7 +10,8 @@ from sklearn.model_selection import GridSearchCV
 
 from skltransfer import DomainAdaptedClassifier, FineTunedClassifier, load, load_backbone
 from skltransfer.engine import NetworkSpec, new_network
-from skltransfer.engine._adaptation import class_confusion, covariance_distance, refresh_norms
+from skltransfer.engine._adaptation import class_confusion, covariance_distance
+from skltransfer.engine._batch_norm import refresh_norms
 from skltransfer.exceptions import AdaptationWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::skltransfer.exceptions.AdaptationWarning")

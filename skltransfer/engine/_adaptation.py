@@ -1,20 +1,15 @@
-"""What draws a target domain near a source domain: losses on unlabelled samples, and statistics of BatchNorm.
+"""What draws a target domain near a source domain: losses on its samples, which have no labels.
 
 Must not know how domains are told apart, nor what labels mean.
 """
 
-import contextlib
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from torch import nn
 
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._networks import TunedNetwork
-from skltransfer.engine._training import NORMS
 
 TEMPERATURE = 2.5
 RAMP = 10.0
@@ -82,72 +77,3 @@ def covariance_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return x.T @ x / max(1, len(x) - 1)
 
     return ((covariance(a) - covariance(b)) ** 2).sum() / (4 * a.shape[1] ** 2)
-
-
-@torch.inference_mode()
-def refresh_norms(network: TunedNetwork, batches: Callable[[], Iterable[torch.Tensor]], prior: float) -> int:
-    """Give each BatchNorm the mean and variance of what reaches it, layer by layer, each behind refreshed ones.
-
-    Sums run over all samples, so that nothing depends on how these are cut into batches.
-
-    Parameters
-    ----------
-    network : TunedNetwork
-        Changed in place.
-    batches : callable
-        All samples' activations, anew for each layer.
-    prior : float
-        Samples that the old statistics are worth.
-
-    Returns
-    -------
-    int
-        Layers that were refreshed.
-    """
-    network.eval()
-    met = Counter(_in_order(network, next(iter(batches()))))
-    for layer, times in met.items():
-        _refresh(layer, times, network, batches, prior)
-    return len(met)
-
-
-def _in_order(network: TunedNetwork, batch: torch.Tensor) -> list[nn.Module]:
-    """BatchNorm layers as a forward pass meets them."""
-    met: list[nn.Module] = []
-    handles = [
-        m.register_forward_pre_hook(lambda m, _: met.append(m)) for m in network.modules() if isinstance(m, NORMS)
-    ]
-    network.features(batch)
-    for handle in handles:
-        handle.remove()
-    return met
-
-
-class _FarEnough(Exception):  # noqa: N818 - nothing went wrong
-    """What lies behind a layer need not be computed for its statistics."""
-
-
-def _refresh(layer: nn.Module, times: int, network: TunedNetwork, batches: Callable, prior: float) -> None:
-    """A layer that a pass meets so many times."""
-    sums, left = [torch.zeros(2, layer.num_features, dtype=torch.float64), 0, 0], 0
-
-    def add(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        nonlocal left
-        x = inputs[0].double().cpu().transpose(0, 1).flatten(1)  # (channels, n * places)
-        sums[0] += torch.stack([x.sum(1), (x**2).sum(1)])
-        sums[1] += x.shape[1]
-        sums[2] += len(inputs[0])
-        left -= 1
-        if left == 0:
-            raise _FarEnough
-
-    handle = layer.register_forward_pre_hook(add)
-    for batch in batches():
-        left = times
-        with contextlib.suppress(_FarEnough):
-            network.features(batch)
-    handle.remove()
-    mean, square = sums[0] / sums[1]
-    share = sums[2] / (sums[2] + prior)
-    for old, new in ((layer.running_mean, mean), (layer.running_var, (square - mean**2).clamp(min=0))):
-        old.copy_((1 - share) * old.double().cpu() + share * new)

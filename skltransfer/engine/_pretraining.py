@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import fingerprint
-from skltransfer.engine._adaptation import refresh_norms
 from skltransfer.engine._autocast import autocast
+from skltransfer.engine._batch_norm import norm_shift, refresh_norms
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._frozen import FrozenStages
@@ -22,7 +22,7 @@ from skltransfer.engine._networks import new_network
 from skltransfer.engine._processes import processes
 from skltransfer.engine._reading import BadSamplePolicy
 from skltransfer.engine._spec import NetworkSpec
-from skltransfer.engine._training import NORMS, History, TrainingPlan, Validation, evaluate, train
+from skltransfer.engine._training import History, TrainingPlan, Validation, evaluate, train
 from skltransfer.engine._training_set import TrainingSet, canonical, split
 from skltransfer.inputs import Samples
 
@@ -108,7 +108,7 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
             f"objective='norm_statistics' finds no BatchNorm in {backbone.name!r}{after}. Choose another backbone or "
             "objective, or freeze less."
         )
-    shift = _shift(network.suffix, backbone.prefix(task.boundary, backbone.n_stages))
+    shift = norm_shift(network.suffix, backbone.prefix(task.boundary, backbone.n_stages))
     report = {"n_samples": len(rows), "norm_shift": shift}
     return Pretrained(_state(network.suffix), report, {}, 0, sorted(activations.bad))
 
@@ -202,16 +202,6 @@ def _with_words(texts: MaskedTexts, data: TrainingSet) -> TrainingSet:
     if (n_asked > 0).sum() < 2:
         raise ValueError(f"Adapting needs at least 2 distinct texts with words in them, got {(n_asked > 0).sum()}.")
     return data.encoded(data.targets, n_asked).subset(n_asked > 0)
-
-
-def _shift(now: nn.Module, before: nn.Module) -> dict[str, float]:
-    """How far the means of each BatchNorm moved: root mean square over channels, in standard deviations of before."""
-    shift, adapted = {}, dict(now.named_modules())
-    for name, old in before.named_modules():
-        if isinstance(old, NORMS):
-            distance = adapted[name].running_mean.cpu() - old.running_mean
-            shift[name] = (distance**2 / (old.running_var + old.eps)).mean().sqrt().item()
-    return shift
 
 
 def _state(suffix: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ and that a loss that is not a number stops it. Must not know X, what y means, sc
 import copy
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from torch import nn
 from skltransfer._progress import progress_bar
 from skltransfer.backbones import seeded
 from skltransfer.engine._autocast import autocast
+from skltransfer.engine._batch_norm import train_mode
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._processes import processes, share
@@ -27,7 +28,6 @@ from skltransfer.exceptions import TrainingDivergedError
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 History = dict[str, list[float]]
 SoFar = Callable[[], tuple[dict[str, torch.Tensor], History]]
-NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class _Run:
 
     def epoch(self) -> None:
         """One pass over the samples, and a look at the validation part."""
-        _train_mode(self.module, self.plan.norm_policy)
+        train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
         for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
             with seeded(_mask_seed(self.plan.seed, self.step, self.processes.rank)):  # between steps, others may draw
@@ -382,41 +382,9 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
     return total / float(data.loss_weights.sum())
 
 
-@torch.no_grad()
-def settle_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
-    """Give BatchNorm the mean of its statistics over batches, so that evaluation is what training is about to see.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Changed in place, and left in eval mode.
-    inputs : iterable of Tensor
-        Batches as training will cut them.
-    """
-    module.eval()
-    momenta = {part: part.momentum for part in module.modules() if isinstance(part, NORMS)}
-    for part in momenta:
-        part.reset_running_stats()
-        part.momentum = None  # torch's word for a plain mean
-        part.train()
-    for batch in inputs:
-        module(batch)
-    for part, momentum in momenta.items():
-        part.momentum = momentum
-    module.eval()
-
-
 def _mask_seed(seed: int, step: int, rank: int) -> int:
     """Of dropout and augmentation: the same after an interruption, another in each process."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
-
-
-def _train_mode(module: nn.Module, norm_policy: str) -> None:
-    module.train()
-    if norm_policy == "frozen":
-        for part in module.modules():
-            if isinstance(part, NORMS):
-                part.eval()
 
 
 def _optimiser(trainable: Sequence[Mapping], plan: TrainingPlan) -> torch.optim.Optimizer:

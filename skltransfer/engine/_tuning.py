@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import fingerprint
-from skltransfer.engine._adaptation import Companion, refresh_norms
+from skltransfer.engine._adaptation import Companion
 from skltransfer.engine._adapters import adapted
 from skltransfer.engine._address import Address
 from skltransfer.engine._augmented import AugmentedActivations
 from skltransfer.engine._autocast import autocast
+from skltransfer.engine._batch_norm import refresh_norms, settle_norms
 from skltransfer.engine._checkpoint import Checkpoint
 from skltransfer.engine._dataset import Activations
 from skltransfer.engine._forward import run_padded
@@ -33,7 +34,6 @@ from skltransfer.engine._training import (
     Validation,
     batches,
     joined_history,
-    settle_norms,
     train,
 )
 from skltransfer.engine._training_set import TrainingSet, canonical, repeated, split

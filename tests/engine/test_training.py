@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from skltransfer.engine._training import TrainingPlan, batches, settle_norms
+from skltransfer.engine._batch_norm import settle_norms
+from skltransfer.engine._training import TrainingPlan, batches
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 32, 64])
