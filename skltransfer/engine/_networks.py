@@ -166,6 +166,12 @@ class SleepingNetwork:
     spec: NetworkSpec
     changed: dict[str, np.ndarray]
 
+    def __setstate__(self, state: dict) -> None:
+        """Also of pickles from before there were specs."""
+        changed = state["changed"]
+        spec = state["spec"] if "spec" in state else NetworkSpec.from_scalars(state)
+        self.__dict__.update(spec=spec, changed=changed)
+
     @classmethod
     def put_to_sleep(cls, network: TunedNetwork, backbone: Backbone) -> "SleepingNetwork":
         """Keep what differs from ``backbone``."""

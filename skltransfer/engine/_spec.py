@@ -50,13 +50,18 @@ class NetworkSpec:
         found: Mapping[str, Any] | Sequence[Any] = header["network"]
         if isinstance(found, Mapping):
             return cls(**found)
-        boundary, pooling, n_outputs, has_hidden_layer = found
+        names = ("boundary", "pooling", "n_outputs", "hidden")
+        return cls.from_scalars({**header, **dict(zip(names, found, strict=True))})
+
+    @classmethod
+    def from_scalars(cls, values: Mapping[str, Any]) -> "NetworkSpec":
+        """The spec of a network that was kept as single values, as versions before 0.1.0 did."""
         return cls(
-            boundary,
-            pooling,
-            "mlp" if has_hidden_layer else "linear",
-            header["adapter"],
-            header.get("sphere", False),
-            n_outputs,
-            header.get("n_constants", 0),
+            values["boundary"],
+            values["pooling"],
+            "mlp" if values["hidden"] else "linear",
+            values["adapter"],
+            values.get("sphere", False),
+            values["n_outputs"],
+            values.get("n_constants", 0),
         )

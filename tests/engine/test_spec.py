@@ -1,11 +1,13 @@
 """One description of a network goes whole into its builder, its state and its file."""
 
+import pickle
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from skltransfer import FineTunedClassifier
-from skltransfer.engine import NetworkSpec
+from skltransfer.engine import NetworkSpec, SleepingNetwork
 
 
 def test_a_header_gives_the_spec_that_was_written():
@@ -25,6 +27,17 @@ def test_a_header_gives_the_spec_that_was_written():
 )
 def test_headers_of_earlier_versions_are_read(header, expected):
     assert NetworkSpec.from_header(header) == expected
+
+
+def test_a_pickle_from_before_there_were_specs_opens(two_kinds):
+    X, y = two_kinds
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, head="mlp", max_epochs=1, random_state=0).fit(X, y)
+    expected, network = model.predict_proba(X), model._network_
+    spec, old = network.spec, object.__new__(SleepingNetwork)
+    scalars = {"boundary": spec.boundary, "pooling": spec.pooling, "n_outputs": spec.n_outputs, "hidden": True}
+    old.__dict__.update(scalars, changed=network.changed, adapter=None, sphere=False, n_constants=0)
+    model._network_ = old
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), expected)
 
 
 def test_outputs_are_no_part_of_the_architecture():
