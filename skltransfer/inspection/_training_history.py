@@ -34,8 +34,9 @@ class TrainingHistoryDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from skltransfer import FineTunedClassifier, TrainingHistoryDisplay
     >>> digits = load_digits()
-    >>> model = FineTunedClassifier("toy:images", early_stopping=True, max_epochs=3, random_state=0)
-    >>> display = TrainingHistoryDisplay.from_estimator(model.fit(digits.images[:60] / 16, digits.target[:60]))
+    >>> X, y = digits.images[:60] / 16, digits.target[:60]
+    >>> model = FineTunedClassifier("toy:images", freeze_depth=0.5, early_stopping=True, max_epochs=3).fit(X, y)
+    >>> display = TrainingHistoryDisplay.from_estimator(model)
     >>> sorted(display.history)
     ['loss', 'validation_loss']
     >>> display.plot().ax_.get_ylabel()
