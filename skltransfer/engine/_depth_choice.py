@@ -21,7 +21,7 @@ from skltransfer.engine._tuning import activations_of, run_tuned, tune
 from skltransfer.engine._tuning_task import HoldOut, TuningTask
 from skltransfer.inputs import Samples
 
-N_FOLDS, SHORT_EPOCHS = 3, 3
+N_FOLDS, SHORT_EPOCHS = 3, 5
 ENOUGH = 500  # held-out samples, after which no further fold is fitted
 FEWEST_SAMPLES, FEWEST_OF_A_CLASS = 12, 3
 Scores = dict[int, dict[str, float]]
@@ -33,7 +33,7 @@ def at_better_boundary(
 ) -> tuple[TuningTask, Scores | None]:
     """The task at its own boundary if that is clearly better in cross-validation, or else with all stages frozen.
 
-    Up to three folds of the training set are held out in turn. The rest is fitted twice: the probe alone, and three
+    Up to three folds of the training set are held out in turn. The rest is fitted twice: the probe alone, and five
     epochs after the task's boundary. Clearly better is what gains more than one standard error in one of the scores,
     accuracy or log loss: after Breiman et al. (1984), who keep the simpler of two models within a standard error. Log
     loss sees gains that are too small for accuracy; accuracy sees those of a network that errs with great confidence.
