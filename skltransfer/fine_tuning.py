@@ -45,10 +45,10 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
         :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
         training set: on each of three folds (fewer once 500 samples were held out) it fits five epochs at 0.5, and
-        keeps all stages frozen unless that gains more than one standard error in accuracy or in log loss (of numbers,
-        in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of training at
-        0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen. With
-        ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
+        keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
+        (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
+        training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
+        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
         there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
@@ -400,10 +400,10 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
         :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
         training set: on each of three folds (fewer once 500 samples were held out) it fits five epochs at 0.5, and
-        keeps all stages frozen unless that gains more than one standard error in accuracy or in log loss (of numbers,
-        in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of training at
-        0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen. With
-        ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
+        keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
+        (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
+        training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
+        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
         there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
