@@ -48,8 +48,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
         (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
         training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
-        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
-        there is no comparison and the depth is 0.5.
+        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or
+        ``partial_fit``, there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
     head : {"linear", "mlp"}, default="linear"
@@ -403,8 +403,8 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
         (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
         training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
-        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``,
-        there is no comparison and the depth is 0.5.
+        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or
+        ``partial_fit``, there is no comparison and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
     head : {"linear", "mlp"}, default="linear"
