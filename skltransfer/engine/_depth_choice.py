@@ -22,7 +22,7 @@ from skltransfer.engine._tuning_task import HoldOut, TuningTask
 from skltransfer.inputs import Samples
 
 N_FOLDS, SHORT_EPOCHS = 3, 5
-ENOUGH = 500  # held-out samples, after which no further fold is fitted
+ENOUGH = 500  # samples, after which no further fold is held out
 FEWEST_SAMPLES, FEWEST_OF_A_CLASS = 12, 3
 DECISIVE = ("neg_log_loss", "r2")
 Scores = dict[int, dict[str, float]]
@@ -105,8 +105,6 @@ def _held_out_scores(
         for short, scores in zip(shorts, found, strict=True):
             scores.append(_scores_after(short, samples, train, held_out))
         weights.append(held_out.loss_weights)
-        if sum(map(len, weights)) >= ENOUGH:
-            break
     together = [
         {name: np.concatenate([one[name] for one in scores]) for name in scores[0]} for scores in found if scores
     ]
@@ -114,14 +112,15 @@ def _held_out_scores(
 
 
 def _splits(data: TrainingSet, strata: np.ndarray | None, seed: int) -> Iterator[tuple[TrainingSet, TrainingSet]]:
-    """Training and held-out parts; none if there are too few samples to tell from."""
+    """Training and held-out parts until enough samples were held out; none if there are too few to tell from."""
     sizes = np.unique(strata, return_counts=True)[1] if strata is not None else np.array([len(data)])
     if len(data) < FEWEST_SAMPLES or sizes.min() < FEWEST_OF_A_CLASS:
         return
-    fold = folds(data, N_FOLDS, seed, strata)
+    fold, n_held_out = folds(data, N_FOLDS, seed, strata), 0
     for number in range(N_FOLDS):
         held_out = fold == number
-        if held_out.any() and not held_out.all():
+        if held_out.any() and not held_out.all() and n_held_out < ENOUGH:
+            n_held_out += held_out.sum()
             yield data.subset(~held_out), data.subset(held_out)
 
 

@@ -254,10 +254,10 @@ class ClassificationHead:
         return np.column_stack([expit(-logits), expit(logits)])
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Of each sample, (n,), by scikit-learn's name of their mean; higher is better.
+        """Scores of each sample, (n,), by name; higher is better.
 
-        Log loss is taken at the temperature that suits these samples best: a network that was trained is too sure of
-        itself, which can be mended.
+        Log loss is computed after temperature scaling on these samples, because a trained network is overconfident and
+        calibration can correct that.
         """
         log_p = self.calibrated(outputs, targets, weights).log_probabilities(outputs)
         right = (self.decode(outputs) == self.classes[targets]).astype(float)

@@ -207,7 +207,9 @@ def test_a_class_that_does_not_count_decides_nothing(tuning_pays):
     assert all(np.isfinite(list(scores.values())).all() for scores in weighted.freeze_depth_scores_.values())
 
 
-def test_a_bar_shows_the_comparison(frozen_suffices, capfd):
+@pytest.mark.parametrize("enough", [500, 1])
+def test_a_bar_shows_the_comparison_and_ends_when_it_does(frozen_suffices, monkeypatch, capfd, enough):
+    monkeypatch.setattr(_depth_choice, "ENOUGH", enough)
     FineTunedClassifier(verbose=1, **ROWS).fit(*frozen_suffices)
     assert "comparing freeze depths: 100%" in capfd.readouterr().err
 
