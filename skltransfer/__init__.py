@@ -1,16 +1,19 @@
 """skltransfer: pretrained networks as scikit-learn estimators."""
 
 import importlib
+import pathlib
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+from skltransfer._system.version import __version__ as __version__
+
+__path__.append(str(pathlib.Path(__file__).with_name("_moved")))  # until version 0.2
 
 _ROOMS = {
     "ActivationStore": "engine",
     "AdaptedBackbone": "pretraining",
     "Backbone": "backbones",
     "BatchExtractor": "distributed",
-    "DomainAdaptedClassifier": "network_adaptation",
+    "DomainAdaptedClassifier": "domain_adaptation",
     "ELMClassifier": "elm",
     "ELMRegressor": "elm",
     "FeatureAdaptedClassifier": "domain_adaptation",
@@ -33,7 +36,7 @@ _ROOMS = {
     "load_backbone": "backbones",
     "load_image_folder": "inputs",
     "score_transferability": "model_selection",
-    "show_versions": "_versions",
+    "show_versions": "_system.versions",
     "task_report": "model_selection",
     "transfer_report": "model_selection",
 }

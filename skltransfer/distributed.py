@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, validate_params
 
-from skltransfer import _shell
-from skltransfer._files import DRAFT, remove, replacing
+from skltransfer._estimators import base
+from skltransfer._system.files import DRAFT, remove, replacing
 from skltransfer.exceptions import MissingDependencyError
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
 
@@ -269,7 +269,7 @@ def _refuse_other_columns(collection: Any, column: str | None, keep: Sequence[st
 def _settled(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
     """With the dtype that is ``"auto"`` here, so that it is the same in every worker."""
     extractor._validate_params()
-    dtype = _shell.frozen_stages(extractor, _shell.loaded_backbone(extractor)).dtype
+    dtype = base.frozen_stages(extractor, base.loaded_backbone(extractor)).dtype
     return clone(extractor).set_params(dtype=str(dtype).removeprefix("torch."))
 
 
@@ -299,13 +299,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _description(extract: BatchExtractor, n_partitions: int) -> dict[str, Any]:
     """All that decides what is in the files, beside the samples."""
     extractor = extract.extractor
-    backbone = _shell.loaded_backbone(extractor)
+    backbone = base.loaded_backbone(extractor)
     parameters = ("image_shape", "sampling_rate", "missing", "on_bad_sample", "dtype")
     description = {
         "format": FORMAT,
         "backbone": backbone.fingerprint,
         "layer": [backbone.stage_names[boundary - 1] for boundary in extractor._boundaries(backbone)],
-        "pooling": _shell.resolved_pooling(extractor, backbone),
+        "pooling": base.resolved_pooling(extractor, backbone),
         "reading": {name: str(value) for name, value in backbone.reading.items()},
         **{name: getattr(extractor, name) for name in parameters},
         "column": extract.column,
@@ -362,7 +362,7 @@ def _write(extract: BatchExtractor, partition: Any, path: Path) -> None:
     except Exception as error:
         error.add_note(f"while reading the partition of {path.name}")
         raise
-    names = _shell.numbered(f"{extract.column}_", features.shape[1])
+    names = base.numbered(f"{extract.column}_", features.shape[1])
     table = pa.Table.from_pandas(pd.concat([kept, pd.DataFrame(features, rows.index, names)], axis=1))
     table = table.replace_schema_metadata({**table.schema.metadata, MADE_FROM: made_from})
     with replacing(path) as draft:

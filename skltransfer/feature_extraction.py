@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
-from skltransfer import _shell
-from skltransfer._stamp import VersionStamp
+from skltransfer._estimators import base
+from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import ActivationStore, recall
 
 
-class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
+class PretrainedFeatureExtractor(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
     """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
 
     Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
@@ -98,8 +98,8 @@ class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerM
     """
 
     _parameter_constraints: dict = {
-        **_shell.SHARED_CONSTRAINTS,
-        **_shell.READS_LONG_SAMPLES,
+        **base.SHARED_CONSTRAINTS,
+        **base.READS_LONG_SAMPLES,
         "layer": ["array-like", str, float, int],
         "missing": [StrOptions({"raise", "zero", "nan"})],
         "batch_size": [StrOptions({"auto"})],
@@ -158,11 +158,11 @@ class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerM
         InvalidParameterError, BackboneNotFoundError, WeightsError
             If a parameter is not what it should be.
         """
-        backbone, draft = _shell.loaded_backbone(self), _shell.unfitted_copy(self)
+        backbone, draft = base.loaded_backbone(self), base.unfitted_copy(self)
         self._boundaries(backbone)
         samples = draft._samples(X, backbone, reset=True)
         if backbone.modality in ("audio", "text"):
-            draft.n_truncated_ = _shell.n_truncated(samples, backbone, tell=False)  # transform will
+            draft.n_truncated_ = base.n_truncated(samples, backbone, tell=False)  # transform will
         self.__dict__ = draft.__dict__  # one step: after an error, all is as it was
         return self
 
@@ -205,16 +205,16 @@ class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerM
 
     def _extract(self, X: Any, *, fits: bool) -> np.ndarray:
         self._validate_params()
-        backbone = _shell.loaded_backbone(self)
-        pooling = _shell.resolved_pooling(self, backbone)
-        stages = _shell.frozen_stages(self, backbone, fits=fits)
+        backbone = base.loaded_backbone(self)
+        pooling = base.resolved_pooling(self, backbone)
+        stages = base.frozen_stages(self, backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
-        recalled = recall(stages, samples, addresses, _shell.bad_sample_policy(self))
+        recalled = recall(stages, samples, addresses, base.bad_sample_policy(self))
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = _shell.n_truncated(samples, backbone)
+            self.n_truncated_ = base.n_truncated(samples, backbone)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -229,12 +229,12 @@ class PretrainedFeatureExtractor(_shell.ReadsSamples, VersionStamp, TransformerM
         -------
         ndarray of str, shape (n_features,)
         """
-        return _shell.names_out(self, input_features, self._n_features_out)
+        return base.names_out(self, input_features, self._n_features_out)
 
     @property
     def _n_features_out(self) -> int:
-        backbone = _shell.loaded_backbone(self)
-        pooling = _shell.resolved_pooling(self, backbone)
+        backbone = base.loaded_backbone(self)
+        pooling = base.resolved_pooling(self, backbone)
         return sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
 
     def _boundaries(self, backbone: Backbone) -> list[int]:

@@ -10,9 +10,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skltransfer import _shell
-from skltransfer._classifier_verbs import ClassifierVerbs
-from skltransfer._fine_tuner import FineTuner
+from skltransfer._estimators import base
+from skltransfer._estimators.classifier import ClassifierVerbs
+from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import (
     ActivationStore,
@@ -128,8 +128,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     """
 
     _parameter_constraints: dict = {
-        **_shell.SHARED_CONSTRAINTS,
-        **_shell.READS_LONG_SAMPLES,
+        **base.SHARED_CONSTRAINTS,
+        **base.READS_LONG_SAMPLES,
         **{name: FineTuner._parameter_constraints[name] for name in OWN},
         "method": [StrOptions({"prototype", "contrastive"})],
         "shrinkage": [Interval(numbers.Real, 0, 1, closed="right")],
@@ -184,7 +184,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
         boundary = boundary if self.method == "contrastive" else backbone.n_stages
-        return NetworkSpec(boundary, _shell.resolved_pooling(self, backbone), normalizes=True)
+        return NetworkSpec(boundary, base.resolved_pooling(self, backbone), normalizes=True)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         """What few labels leave no room for is at its default; there is one rate, for the backbone alone."""

@@ -12,9 +12,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from skltransfer import _shell
-from skltransfer._classifier_verbs import ClassifierVerbs
-from skltransfer._fine_tuner import FineTuner
+from skltransfer._estimators import base
+from skltransfer._estimators.classifier import ClassifierVerbs
+from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone
 from skltransfer.engine import (
     ActivationStore,
@@ -212,7 +212,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     _may_choose_depth = True
     _parameter_constraints: dict = {
         **FineTuner._parameter_constraints,
-        "C": _shell.PROBE_STRENGTH,
+        "C": base.PROBE_STRENGTH,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "calibrate": [StrOptions({"temperature"}), None],
@@ -552,7 +552,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     """
 
     _may_choose_depth = True
-    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": _shell.PROBE_STRENGTH}
+    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": base.PROBE_STRENGTH}
 
     def __init__(
         self,

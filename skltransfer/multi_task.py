@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 
-from skltransfer import _shell
-from skltransfer._fine_tuner import FineTuner
-from skltransfer._targets import cells_of, looks_like_amounts, missing, refuse_lists
+from skltransfer._estimators import base
+from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.target_checks import cells_of, looks_like_amounts, missing, refuse_lists
 from skltransfer.backbones import Backbone
 from skltransfer.engine import ActivationStore, ClassificationHead, Head, MultiTaskHead, RegressionHead, TrainingSet
 
@@ -198,8 +198,8 @@ class MultiTaskFineTuner(FineTuner):
         **FineTuner._parameter_constraints,
         "tasks": [dict, list, tuple, None],
         "loss_weights": [StrOptions({"equal", "uncertainty"}), "array-like"],
-        "C": _shell.PROBE_STRENGTH,
-        "alpha": _shell.PROBE_STRENGTH,
+        "C": base.PROBE_STRENGTH,
+        "alpha": base.PROBE_STRENGTH,
     }
 
     def __init__(

@@ -2,14 +2,14 @@
 
 import os
 
-from skltransfer import _saved
-from skltransfer._fine_tuner import FineTuner
+from skltransfer._estimators import serialization
+from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
+from skltransfer.domain_adaptation import DomainAdaptedClassifier
 from skltransfer.exceptions import SkltransferError, WeightsError
 from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
-from skltransfer.network_adaptation import DomainAdaptedClassifier
 from skltransfer.pretraining import AdaptedBackbone
 
 KINDS = (
@@ -56,7 +56,7 @@ def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> 
     >>> bool((copy.predict([[0.5, 0.5]]) == model.predict([[0.5, 0.5]])).all())
     True
     """
-    header, arrays = _saved.read(path)
+    header, arrays = serialization.read(path)
     if str(header.get("class")) not in ESTIMATORS:
         raise WeightsError(f"{os.fspath(path)!r} holds a {header.get('class')!r}; expected one of {list(ESTIMATORS)}.")
     where = load_backbone(backbone) if isinstance(backbone, str) else backbone

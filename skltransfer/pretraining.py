@@ -16,8 +16,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skltransfer import _saved, _shell
-from skltransfer._stamp import VersionStamp
+from skltransfer._estimators import base, serialization
+from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
     ActivationStore,
@@ -36,7 +36,7 @@ NO_BETTER = (
 )
 
 
-class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
+class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
     """Adapt a pretrained network to samples without labels, before any label is seen.
 
     ``backbone_`` is the adapted network: pass that, not the estimator, as ``backbone=`` of others. Whether it serves
@@ -158,15 +158,15 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
     """
 
     _parameter_constraints: dict = {
-        **_shell.SHARED_CONSTRAINTS,
+        **base.SHARED_CONSTRAINTS,
         "objective": [StrOptions({"masked_lm", "norm_statistics"})],
         "freeze_depth": "no_validation",  # read by value, with a message of its own
-        "prior": _shell.at_least_zero(),
+        "prior": base.at_least_zero(),
         "mask_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "max_epochs": _shell.positive(numbers.Integral),
-        "batch_size": _shell.positive(numbers.Integral),
-        "learning_rate": _shell.positive(),
-        "weight_decay": _shell.at_least_zero(),
+        "max_epochs": base.positive(numbers.Integral),
+        "batch_size": base.positive(numbers.Integral),
+        "learning_rate": base.positive(),
+        "weight_decay": base.at_least_zero(),
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
@@ -246,7 +246,7 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
         TrainingDivergedError
             If the loss is no longer a number.
         """
-        self.__dict__ = _shell.unfitted_copy(self)._adapt(X).__dict__  # one step: an interrupt leaves the old state
+        self.__dict__ = base.unfitted_copy(self)._adapt(X).__dict__  # one step: an interrupt leaves the old state
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -263,10 +263,10 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
         check_is_fitted(self)
         backbone = self.backbone_
         samples = self._samples(X, backbone, reset=False)
-        _shell.n_truncated(samples, backbone)
-        stages = _shell.frozen_stages(self, backbone, dtype=self.dtype_)
-        address = stages.address(backbone.n_stages, _shell.resolved_pooling(self, backbone))
-        return recall(stages, samples, [address], _shell.bad_sample_policy(self)).tensors[0].numpy()
+        base.n_truncated(samples, backbone)
+        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
+        address = stages.address(backbone.n_stages, base.resolved_pooling(self, backbone))
+        return recall(stages, samples, [address], base.bad_sample_policy(self)).tensors[0].numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of what ``transform`` returns: zero-padded numbers.
@@ -281,12 +281,12 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
         ndarray of str, shape (n_features,)
         """
         check_is_fitted(self)
-        return _shell.names_out(self, input_features, self._n_features_out)
+        return base.names_out(self, input_features, self._n_features_out)
 
     @property
     def _n_features_out(self) -> int:
         backbone = self.backbone_
-        return backbone.pooled_width(backbone.n_stages, _shell.resolved_pooling(self, backbone))
+        return backbone.pooled_width(backbone.n_stages, base.resolved_pooling(self, backbone))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the adapted weights to one safetensors file, with where they come from in its header.
@@ -308,27 +308,27 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
         backbone = self.backbone_
         base = load_backbone(backbone.name, weights=backbone.weights.base, **backbone.options)
         header = {
-            **_saved.described(self),
-            "origin": _saved.encoded((backbone.name, backbone.weights, backbone.options, backbone.fingerprint)),
+            **serialization.described(self),
+            "origin": serialization.encoded((backbone.name, backbone.weights, backbone.options, backbone.fingerprint)),
             "base_fingerprint": base.fingerprint,
         }
-        _saved.write(path, header, {key: value.numpy() for key, value in backbone.library_state().items()})
+        serialization.write(path, header, {key: value.numpy() for key, value in backbone.library_state().items()})
 
     @classmethod
     def _restored(
         cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Any, backbone: Backbone | None
     ) -> Self:
         """The estimator that :meth:`save` was called on; the weights that were adapted must be there too."""
-        name, weights, options, expected = _saved.decoded(header["origin"])
+        name, weights, options, expected = serialization.decoded(header["origin"])
         options["trust_remote_code"] = False  # the file's word is not enough to run a repository's code
         base = backbone or reload_backbone(name, weights.base, options, header["base_fingerprint"])
         adapted = adapted_backbone(base, arrays)
-        model = _saved.restored(cls, header, base, has_moved=backbone is not None)
+        model = serialization.restored(cls, header, base, has_moved=backbone is not None)
         model.backbone_ = reload_backbone(adapted.name, adapted.weights, adapted.options, expected)
         return model
 
     def _adapt(self, X: Any) -> Self:
-        backbone = _shell.loaded_backbone(self)
+        backbone = base.loaded_backbone(self)
         samples = self._samples(X, backbone, reset=True)
         task = self._task(backbone)
         if self.objective == "masked_lm":
@@ -340,15 +340,15 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
             self.bad_samples_ = list(result.bad)
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = _shell.n_truncated(samples, backbone)
+            self.n_truncated_ = base.n_truncated(samples, backbone)
         self._settle(task, result)
         return self
 
     def _task(self, backbone: Backbone) -> PretrainingTask:
         return PretrainingTask(
-            stages=_shell.frozen_stages(self, backbone, fits=True),
+            stages=base.frozen_stages(self, backbone, fits=True),
             boundary=freeze_boundary(self.freeze_depth, backbone.stage_names),
-            policy=_shell.bad_sample_policy(self),
+            policy=base.bad_sample_policy(self),
             prior=float(self.prior),
             fraction=self.mask_fraction,
             validation_fraction=self.validation_fraction,
@@ -360,7 +360,7 @@ class AdaptedBackbone(_shell.ReadsSamples, VersionStamp, TransformerMixin, BaseE
                 seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
                 verbose=int(self.verbose),
             ),
-            checkpoint=_shell.checkpoint_folder(self),
+            checkpoint=base.checkpoint_folder(self),
         )
 
     def _settle(self, task: PretrainingTask, result: Pretrained) -> None:

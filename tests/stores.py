@@ -1,7 +1,7 @@
 """A store as another process would find it: the one place in the tests that looks into a handle."""
 
 from skltransfer import ActivationStore
-from skltransfer.engine._shards import ShardFolder
+from skltransfer.engine.storing.folder import ShardFolder
 
 
 def forget(store):

@@ -301,17 +301,17 @@ def test_a_model_of_another_processor_keeps_its_dtype_with_a_warning(two_kinds, 
     X, y = two_kinds
     model = classifier(dtype="bfloat16").fit(X, y).set_params(dtype="auto")
     expected = classifier(dtype="bfloat16").fit(X, y).predict_proba(X)
-    monkeypatch.setattr("skltransfer._fine_tuner.is_native", lambda dtype, device: dtype == torch.float32)
+    monkeypatch.setattr("skltransfer._estimators.fine_tuner.is_native", lambda dtype, device: dtype == torch.float32)
     with pytest.warns(UserWarning, match="Fitted in bfloat16, which this processor computes without native support"):
         np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_auto_is_bfloat16_where_it_is_native_and_survived(two_kinds, monkeypatch, native, expected):
-    monkeypatch.setattr("skltransfer.engine._dtype.is_native", lambda dtype, device: native)
+    monkeypatch.setattr("skltransfer.engine.inference.dtypes.is_native", lambda dtype, device: native)
     assert FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).dtype_ == expected
-    monkeypatch.setattr("skltransfer.engine._dtype.LEAST_COSINE", 1.1)
-    monkeypatch.setattr("skltransfer.engine._dtype._faithful", {})
+    monkeypatch.setattr("skltransfer.engine.inference.dtypes.LEAST_COSINE", 1.1)
+    monkeypatch.setattr("skltransfer.engine.inference.dtypes._faithful", {})
     assert FineTunedClassifier("toy:images", freeze_depth=1.0).fit(*two_kinds).dtype_ == "float32"
 
 

@@ -9,7 +9,7 @@ import torch
 from stores import forget
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
-from skltransfer.engine import _dtype
+from skltransfer.engine.inference import dtypes
 from skltransfer.exceptions import WeightsError
 
 
@@ -51,8 +51,8 @@ def test_a_fit_that_goes_on_is_told(log, tmp_path, rng):
 
 
 def test_features_that_do_not_survive_bfloat16_are_told(log, monkeypatch):
-    monkeypatch.setattr(_dtype, "is_native", lambda *_: True)
-    monkeypatch.setattr(_dtype, "_least_cosine", lambda _: 0.9)
+    monkeypatch.setattr(dtypes, "is_native", lambda *_: True)
+    monkeypatch.setattr(dtypes, "_least_cosine", lambda _: 0.9)
     backbone = load_backbone("toy:rows", weights="random:77")
     PretrainedFeatureExtractor(backbone, dtype="auto", cache=None).transform(np.eye(3))
     assert log.messages == ["the features of toy:rows do not survive bfloat16: dtype='auto' is float32"]

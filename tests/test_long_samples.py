@@ -26,7 +26,7 @@ from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._windows import window_starts
 from skltransfer.engine import FrozenStages, NetworkSpec, new_network
-from skltransfer.engine._dataset import Activations
+from skltransfer.engine.inference.activations import Activations
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import samples_from_collection
 

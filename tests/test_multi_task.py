@@ -94,7 +94,7 @@ def test_the_mean_loss_is_each_tasks_mean_on_its_own_labels(tasks, monkeypatch):
     model = MultiTaskFineTuner("toy:images", freeze_depth=0.5, max_epochs=1, **OPTIONS)
     seen = {}
     monkeypatch.setattr(
-        "skltransfer.engine._tuning._train_in_phases",
+        "skltransfer.engine.tuning._train_in_phases",
         lambda work, network: seen.update(head=work.head, data=work.data) or {"loss": [0.0]},
     )
     model.fit(X, gappy)

@@ -28,8 +28,8 @@ from skltransfer import (
 )
 from skltransfer.backbones import AdaptedWeights, adapted_backbone, seeded
 from skltransfer.engine import Activations, FrozenStages
-from skltransfer.engine import _training as training
-from skltransfer.engine._masked_tokens import MaskedLanguageModel, MaskedTexts, TiedHead
+from skltransfer.engine.tasks.masked_tokens import MaskedLanguageModel, MaskedTexts, TiedHead
+from skltransfer.engine.training import loop as training
 from skltransfer.exceptions import AdaptationWarning, BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import samples_from_collection
 

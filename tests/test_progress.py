@@ -3,7 +3,7 @@
 import pytest
 from tqdm.auto import tqdm
 
-from skltransfer._progress import progress_bar
+from skltransfer._system.progress import progress_bar
 
 
 def test_what_is_shown_is_a_bar(capsys):

@@ -227,10 +227,10 @@ class Watch:
 
 
 def fit():
-    from skltransfer.engine import _tuning
+    from skltransfer.engine import tuning
     model = FineTunedClassifier("toy:text", max_epochs=6, **options)
     task = model._tuning_task
-    model._tuning_task = lambda *args: _tuning.replace(task(*args), watch=Watch())
+    model._tuning_task = lambda *args: tuning.replace(task(*args), watch=Watch())
     model.fit(X, y)
 
 

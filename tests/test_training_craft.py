@@ -14,7 +14,8 @@ from sklearn.metrics import log_loss
 from torchvision.transforms import v2
 
 from skltransfer import ActivationStore, FineTunedClassifier, FineTunedRegressor, load, load_backbone
-from skltransfer.engine import _training, _tuning, train
+from skltransfer.engine import train, tuning
+from skltransfer.engine.training import loop
 from skltransfer.exceptions import MissingDependencyError
 
 
@@ -97,8 +98,8 @@ def test_a_temperature_makes_probabilities_more_honest_and_leaves_labels(noisy, 
 def test_the_probe_does_not_see_what_calibration_holds_out(noisy, monkeypatch):
     X, y = noisy
     parts = []
-    true = _tuning.split
-    monkeypatch.setattr(_tuning, "split", lambda *arguments: parts.append(true(*arguments)) or parts[-1])
+    true = tuning.split
+    monkeypatch.setattr(tuning, "split", lambda *arguments: parts.append(true(*arguments)) or parts[-1])
     model = FineTunedClassifier("toy:images", freeze_depth=1.0, calibrate="temperature", random_state=0).fit(X, y)
     ((seen, held_out),) = parts
     assert 0 < len(held_out) < len(seen)
@@ -245,16 +246,16 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from skltransfer import FineTunedClassifier
-from skltransfer.engine import _training
+from skltransfer.engine.training import loop
 X = np.random.default_rng(0).uniform(0, 1, (40, 16, 16)); y = np.arange(40) % 2
 steps = [0]
-true = _training._Run._take_step
+true = loop._Run._take_step
 def step(self, *arguments):
     steps[0] += 1
     if steps[0] == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     return true(self, *arguments)
-_training._Run._take_step = step
+loop._Run._take_step = step
 model = FineTunedClassifier("toy:images", checkpoint=sys.argv[1], **eval(sys.argv[3])).fit(X, y)
 """
 HARD = {"freeze_depth": 0.0, "batch_size": 8, "max_epochs": 5, "norm_policy": "train", "random_state": 3}
@@ -276,9 +277,9 @@ def test_a_killed_fit_goes_on_and_ends_bitwise_as_if_nothing_had_been(tmp_path, 
     assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*.pt"))) == (1 if step > 5 else 0)
     X, y = np.random.default_rng(0).uniform(0, 1, (40, 16, 16)), np.arange(40) % 2
-    steps, true = [], _training._Run._take_step
+    steps, true = [], loop._Run._take_step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_training._Run, "_take_step", lambda *arguments: steps.append(1) or true(*arguments))
+        patch.setattr(loop._Run, "_take_step", lambda *arguments: steps.append(1) or true(*arguments))
         whole = FineTunedClassifier("toy:images", **options).fit(X, y)
         n_steps = len(steps)
         resumed = FineTunedClassifier("toy:images", checkpoint=tmp_path, **options).fit(X, y)
@@ -411,7 +412,7 @@ def test_grouped_convolutions_train_in_float32_on_a_processor(photos, monkeypatc
         seen.append(arguments[5].autocast)
         return train(*arguments, **more)
 
-    monkeypatch.setattr(_tuning, "train", watched)
+    monkeypatch.setattr(tuning, "train", watched)
     backbone = load_backbone(name, weights="random", input_size=32)
     model = FineTunedClassifier(backbone, freeze_depth=-2, max_epochs=1, dtype="bfloat16", random_state=0)
     model.fit(photos, np.arange(12) % 2)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from skltransfer._tables import aligned, frame
+from skltransfer._system.tables import aligned, frame
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._registry import outlined_backbone
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 
 _door = Lock().holds_back_forks(at_most=10.0)
 

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from skltransfer._catalogue import RECOMMENDED, list_backbones
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size

@@ -3,32 +3,32 @@
 Knows torch and backbones. Must not know a scikit-learn estimator.
 """
 
-from skltransfer.engine._activations import ActivationStore, folder_store, shared_store
-from skltransfer.engine._address import Address
-from skltransfer.engine._dataset import Activations
-from skltransfer.engine._depth_choice import at_better_boundary
-from skltransfer.engine._dtype import is_native, resolve_device, resolve_dtype
-from skltransfer.engine._forward import recall, run_padded
-from skltransfer.engine._frozen import FrozenStages
-from skltransfer.engine._heads import ClassificationHead, Head, MultilabelHead, Probe, RegressionHead, solved_probe
-from skltransfer.engine._intakes import INTAKES, Intake
-from skltransfer.engine._multi_task import MultiTaskHead
-from skltransfer.engine._networks import SleepingNetwork, TunedNetwork, new_network
-from skltransfer.engine._pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
-from skltransfer.engine._prototypes import PrototypeHead
-from skltransfer.engine._reading import BadSamplePolicy
-from skltransfer.engine._spec import NetworkSpec
-from skltransfer.engine._training import TrainingPlan, joined_history, train
-from skltransfer.engine._training_set import TrainingSet, canonical, split
-from skltransfer.engine._tuning import run_tuned, tune
-from skltransfer.engine._tuning_task import DomainShift, HoldOut, Resume, Tuned, TuningTask
-from skltransfer.engine._whole import (
-    WholeNetwork,
-    frozen_reference,
-    frozen_whole,
-    tuned_reference,
-    tuned_whole,
-)
+import pathlib
+
+from skltransfer.engine.depth_choice import at_better_boundary
+from skltransfer.engine.inference.activations import Activations
+from skltransfer.engine.inference.dtypes import is_native, resolve_device, resolve_dtype
+from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.reading import BadSamplePolicy
+from skltransfer.engine.inference.recall import recall, run_padded
+from skltransfer.engine.job import DomainShift, HoldOut, Resume, Tuned, TuningTask
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
+from skltransfer.engine.storing.key import Address
+from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store
+from skltransfer.engine.tasks.classification import ClassificationHead
+from skltransfer.engine.tasks.multi_task import MultiTaskHead
+from skltransfer.engine.tasks.multilabel import MultilabelHead
+from skltransfer.engine.tasks.probe import Probe
+from skltransfer.engine.tasks.prototypes import PrototypeHead
+from skltransfer.engine.tasks.regression import RegressionHead
+from skltransfer.engine.tasks.task import Head, solved_probe
+from skltransfer.engine.training.loop import TrainingPlan, joined_history, train
+from skltransfer.engine.training.training_set import TrainingSet, canonical, split
+from skltransfer.engine.tuning import run_tuned, tune
+
+__path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"))  # until version 0.2
 
 HEADS = {
     kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, MultiTaskHead, PrototypeHead, RegressionHead)
@@ -36,7 +36,6 @@ HEADS = {
 
 __all__ = [
     "HEADS",
-    "INTAKES",
     "ActivationStore",
     "Activations",
     "Address",
@@ -46,7 +45,6 @@ __all__ = [
     "FrozenStages",
     "Head",
     "HoldOut",
-    "Intake",
     "MultiTaskHead",
     "MultilabelHead",
     "NetworkSpec",
@@ -62,14 +60,11 @@ __all__ = [
     "Tuned",
     "TunedNetwork",
     "TuningTask",
-    "WholeNetwork",
     "adapt_norms",
     "adapt_to_texts",
     "at_better_boundary",
     "canonical",
     "folder_store",
-    "frozen_reference",
-    "frozen_whole",
     "is_native",
     "joined_history",
     "new_network",
@@ -83,6 +78,4 @@ __all__ = [
     "split",
     "train",
     "tune",
-    "tuned_reference",
-    "tuned_whole",
 ]

@@ -6,7 +6,7 @@ Images and audio alike. Must not know how either is decoded.
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 
 REMEMBERED = 1_000_000
 _digests: "OrderedDict[bytes, bytes]" = OrderedDict()

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content

@@ -8,7 +8,7 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 
 SHOWN = 3  # rows
 REMEMBERED = 100_000

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from skltransfer._nested import network_of, place_of_network
+from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer.inspection._drawing import BLUE, GREY, ORANGE, axes_for
 
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
-from skltransfer._nested import network_of, place_of_network
+from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.model_selection._plain import linear_model, random_layer
 

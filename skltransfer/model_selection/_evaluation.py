@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
-from skltransfer._nested import network_of
+from skltransfer._estimators.nested import network_of
 
 Split = tuple[np.ndarray, np.ndarray]
 

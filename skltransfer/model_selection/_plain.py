@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
-from skltransfer import _shell
+from skltransfer._estimators import base
 from skltransfer.elm import ELMClassifier, ELMRegressor
 
 SIDE = 16  # px of a thumbnail
@@ -39,7 +39,7 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     -------
     ndarray of float, shape (n, f), or of str, shape (n,)
     """
-    backbone = _shell.loaded_backbone(reader)
+    backbone = base.loaded_backbone(reader)
     samples = reader._samples(X, backbone, reset=False)
     contents = [samples.read(position) for position in range(len(samples))]
     if backbone.modality == "text":
@@ -96,4 +96,4 @@ def random_layer(reader: Any, *, y: np.ndarray, seed: int, scoring: Any) -> Pipe
 
 
 def _reads_texts(reader: Any) -> bool:
-    return _shell.loaded_backbone(reader).modality == "text"
+    return base.loaded_backbone(reader).modality == "text"

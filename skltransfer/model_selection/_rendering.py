@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from skltransfer._tables import aligned
+from skltransfer._system.tables import aligned
 
 HEADERS = ("", "{unit}", "transfer ahead by [95 %]", "right alone", "p", "fit s")
 SMALLEST_P = 0.001

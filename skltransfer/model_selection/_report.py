@@ -18,9 +18,9 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
-from skltransfer._nested import network_of, place_of_network
-from skltransfer._progress import progress_bar
-from skltransfer._tables import frame
+from skltransfer._estimators.nested import network_of, place_of_network
+from skltransfer._system.progress import progress_bar
+from skltransfer._system.tables import frame
 from skltransfer.backbones import is_automatic
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of

@@ -22,7 +22,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
 
-from skltransfer._probe import LogisticProbe, RidgeProbe
+from skltransfer._estimators.probe import LogisticProbe, RidgeProbe
 
 DECADES = np.linspace(-32, 12, 177)  # where the ratio of precisions is looked for, relative to the largest variance
 EPSILON = np.finfo(float).eps

@@ -15,8 +15,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skltransfer._progress import progress_bar
-from skltransfer._tables import aligned, frame
+from skltransfer._system.progress import progress_bar
+from skltransfer._system.tables import aligned, frame
 from skltransfer.model_selection._comparison import (
     HELPS,
     HURTS,

@@ -18,9 +18,9 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skltransfer import _shell
-from skltransfer._progress import progress_bar
-from skltransfer._tables import aligned, frame
+from skltransfer._estimators import base
+from skltransfer._system.progress import progress_bar
+from skltransfer._system.tables import aligned, frame
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
 from skltransfer.model_selection._grid import freeze_depth_grid
@@ -376,7 +376,7 @@ def _planned(metric: Any, layers: Any, X: Any, y: ArrayLike, task: str, cv: Any,
 def _candidates(plan: _Plan, extractor: PretrainedFeatureExtractor, X: Any) -> Iterator[TransferabilityCandidate]:
     """One backbone's candidates, of one pass."""
     start = time.perf_counter()
-    backbone = _shell.loaded_backbone(extractor)
+    backbone = base.loaded_backbone(extractor)
     of_layers = _features_of_layers(extractor, backbone, plan.layers, X)
     of_head = _source_head_scores(plan, extractor, backbone, X)
     passed = time.perf_counter() - start
@@ -407,7 +407,7 @@ def _features_of_layers(
     """Features (n, d) by stage, of one call of the extractor."""
     boundaries = _boundaries(backbone, layers)
     names = [backbone.stage_names[boundary - 1] for boundary in boundaries]
-    pooling = _shell.resolved_pooling(extractor, backbone)
+    pooling = base.resolved_pooling(extractor, backbone)
     ends = np.cumsum([backbone.pooled_width(boundary, pooling) for boundary in boundaries])
     features = extractor.set_params(layer=names).transform(X).astype(np.float64)
     return dict(zip(names, np.split(features, ends[:-1], axis=1), strict=True))

@@ -19,7 +19,7 @@ from timing import Timing, table, timed
 
 from skltransfer import ActivationStore, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import Address
-from skltransfer.engine._shards import ShardFolder
+from skltransfer.engine.storing.folder import ShardFolder
 from skltransfer.inputs import forget_digests
 
 N, WIDTH = 10_000, 512

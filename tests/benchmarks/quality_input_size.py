@@ -29,7 +29,7 @@ from bench_transfer import members
 from networks import TINY_PHOTO, tiny_photo_weights
 
 from skltransfer import PretrainedFeatureExtractor, load_backbone
-from skltransfer._probe import LogisticProbe
+from skltransfer._estimators.probe import LogisticProbe
 
 LITE0, LITE2 = "bundled:efficientnet-lite0", "bundled:efficientnet-lite2"
 CANDIDATES = [(LITE0, "pretrained", side) for side in (224, 160, 128, 96)]

@@ -18,7 +18,7 @@ from skltransfer import (
     MultiTaskFineTuner,
     load,
 )
-from skltransfer.engine import _depth_choice
+from skltransfer.engine import depth_choice
 
 ROWS = {"backbone": "toy:rows", "dtype": "float32", "random_state": 0, "max_epochs": 6}
 LEARNS = ROWS | {"learning_rate": 1e-2, "backbone_lr_factor": 1.0, "batch_size": 4}
@@ -72,11 +72,11 @@ def test_numbers_and_several_labels_are_compared_by_their_own_scores(rng):
 
 def test_the_scores_are_those_of_fits_by_hand(frozen_suffices, monkeypatch):
     """On one fold, so that a user's own split gives the same number."""
-    monkeypatch.setattr(_depth_choice, "ENOUGH", 1)
+    monkeypatch.setattr(depth_choice, "ENOUGH", 1)
     X, y = frozen_suffices
     seen = []
-    whole = _depth_choice.folds
-    monkeypatch.setattr(_depth_choice, "folds", lambda data, *rest: seen.append(data) or whole(data, *rest))
+    whole = depth_choice.folds
+    monkeypatch.setattr(depth_choice, "folds", lambda data, *rest: seen.append(data) or whole(data, *rest))
     chosen = FineTunedClassifier(C=1.0, **ROWS).fit(X, y)
     (data,) = seen
     seed = np.random.RandomState(0).randint(2**31 - 1)
@@ -94,9 +94,9 @@ def test_the_scores_are_those_of_fits_by_hand(frozen_suffices, monkeypatch):
 def test_a_gain_is_more_than_a_standard_error_of_the_mean(rng):
     values = rng.standard_normal(50)
     values += sem(values, ddof=0) - values.mean()
-    assert not _depth_choice._gains(values - 1e-9, np.ones(50))
-    assert _depth_choice._gains(values + 1e-9, np.ones(50))
-    assert _depth_choice._gains(np.r_[values, np.full(9, -9.0)] + 1e-9, np.arange(59) < 50)
+    assert not depth_choice._gains(values - 1e-9, np.ones(50))
+    assert depth_choice._gains(values + 1e-9, np.ones(50))
+    assert depth_choice._gains(np.r_[values, np.full(9, -9.0)] + 1e-9, np.arange(59) < 50)
 
 
 def test_order_and_repetition_of_rows_have_no_effect(tuning_pays, rng):
@@ -125,7 +125,7 @@ def test_with_and_without_a_cache_the_choice_is_the_same(two_kinds):
 def test_the_frozen_part_runs_once_without_a_cache_too(two_kinds, monkeypatch):
     X, y = two_kinds
     stores = []
-    monkeypatch.setattr(_depth_choice, "ActivationStore", lambda: stores.append(ActivationStore()) or stores[-1])
+    monkeypatch.setattr(depth_choice, "ActivationStore", lambda: stores.append(ActivationStore()) or stores[-1])
     FineTunedClassifier("toy:images", cache=None, random_state=0, max_epochs=1).fit(X, y)
     (store,) = stores
     assert store.info()["misses"] == 2 * len(X)  # in the middle, and at the end
@@ -190,12 +190,12 @@ def test_unreadable_rows_are_left_out_with_one_warning(two_kinds):
 
 def test_no_more_folds_are_fitted_than_decide(frozen_suffices, monkeypatch):
     fits = []
-    whole = _depth_choice.tune
-    monkeypatch.setattr(_depth_choice, "tune", lambda task, *rest: fits.append(task) or whole(task, *rest))
+    whole = depth_choice.tune
+    monkeypatch.setattr(depth_choice, "tune", lambda task, *rest: fits.append(task) or whole(task, *rest))
     FineTunedClassifier(**ROWS).fit(*frozen_suffices)
     assert len(fits) == 6
     assert {task.plan.max_epochs for task in fits} == {5}
-    monkeypatch.setattr(_depth_choice, "ENOUGH", 40)
+    monkeypatch.setattr(depth_choice, "ENOUGH", 40)
     FineTunedClassifier(**ROWS).fit(*frozen_suffices)
     assert len(fits) == 10
 
@@ -209,7 +209,7 @@ def test_a_class_that_does_not_count_decides_nothing(tuning_pays):
 
 @pytest.mark.parametrize("enough", [500, 1])
 def test_a_bar_shows_the_comparison_and_ends_when_it_does(frozen_suffices, monkeypatch, capfd, enough):
-    monkeypatch.setattr(_depth_choice, "ENOUGH", enough)
+    monkeypatch.setattr(depth_choice, "ENOUGH", enough)
     FineTunedClassifier(verbose=1, **ROWS).fit(*frozen_suffices)
     assert "comparing freeze depths: 100%" in capfd.readouterr().err
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from networks import TINY_PHOTO, tiny_photo_weights
 
-from skltransfer.engine import _processes
+from skltransfer.engine import processes
 from skltransfer.exceptions import MissingDependencyError
 
 SCRIPT = """
@@ -112,13 +112,13 @@ def test_shares_of_a_batch_cover_it_once():
     for n in (0, 1, 2, 3, 10):
         parts = []
         for Third.rank in range(3):
-            parts.append(_processes.share(np.arange(n), Third))
+            parts.append(processes.share(np.arange(n), Third))
         np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_alone_nothing_is_exchanged():
-    found = _processes.processes()
+    found = processes.processes()
     assert (found.rank, found.count, found.device, found.same(3)) == (0, 1, None, 3)
 
 
@@ -127,4 +127,4 @@ def test_the_missing_library_is_named(monkeypatch):
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     with pytest.raises(MissingDependencyError, match=r"pip install 'skltransfer\[distributed\]'"):
-        _processes.processes()
+        processes.processes()

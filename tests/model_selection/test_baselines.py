@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, load_backbone
-from skltransfer._nested import network_of, place_of_network
+from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer.model_selection._baselines import built, checked_baselines
 from skltransfer.model_selection._plain import plain_samples
 

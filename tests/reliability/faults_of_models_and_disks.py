@@ -23,8 +23,8 @@ from skltransfer import (
     load,
     load_backbone,
 )
-from skltransfer._stamp import KEY
-from skltransfer.engine import _training
+from skltransfer._estimators.version_stamp import KEY
+from skltransfer.engine.training import loop
 from skltransfer.exceptions import (
     BackboneNotFoundError,
     MissingDependencyError,
@@ -43,8 +43,8 @@ X, y = np.load(f"{place}/X.npy"), np.arange(24) % 2
 exec(code)
 """
 KILLED = f"""
-from skltransfer.engine import _training
-from skltransfer.engine._checkpoint import Checkpoint
+from skltransfer.engine.training import loop
+from skltransfer.engine.training.checkpoint import Checkpoint
 import os, signal
 write, written = Checkpoint.write, []
 def and_die(self, state):
@@ -129,8 +129,8 @@ def _resumed(bench: Bench) -> tuple[list, list]:
     assert _alone(bench, KILLED).wait(timeout=120) == -signal.SIGKILL
     X, y = np.load(bench.place / "X.npy"), np.arange(24) % 2
     whole, steps = classifier(**TRAINED).fit(X, y), []
-    true = _training._Run._take_step
-    bench.patch.setattr(_training._Run, "_take_step", lambda *a: steps.append(1) or true(*a))
+    true = loop._Run._take_step
+    bench.patch.setattr(loop._Run, "_take_step", lambda *a: steps.append(1) or true(*a))
     resumed = classifier(**TRAINED, checkpoint=bench.place).fit(X, y)
     return [resumed.predict_proba(X), resumed.history_, len(steps)], [whole.predict_proba(X), whole.history_, 12]
 
@@ -220,7 +220,7 @@ def _pickle_of(estimator, version: str | None):
             y = np.where(np.arange(24) < 16, y, -1)
         model = estimator.fit(X, y)
         with bench.patch.context() as patch:
-            patch.setattr("skltransfer._stamp.__version__", version)
+            patch.setattr("skltransfer._estimators.version_stamp.__version__", version)
             content = pickle.dumps(model)
         copy = pickle.loads(content)
         assert KEY not in vars(copy)
@@ -330,7 +330,7 @@ FAULTS = [
         "a device whose memory is full",
         _old_model_stays(
             torch.OutOfMemoryError,
-            _raising(torch.OutOfMemoryError("out of memory"), _training._Run, "_take_step", 2),
+            _raising(torch.OutOfMemoryError("out of memory"), loop._Run, "_take_step", 2),
         ),
         torch.OutOfMemoryError,
         says="out of memory",
@@ -342,7 +342,7 @@ FAULTS = [
             _old_model_stays(KeyboardInterrupt, _raising(KeyboardInterrupt(), place, name, call)),
             KeyboardInterrupt,
         )
-        for place, name, call in ((_training._Run, "_take_step", 1), (_training._Run, "_take_step", 9))
+        for place, name, call in ((loop._Run, "_take_step", 1), (loop._Run, "_take_step", 9))
     ),
     Fault(79, "a fit that is killed after its second epoch", _resumed),
     *(

@@ -20,8 +20,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from stores import forget
 
-from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, _files, _forks
-from skltransfer.engine import _forward
+from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor
+from skltransfer._system import files, forks
+from skltransfer.engine.inference import recall
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 DATA = """
@@ -91,13 +92,14 @@ def test_a_forked_child_finds_all_locks_open(tmp_path):
     shown = run(
         DATA
         + """
-from skltransfer import ActivationStore, _forks
+from skltransfer import ActivationStore
+from skltransfer._system import forks
 store = ActivationStore(sys.argv[1])
 model.set_params(cache=store).fit(X, y)
 held, over = threading.Event(), threading.Event()
 
 def hold():
-    locks = list(_forks._all)
+    locks = list(forks._all)
     for lock in locks:
         lock.__enter__()
     held.set()
@@ -108,7 +110,7 @@ def hold():
 holder = threading.Thread(target=hold)
 holder.start()
 held.wait()
-print(len(_forks._all) >= 8, forked(lambda: model.fit(X, y).predict(X / 2)))
+print(len(forks._all) >= 8, forked(lambda: model.fit(X, y).predict(X / 2)))
 over.set()
 holder.join()
 """,
@@ -150,7 +152,7 @@ def test_a_fork_within_a_draw_or_beside_one_that_does_not_end_goes_ahead():
         DATA
         + """
 import time
-from skltransfer._forks import Lock
+from skltransfer._system.forks import Lock
 lock, held, over = Lock().holds_back_forks(at_most=0.3), threading.Event(), threading.Event()
 with lock:
     print(forked(lambda: lock.__enter__()))
@@ -175,7 +177,7 @@ with lock:
 
 
 def test_a_renewed_lock_is_open_unless_it_is_our_own():
-    lock, held, over = _forks.Lock(), threading.Event(), threading.Event()
+    lock, held, over = forks.Lock(), threading.Event(), threading.Event()
 
     def hold():
         with contextlib.suppress(RuntimeError), lock, lock:  # what it holds is taken from it, as no fork would do
@@ -200,10 +202,10 @@ def test_a_renewed_lock_is_open_unless_it_is_our_own():
 
 def test_an_interrupt_leaves_no_lock_closed():
     """Its methods are in C: where they were Python's, an interrupt at the first line of ``__exit__`` left it closed."""
-    lock, entered, free = _forks.Lock(), [], []
+    lock, entered, free = forks.Lock(), [], []
 
     def interrupt(frame, event, argument):
-        if event == "call" and frame.f_code.co_filename == _forks.__file__:
+        if event == "call" and frame.f_code.co_filename == forks.__file__:
             entered.append(frame.f_code.co_name)
             raise InterruptedError
 
@@ -219,10 +221,10 @@ def test_an_interrupt_leaves_no_lock_closed():
 
 def test_without_fork_no_hook_is_asked_for(photos, monkeypatch):
     monkeypatch.delattr(os, "register_at_fork", raising=False)
-    monkeypatch.setattr(_forward, "_guard", [])
-    _forks.after_fork_in_child(print)
+    monkeypatch.setattr(recall, "_guard", [])
+    forks.after_fork_in_child(print)
     PretrainedFeatureExtractor("toy:images", cache=None).transform(photos)
-    assert _forward._guard
+    assert recall._guard
     absent = "import os, torch; vars(os).pop('fork', 0); vars(os).pop('register_at_fork', 0)\n"
     run(absent + "from skltransfer import PretrainedFeatureExtractor as E; E('toy:rows').transform([[0.0, 1.0]])")
 
@@ -569,7 +571,7 @@ def busy(monkeypatch):
             return true(*arguments, **options)
 
         monkeypatch.setattr(owner, name, maybe)
-        monkeypatch.setattr(_files.time, "sleep", lambda _: None)
+        monkeypatch.setattr(files.time, "sleep", lambda _: None)
         return calls
 
     return refuse
@@ -578,10 +580,10 @@ def busy(monkeypatch):
 def test_a_file_that_another_process_reads_is_replaced_as_soon_as_it_is_closed(tmp_path, busy):
     path = tmp_path / "file"
     path.write_text("old")
-    calls = busy(os, "replace", len(_files.PAUSES))
-    with _files.replacing(path) as draft:
+    calls = busy(os, "replace", len(files.PAUSES))
+    with files.replacing(path) as draft:
         draft.write_text("new")
-    assert len(calls) == len(_files.PAUSES) + 1
+    assert len(calls) == len(files.PAUSES) + 1
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -590,9 +592,9 @@ def test_a_file_that_stays_in_use_is_left_as_it_was(tmp_path, busy):
     path = tmp_path / "file"
     path.write_text("old")
     calls = busy(os, "replace", 100)
-    with pytest.raises(PermissionError, match="used by another"), _files.replacing(path) as draft:
+    with pytest.raises(PermissionError, match="used by another"), files.replacing(path) as draft:
         draft.write_text("new")
-    assert len(calls) == len(_files.PAUSES) + 1
+    assert len(calls) == len(files.PAUSES) + 1
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -21,7 +21,8 @@ from networks import tiny_photo
 from stores import reopened
 
 from skltransfer import PretrainedFeatureExtractor
-from skltransfer.engine import Address, _shards
+from skltransfer.engine import Address
+from skltransfer.engine.storing import folder as folder_module
 
 
 def features(X, cache, backbone="toy:images"):
@@ -71,9 +72,9 @@ def test_a_folder_of_another_version_is_left_alone(photos, tmp_path, monkeypatch
     expected = features(photos, None)
     with monkeypatch.context() as later:
         later.setattr(torch, "__version__", "99.0")
-        later.setattr(_shards, "LAYOUT", "v99")
+        later.setattr(folder_module, "LAYOUT", "v99")
         features(photos * 0, reopened(tmp_path))
-        later.setattr(_shards, "LAYOUT", "v1")
+        later.setattr(folder_module, "LAYOUT", "v1")
         features(photos, reopened(tmp_path))
     theirs = {path: path.read_bytes() for path in shards(tmp_path)}
     assert {path.relative_to(tmp_path).parts[0] for path in theirs} == {"v1", "v99"}
@@ -221,13 +222,13 @@ def test_what_is_evicted_while_it_is_read_is_computed(tmp_path, many_photos):
 
 def test_a_file_that_goes_between_the_index_and_the_reading_is_computed(photos, tmp_path, monkeypatch):
     expected = features(photos, reopened(tmp_path))
-    true = _shards._content
+    true = folder_module._content
 
     def evicted(shard, rows):
         shard.path.unlink(missing_ok=True)
         return true(shard, rows)
 
-    monkeypatch.setattr(_shards, "_content", evicted)
+    monkeypatch.setattr(folder_module, "_content", evicted)
     store = reopened(tmp_path)
     np.testing.assert_array_equal(features(photos, store), expected)
     assert store.info()["misses"] == len(photos)

@@ -1,0 +1,1 @@
+"""What the estimators share. Must not know a particular estimator."""

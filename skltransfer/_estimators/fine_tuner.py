@@ -1,0 +1,495 @@
+"""What the fine-tuning estimators share: the way from X and y to a tuned network, and from there to outputs.
+
+Promises that ``fit`` happens on a shallow copy and takes effect in one assignment. Must not know what a target means,
+nor how a network is trained.
+"""
+
+import copy
+import numbers
+import os
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
+
+from skltransfer._estimators import base, serialization, target_checks
+from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
+from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer.backbones import (
+    AdaptedWeights,
+    Backbone,
+    freeze_boundary,
+    is_automatic,
+    portable_state,
+    reload_backbone,
+)
+from skltransfer.engine import (
+    HEADS,
+    DomainShift,
+    Head,
+    HoldOut,
+    NetworkSpec,
+    Resume,
+    SleepingNetwork,
+    TrainingPlan,
+    TrainingSet,
+    Tuned,
+    TuningTask,
+    at_better_boundary,
+    is_native,
+    joined_history,
+    run_tuned,
+    tune,
+)
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
+
+TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
+
+
+class FineTuner(
+    base.ReadsSamples, VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
+
+    _parameter_constraints: dict = {
+        **base.SHARED_CONSTRAINTS,
+        **base.READS_LONG_SAMPLES,
+        "freeze_depth": "no_validation",  # read by value, with a message of its own
+        "head": [StrOptions({"linear", "mlp"})],
+        "head_init": [StrOptions({"probe", "random"})],
+        "max_epochs": base.positive(numbers.Integral),
+        "batch_size": base.positive(numbers.Integral),
+        "learning_rate": base.positive(),
+        "backbone_lr_factor": base.at_least_zero(),
+        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
+        "weight_decay": base.at_least_zero(),
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
+        "unfreeze_schedule": [StrOptions({"gradual"}), None],
+        "norm_policy": [StrOptions({"frozen", "train"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "n_iter_no_change": base.positive(numbers.Integral),
+        "tol": base.at_least_zero(),
+        "max_grad_norm": [*base.positive(), None],
+        "adapter": [StrOptions({"lora"}), None],
+        "augment": [callable, None],
+        "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "random_state": ["random_state"],
+    }
+
+    _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
+
+    @abstractmethod
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Targets as numbers that sort; what is learnt from them alone is set on the draft."""
+
+    @abstractmethod
+    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        """The head, and the training set in its terms."""
+
+    @property
+    @abstractmethod
+    def _strength(self) -> float:
+        """Of the probe's penalty."""
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the head, and the stages after the boundary that ``freeze_depth`` sets.
+
+        Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+            Images, texts or audio, as the backbone reads them: paths, bytes, PIL images, strings or arrays; or a 2-D
+            table of numbers.
+        y : array-like of shape (n,) or (n, outputs)
+            Labels or numbers, one per sample. Several columns are for :class:`FineTunedClassifier` (of 0 and 1, a
+            column per label), :class:`FineTunedRegressor` (a column per target) and :class:`MultiTaskFineTuner` (a
+            column per task).
+        sample_weight : array-like of shape (n,), default=None
+            Not negative; rows of weight zero are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter, y or a weight is not what it should be.
+        BadSampleError
+            With the row, if a sample cannot be read.
+        TrainingDivergedError
+            If the loss is no longer a number.
+        """
+        start = getattr(self, "_network_", None) if getattr(self, "warm_start", False) else None
+        callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
+        self._become(self._draft(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
+        if callbacks is not None:
+            callbacks.fit_ends()
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters; none of them is an estimator, so ``deep`` makes no difference.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to object
+        """
+        return super().get_params(deep=False)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The pooled features of the tuned network: what its head sees, before standardisation.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features)
+        """
+        return self._run(X, features=True)[0].astype(np.float32)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of what ``transform`` returns: zero-padded numbers.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Compared with the names seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of str, shape (n_features,)
+        """
+        check_is_fitted(self)
+        return base.names_out(self, input_features, self._n_features_out)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self._network_.changed["mean"])
+
+    def _draft(self, start: Any) -> Self:
+        """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
+        return base.unfitted_copy(self) if start is None else copy.copy(self)
+
+    def _become(self, draft: Self) -> Self:
+        self.__dict__ = draft.__dict__  # one step: an interrupt leaves the old model or the new one
+        return self
+
+    def _learn(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        start: Any,
+        single_pass: bool = False,
+        callbacks: FitCallbacks | None = None,
+        target_rows: Sequence[int] = (),
+    ) -> Self:
+        """Fit; ``target_rows`` of X are another domain's, without labels."""
+        backbone = base.loaded_backbone(self)
+        samples = self._samples(X, backbone, reset=start is None or not single_pass)
+        y = self._checked_target(y, len(samples))
+        weights = self._checked_weights(sample_weight, y)
+        targets = self._encode(y, weights)
+        task = self._tuning_task(backbone, start, single_pass)
+        self._refuse_other_start(start, backbone, task.spec)
+        if task.spec.adapter is not None and task.spec.boundary == backbone.n_stages:
+            raise ValueError(
+                f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
+                "none. Freeze less, or set adapter=None."
+            )
+        if len(target_rows):
+            task = replace(task, shift=self._shift_to(samples.take(target_rows)))
+        kept = np.flatnonzero(weights > 0)
+        if self._chooses_depth and start is None and not single_pass:
+            task = self._at_better_depth(task, samples.take(kept), targets[kept], weights[kept])
+        if callbacks is not None:
+            task = replace(task, watch=_Epochs(callbacks, self, task))
+        result = tune(task, samples.take(kept), targets[kept], weights[kept])
+        if result.bad:
+            self.bad_samples_ = [int(kept[i]) for i in result.bad]
+            warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
+        self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
+        if backbone.modality in ("audio", "text"):
+            self.n_truncated_ = base.n_truncated(samples.take(kept), backbone)
+        self._settle(task, result)
+        return self
+
+    def _shift_to(self, target: Samples) -> DomainShift:
+        """How another domain is drawn near, for estimators that take one."""
+        raise NotImplementedError
+
+    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
+        return TuningTask(
+            stages=base.frozen_stages(self, backbone, fits=True),
+            spec=self._spec(backbone, start),
+            policy=base.bad_sample_policy(self),
+            to_head=self._to_head,
+            plan=self._plan(single_pass),
+            strength=self._strength,
+            **self._task_options(backbone, start, single_pass),
+        )
+
+    def _task_options(self, backbone: Backbone, start: SleepingNetwork | None, single_pass: bool) -> dict[str, Any]:
+        """What not every estimator has a parameter for."""
+        return {
+            "probe_first": self.head_init == "probe",
+            "augment": self._checked_augment(backbone, single_pass),
+            "hold_out": HoldOut() if single_pass else self._hold_out(),
+            "resume": Resume(start, single_pass, None if single_pass else base.checkpoint_folder(self)),
+        }
+
+    def _hold_out(self) -> HoldOut:
+        return HoldOut(
+            fraction=self.validation_fraction,
+            stops_early=self.early_stopping,
+            calibrates=getattr(self, "calibrate", None) is not None,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+        )
+
+    @property
+    def _chooses_depth(self) -> bool:
+        """Whether the data are to choose the depth."""
+        return self._may_choose_depth and is_automatic(self.freeze_depth)
+
+    def _spec(self, backbone: Backbone, start: SleepingNetwork | None) -> NetworkSpec:
+        """Of the network to be fitted, before any choice by the data."""
+        pooling = base.resolved_pooling(self, backbone)
+        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
+
+    def _boundary(self, backbone: Backbone, start: SleepingNetwork | None) -> int:
+        if not self._chooses_depth:
+            also = ", or 'auto'" if self._may_choose_depth else ""
+            return freeze_boundary(self.freeze_depth, backbone.stage_names, also=also)
+        return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.spec.boundary
+
+    def _at_better_depth(
+        self, task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
+    ) -> TuningTask:
+        tuned = task.spec.boundary
+        task, scores = at_better_boundary(task, samples, targets, weights)
+        if scores is not None:
+            self.freeze_depth_scores_ = {1.0: scores[task.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
+        return task
+
+    def _checked_augment(self, backbone: Backbone, single_pass: bool) -> Callable | None:
+        if self.augment is not None and (backbone.modality != "image" or single_pass):
+            what = "partial_fit" if single_pass else f"{backbone.modality} backbones"
+            raise ValueError(f"augment is for pictures in fit; {what} cannot use it. Set augment=None.")
+        if hasattr(self.augment, "get_params"):
+            raise ValueError(
+                f"{self.augment!r} has a get_params of its own, which scikit-learn's clone would misread. "
+                "Wrap it: torchvision.transforms.v2.Compose([...])."
+            )
+        return self.augment
+
+    def _settle(self, task: TuningTask, result: Tuned) -> None:
+        backbone, boundary = task.stages.backbone, task.spec.boundary
+        goes_on = task.resume.single_pass and task.resume.start is not None
+        self._network_, self._head_ = result.network, result.head
+        self._origin_ = (backbone.name, backbone.weights, dict(backbone.options), backbone.fingerprint)
+        self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
+        self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
+        self.n_trainable_params_ = result.n_trainable
+        self.dtype_ = str(task.stages.dtype).removeprefix("torch.")
+        self.device_ = str(task.stages.device)
+        self.n_iter_ = self.n_iter_ + result.n_iter if goes_on else result.n_iter
+        self.history_ = joined_history(self.history_, result.history) if goes_on else result.history
+
+    def _plan(self, single_pass: bool) -> TrainingPlan:
+        return TrainingPlan(
+            max_epochs=1 if single_pass else self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            lr_schedule="constant" if single_pass else self.lr_schedule,
+            warmup=self.warmup,
+            backbone_lr_factor=self.backbone_lr_factor,
+            layer_decay=self.layer_decay,
+            unfreeze_schedule=None if single_pass else self.unfreeze_schedule,
+            norm_policy=self.norm_policy,
+            max_grad_norm=self.max_grad_norm,
+            seed=self._seed(),
+            verbose=int(self.verbose),
+        )
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _checked_target(self, y: Any, n: int) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        y, are_numbers = target_checks.plain(y), isinstance(self, RegressorMixin)
+        target_checks.refuse_odd_targets(y, are_numbers=are_numbers)
+        y = _check_y(y, multi_output=True, y_numeric=are_numbers, estimator=self)
+        y = y.toarray() if hasattr(y, "toarray") else y
+        if not are_numbers:
+            target_checks.refuse_odd_labels(y)
+        if len(y) != n:
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
+        return y
+
+    def _checked_weights(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
+        weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        if not (weights > 0).any():
+            raise ValueError("sample_weight is zero for all samples; at least one must be positive.")
+        with np.errstate(over="ignore"):
+            total = weights.sum()
+        if not np.finfo(np.float32).tiny < total < np.finfo(np.float32).max:
+            raise ValueError(
+                f"sample_weight sums to {total:g}, with which no loss can be computed. Scale it to about 1."
+            )
+        return weights
+
+    def _refuse_other_start(self, start: SleepingNetwork | None, backbone: Backbone, spec: NetworkSpec) -> None:
+        if start is None:
+            return
+        fitted = (self._origin_[-1], start.spec.architecture)
+        if fitted != (backbone.fingerprint, spec.architecture):
+            raise ValueError(
+                "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples), "
+                "and the same freeze_depth, head, pooling and adapter: fitted "
+                f"with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
+                f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
+                f"adapter={self.adapter!r}. "
+                "Set warm_start=False, or fit a clone."
+            )
+
+    def _run(self, X: Any, *, features: bool = False) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        """Outputs (or pooled features) of the fitted network, one row per sample; NaN where one could not be read."""
+        check_is_fitted(self)
+        backbone = reload_backbone(*self._origin_)
+        samples = self._samples(X, backbone, reset=False)
+        base.n_truncated(samples, backbone)
+        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
+        if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
+            warnings.warn(
+                f"Fitted in {self.dtype_}, which this processor computes without native support: predictions are slow, "
+                "but the same. Fit with dtype='float32' to avoid it.",
+                stacklevel=3,
+            )
+        head = None if features else self._head_
+        return run_tuned(self._network_, stages, samples, base.bad_sample_policy(self), head=head)
+
+    def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
+        """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.
+
+        What ``set_output``, ``set_fit_request`` and its like have set is kept too. A generator as ``random_state``,
+        ``augment`` and callbacks are code and are not written, which a warning tells; nor are the folders that
+        ``cache`` and ``checkpoint`` name.
+
+        Parameters
+        ----------
+        path : path-like
+            Written whole or not at all.
+        include_backbone : bool, default=False
+            Whether to write the frozen weights too, so that the file needs neither network nor cache folder. By default
+            it holds what training changed, and the backbone's name and hash.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        TypeError
+            If a parameter cannot be written without code.
+        UnsupportedBackboneError
+            If the backbone needs more than its weights to be built again: a tokenizer, a configuration.
+        """
+        check_is_fitted(self)
+        network = self._network_
+        header = {
+            **serialization.described(self),
+            "network": asdict(network.spec),
+            "head": [type(self._head_).__name__, serialization.encoded(vars(self._head_))],
+            "origin": serialization.encoded(self._origin_),
+            "include_backbone": bool(include_backbone),
+        }
+        arrays = {f"changed.{name}": array for name, array in network.changed.items()}
+        if include_backbone:
+            arrays |= portable_state(*self._origin_)
+        elif isinstance(self._origin_[1], AdaptedWeights):
+            arrays |= {f"{serialization.ADAPTED}{name}": array for name, array in self._origin_[1].changed.items()}
+        serialization.write(path, header, arrays)
+
+    @classmethod
+    def _restored(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Any, backbone: Backbone | None
+    ) -> Self:
+        """The estimator that :meth:`save` was called on."""
+        name, weights, options, expected = serialization.decoded(header["origin"])
+        options["trust_remote_code"] = False  # the file's word is not enough to run a repository's code
+        if header["include_backbone"]:
+            weights = os.path.abspath(path)
+        elif isinstance(weights, AdaptedWeights):
+            changed = {
+                key.removeprefix(serialization.ADAPTED): a
+                for key, a in arrays.items()
+                if key.startswith(serialization.ADAPTED)
+            }
+            weights = AdaptedWeights(weights.base, changed)
+        if backbone is not None:
+            name, weights, options = backbone.name, backbone.weights, dict(backbone.options)
+        found = reload_backbone(name, weights, options, expected)
+        model = serialization.restored(cls, header, found, has_moved=backbone is not None)
+        changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
+        model._network_ = SleepingNetwork(NetworkSpec.from_header(header), changed)
+        model._network_.refuse_unless_it_fits(found, str(path))
+        if model.dtype_ not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype_={model.dtype_!r}")
+        model._head_ = _head_of(*header["head"], model._network_.spec.n_outputs)
+        model._origin_ = (name, weights, options, expected)
+        return model
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _head_of(kind: str, values: Any, n_outputs: int) -> Head:
+    """The head that a file describes, once it has shown that it can read the network's outputs."""
+    head = object.__new__(HEADS[kind])
+    for name, value in serialization.decoded(values).items():
+        if hasattr(head, name):
+            raise KeyError(name)  # a method would be replaced
+        setattr(head, name, value)
+    head.decode(np.arange(1.0, n_outputs + 1)[None])
+    return head
+
+
+class _Epochs:
+    """Passes epochs on to callbacks, with the attributes that the estimator would have if it were fitted."""
+
+    def __init__(self, callbacks: FitCallbacks, draft: FineTuner, task: TuningTask) -> None:
+        self._callbacks, self._draft, self._task = callbacks, draft, task
+
+    def epoch_begins(self, now: Callable[[], Tuned]) -> None:
+        self._callbacks.epoch_begins(lambda: self._attributes(now))
+
+    def epoch_ends(self, now: Callable[[], Tuned]) -> bool:
+        return self._callbacks.epoch_ends(lambda: self._attributes(now))
+
+    def _attributes(self, now: Callable[[], Tuned]) -> dict[str, Any]:
+        fitted = copy.copy(self._draft)
+        fitted._settle(self._task, now())
+        return {key: value for key, value in vars(fitted).items() if key.endswith("_")}

@@ -1,0 +1,31 @@
+"""What a pickle says of the version that wrote it. Must not know what is in it."""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from skltransfer._system.version import __version__
+
+KEY = "_pickled_by"
+
+
+class VersionStamp:
+    """For estimators: a pickle that another version wrote is opened with a warning."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {KEY: __version__}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop(KEY, "an unknown version")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skltransfer {version}, and is opened by {__version__}: it "
+                "may fail, or predict otherwise. Fit it again; or have the old version save() it, where it can.",
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if parameter.default is not parameter.empty and name not in vars(self):
+                setattr(self, name, parameter.default)  # one that the version that wrote it did not have

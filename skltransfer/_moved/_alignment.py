@@ -1,0 +1,7 @@
+"""Where pickles from before version 0.1 look for what has moved."""
+
+from skltransfer._moved import forwarding
+
+__getattr__ = forwarding(
+    __name__, {name: f"skltransfer.domain_adaptation._alignment:{name}" for name in ("Affine", "Alignment")}
+)

@@ -1,0 +1,5 @@
+"""Where pickles from before version 0.1 look for what has moved."""
+
+from skltransfer._moved import forwarding
+
+__getattr__ = forwarding(__name__, {name: f"skltransfer.elm._ridge:{name}" for name in ("Moments",)})

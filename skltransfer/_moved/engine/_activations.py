@@ -1,0 +1,10 @@
+"""Where pickles from before version 0.1 look for what has moved."""
+
+from skltransfer._moved import forwarding
+
+__getattr__ = forwarding(
+    __name__,
+    {
+        "ActivationStore": "skltransfer.engine.storing.memory:ActivationStore",
+    },
+)

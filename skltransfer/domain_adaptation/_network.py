@@ -1,0 +1,443 @@
+"""A network that is tuned on one domain's labels so that it serves another domain, which has none."""
+
+import numbers
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_consistent_length
+
+import skltransfer.domain_adaptation._domains as _domains
+from skltransfer._estimators import base
+from skltransfer._estimators.callbacks import fit_callbacks
+from skltransfer._estimators.classifier import ClassifierVerbs
+from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer.backbones import Backbone, reload_backbone
+from skltransfer.domain_adaptation._alignment import Alignment
+from skltransfer.engine import ActivationStore, ClassificationHead, DomainShift, Head, TrainingSet, recall
+from skltransfer.exceptions import AdaptationWarning
+from skltransfer.inputs import Samples
+
+LEFT_OUT = ("warm_start", "adapter")
+LABEL_SHIFT = (
+    "Before adapting, classes are predicted in other shares for target samples than for source samples (they differ by "
+    "{:.0%} of the samples; see domain_report_). Where their true shares differ, drawing the domains together mixes "
+    "classes up: compare with method=None."
+)
+
+
+class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+    """Classify images, texts, audio or rows of a target domain without labels, from a labelled source domain.
+
+    The stages after the boundary are trained on the labels of the source, while a second stream of target samples draws
+    the network towards the target. Not always to its good: compare with ``method=None``, and heed the warnings.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:efficientnet-lite0"
+        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+    weights : str, default="pretrained"
+        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+    method : {"mcc", "deep_coral", "norm_statistics"} or None, default="mcc"
+        ``"mcc"`` adds a loss on how far the predictions of target samples mix classes up [1]_; ``"deep_coral"`` one on
+        how far covariances of features differ between the domains [2]_. ``"norm_statistics"`` gives BatchNorm layers of
+        unfrozen stages the source's statistics, trains on the source, then gives them the target's [3]_. None is the
+        baseline: the source alone.
+    adaptation_weight : float, default=1.0
+        Of the added loss; it rises from zero in the course of training.
+    prior : float, default=0.0
+        For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
+    freeze_depth : float, int or str, default=0.5
+        How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
+        1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
+        ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+    head : {"linear", "mlp"}, default="linear"
+        ``"mlp"`` has one hidden layer of 256 rectified units.
+    head_init : {"probe", "random"}, default="probe"
+        Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
+        which keeps early steps from distorting the backbone [4]_. The head starts at a tenth of the probe's
+        weights, which leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of
+        steps are too small to grow them back.
+    C : float or "auto", default="auto"
+        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
+        these samples and features: the strength of the ridge regression on class indicators that generalized
+        cross-validation prefers [6]_.
+    max_epochs : int, default=10
+        Passes over the training set. With ``method=None`` (or without target samples), ``freeze_depth=1.0`` and a
+        linear head there are none: the probe is the whole fit, and the parameters of training below have no effect.
+    batch_size : int, default=32
+        At most so many samples in a step; batches are alike in length.
+    learning_rate : float, default=1e-3
+        Of the head, for AdamW.
+    backbone_lr_factor : float, default=0.1
+        The last stage's rate, relative to the head's.
+    layer_decay : float in (0, 1], default=1.0
+        Each stage's rate, relative to that of the next one.
+    weight_decay : float, default=0.01
+        Of weights; norms and biases are spared.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+    warmup : float in [0, 1), default=0.1
+        Share of the steps over which the rate rises from zero; for the cosine schedule.
+    max_grad_norm : float or None, default=None
+        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
+        epochs and a schedule of its own for each [5]_; None trains all unfrozen stages from the start.
+    norm_policy : {"frozen", "train"}, default="frozen"
+        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
+        and follow; their affine part is trained either way.
+    label_smoothing : float in [0, 1), default=0.0
+        In the training loss; the probe is solved without.
+    augment : callable, default=None
+        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
+        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
+        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
+        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+    early_stopping : bool, default=False
+        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+    validation_fraction : float in (0, 1), default=0.1
+        Of distinct samples, each class keeping its share; equal samples are never on both sides.
+    n_iter_no_change : int, default=3
+        Epochs without progress before stopping.
+    tol : float, default=1e-4
+        The least fall of the validation loss that counts as progress.
+    checkpoint : path-like, default=None
+        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
+        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
+        be an int. Delete the folder when the work is done.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
+        a 2-D X are laid out as strips.
+    sampling_rate : int, default=None
+        Of sounds that come as arrays without a rate, in Hz.
+    max_length : int, default=None
+        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
+        512.
+    long_samples : {"truncate", "windows"} or None, default=None
+        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
+        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
+        overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
+        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
+        ``predict``, which has no label for them, raises.
+    device : str, default="auto"
+        ``"auto"`` is CUDA where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
+        of at least 0.999), else float32. Weights are trained in float32 either way.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
+        by other processes and later runs too, up to 5 GiB.
+    random_state : int, RandomState instance or None, default=None
+        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    input_kind_ : {"samples", "table"}
+        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels of the source samples.
+    n_features_in_ : int
+        Number of features, where X has columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X is a frame.
+    domain_report_ : dict
+        ``n_source``, ``n_target``; ``proxy_a_distance`` of the tuned features, from 0 where a linear classifier cannot
+        tell the domains apart to 2 where it never errs; ``target_mix``, the share of each class among the predictions
+        of this network. Of a logistic regression of the source alone on the backbone's features as they came, scaled on
+        both domains: ``source_mix``, of source samples that it had not seen; ``label_shift``, the distance of its
+        predictions for target samples from them, in [0, 1]; ``expected_error``, the share of the latter that is thought
+        to be wrong.
+    freeze_boundary_ : str
+        Name of the last frozen stage; ``"input"`` where none is frozen.
+    n_stages_, n_frozen_stages_ : int
+        Of the backbone.
+    n_trainable_params_ : int
+        Number of weights that were trained.
+    n_iter_ : int
+        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
+    history_ : dict of str to list of float
+        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+    dtype_, device_ : str
+        What ``"auto"`` was resolved to.
+    duplicates_ : list of list of int
+        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
+        in the test part makes the score too good.
+    n_truncated_ : int
+        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
+        a warning says so too.
+    bad_samples_ : list of int
+        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+
+    Warns
+    -----
+    AdaptationWarning
+        In ``fit``, if predicted shares of classes suggest label shift, or if there is no target sample.
+
+    See Also
+    --------
+    FeatureAdaptedClassifier : On features that are there already; the safer choice where nothing is known.
+
+    References
+    ----------
+    .. [1] Y. Jin et al. (2020), "Minimum class confusion for versatile domain adaptation", ECCV.
+    .. [2] B. Sun, K. Saenko (2016), "Deep CORAL: correlation alignment for deep domain adaptation", ECCV workshops.
+    .. [3] S. Schneider et al. (2020), "Improving robustness against common corruptions by covariate shift adaptation",
+       NeurIPS.
+    .. [4] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+       ICLR.
+    .. [5] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [6] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skltransfer import DomainAdaptedClassifier
+    >>> photos = np.random.default_rng(0).random((40, 16, 16)) * 0.5
+    >>> photos[::2, :8] += 0.5
+    >>> photos[20:] *= 0.95  # another camera
+    >>> y = [0, 1] * 10 + [-1] * 20
+    >>> model = DomainAdaptedClassifier("toy:images", max_epochs=2, random_state=0).fit(photos, y)
+    >>> model.predict(photos[20:22]).tolist()
+    [0, 1]
+    """
+
+    _parameter_constraints: dict = {
+        **{name: rule for name, rule in FineTuner._parameter_constraints.items() if name not in LEFT_OUT},
+        "method": [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None],
+        "adaptation_weight": base.at_least_zero(),
+        "prior": base.at_least_zero(),
+        "C": base.PROBE_STRENGTH,
+        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "bundled:efficientnet-lite0",
+        *,
+        weights: str = "pretrained",
+        method: str | None = "mcc",
+        adaptation_weight: float = 1.0,
+        prior: float = 0.0,
+        freeze_depth: float | str = 0.5,
+        pooling: str = "auto",
+        head: str = "linear",
+        head_init: str = "probe",
+        C: float | str = "auto",
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        backbone_lr_factor: float = 0.1,
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.01,
+        lr_schedule: str = "cosine",
+        warmup: float = 0.1,
+        max_grad_norm: float | None = None,
+        unfreeze_schedule: str | None = None,
+        norm_policy: str = "frozen",
+        label_smoothing: float = 0.0,
+        augment: Callable | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        checkpoint: str | os.PathLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        sampling_rate: int | None = None,
+        max_length: int | None = None,
+        long_samples: str | None = None,
+        on_bad_sample: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: str | os.PathLike | ActivationStore | None = "memory",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.method = method
+        self.adaptation_weight = adaptation_weight
+        self.prior = prior
+        self.freeze_depth = freeze_depth
+        self.pooling = pooling
+        self.head = head
+        self.head_init = head_init
+        self.C = C
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.backbone_lr_factor = backbone_lr_factor
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
+        self.unfreeze_schedule = unfreeze_schedule
+        self.norm_policy = norm_policy
+        self.label_smoothing = label_smoothing
+        self.augment = augment
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.checkpoint = checkpoint
+        self.image_shape = image_shape
+        self.sampling_rate = sampling_rate
+        self.max_length = max_length
+        self.long_samples = long_samples
+        self.on_bad_sample = on_bad_sample
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:
+        """Learn from source samples with labels and target samples without.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+            Of both domains.
+        y : array-like of shape (n,)
+            Labels of source samples; target samples are masked: -1 among whole numbers, NaN among other numbers, None
+            among objects such as strings. Beside a single other label, -1 is a label.
+        sample_weight : array-like of shape (n,), default=None
+            Of source samples; not negative.
+        sample_domain : array-like of int, shape (n,), default=None
+            At least 0 for source samples, negative for target samples, whose y is then not looked at. Wins over the
+            mask, and is needed for labels -1 and +1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter, y, a weight or a domain is not what it should be.
+        BadSampleError
+            With the row, if a sample cannot be read.
+        TrainingDivergedError
+            If the loss is no longer a number.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        is_source = _domains.source_rows(y, sample_domain)
+        labels = _domains.source_labels(y, is_source)
+        if is_source.all():
+            warnings.warn(_domains.NO_TARGET, AdaptationWarning, stacklevel=3)
+        known = np.full(len(is_source), labels[0], dtype=labels.dtype)  # a label of target samples is never read
+        known[is_source] = labels
+        weights = np.ones(len(is_source)) if sample_weight is None else np.array(sample_weight, dtype=float)
+        check_consistent_length(known, weights)
+        callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
+        draft = self._draft(None)
+        target_rows = np.flatnonzero(~is_source)
+        draft._learn(
+            X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks, target_rows=target_rows
+        )
+        draft.domain_report_ = draft._report(X, known, is_source)
+        self._become(draft)
+        if callbacks is not None:
+            callbacks.fit_ends()
+        return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> float:
+        """Accuracy on samples with labels: where target samples are masked, on the source samples beside them.
+
+        Parameters
+        ----------
+        X : collection of n samples, or array-like of shape (n, f)
+        y : array-like of shape (n,)
+            Labels; if some are masked as in ``fit``, these samples do not count.
+        sample_weight : array-like of shape (n,), default=None
+        sample_domain : array-like of int, shape (n,), default=None
+            If samples of both domains come, source samples count alone.
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X)
+        counted = _domains.source_rows(y, sample_domain, self.classes_)
+        counted |= not counted.any()
+        weights = None if sample_weight is None else np.asarray(sample_weight)[counted]
+        return accuracy_score(_domains.chosen_labels(y, counted), predicted[counted], sample_weight=weights)
+
+    def _shift_to(self, target: Samples) -> DomainShift:
+        return DomainShift(target, self.method, self.adaptation_weight, float(self.prior))
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return self._label_positions(y, weights)
+
+    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
+        return ClassificationHead(self.classes_, self.label_smoothing), data
+
+    @property
+    def _strength(self) -> float | str:
+        return self.C
+
+    def _report(self, X: Any, labels: np.ndarray, is_source: np.ndarray) -> dict[str, Any]:
+        """What the fitted network makes of both domains, and the network as it was before."""
+        (outputs, bad), (features, _) = self._run(X), self._run(X, features=True)
+        read = np.setdiff1d(np.arange(len(is_source)), list(bad))
+        outputs, features, labels, is_source = outputs[read], features[read], labels[read], is_source[read]
+        before = self._before(X)[read]
+        known, guessed, error = _before_adapting(before, labels, is_source)
+        mix = _domains.class_mix(known, self.classes_)
+        report = {
+            "n_source": int(is_source.sum()),
+            "n_target": int((~is_source).sum()),
+            "proxy_a_distance": _domains.proxy_a_distance(features, is_source),
+            "source_mix": mix,
+            "target_mix": np.full(len(self.classes_), np.nan),
+            "label_shift": np.nan,
+            "expected_error": error,
+        }
+        if is_source.all():
+            return report
+        report["target_mix"] = _domains.class_mix(self._head_.decode(outputs)[~is_source], self.classes_)
+        report["label_shift"] = _domains.mix_distance(mix, _domains.class_mix(guessed, self.classes_))
+        if _domains.is_label_shift(known, guessed, self.classes_, error):
+            warnings.warn(LABEL_SHIFT.format(report["label_shift"]), AdaptationWarning, stacklevel=4)
+        return report
+
+    def _before(self, X: Any) -> np.ndarray:
+        """Features of the backbone as it came, (n, d)."""
+        backbone = reload_backbone(*self._origin_)
+        samples = self._samples(X, backbone, reset=False)
+        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
+        address = stages.address(backbone.n_stages, base.resolved_pooling(self, backbone))
+        return recall(stages, samples, [address], base.bad_sample_policy(self)).tensors[0].float().numpy()
+
+
+def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Predictions of a linear model of the source alone, for source rows that it has not seen and for target rows, and
+    the share of the latter that is thought to be wrong.
+
+    An adapted network is no witness of other shares of classes: that they look alike is what it was trained for.
+    """
+    plain = LogisticRegression(C=0.01, max_iter=1000)
+    pooled = Alignment.fitted("pooled", X[is_source], X[~is_source])
+    source, target, labels = pooled.source(X[is_source]), pooled.target(X[~is_source]), labels[is_source]
+    held_out = _domains.held_out_predictions(plain, source, labels)
+    known, score = (labels, np.nan) if held_out is None else (held_out, accuracy_score(labels, held_out))
+    if not len(target):
+        return known, labels[:0], np.nan
+    model = plain.fit(source, labels)
+    return known, model.predict(target), _domains.expected_error(model, target, score)

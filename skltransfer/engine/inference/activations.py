@@ -1,0 +1,115 @@
+"""The activations of a training set, as ``train`` and inference over many rows see them.
+
+Must not know y, losses or scikit-learn.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.reading import BadSamplePolicy, Complaints
+from skltransfer.engine.inference.recall import recall
+from skltransfer.engine.storing.key import Address
+from skltransfer.engine.storing.memory import GIB
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
+
+LENGTHS_AT_ONCE = 64  # batches that are looked at together where activations are not held: most of them come out full
+
+
+class Activations:
+    """The training set as ``train`` sees it: ``len`` and ``take(rows)`` -> tensor.
+
+    Held as one tensor where that stays under ``limit`` bytes; else recalled batch by batch, from the store or anew.
+
+    Parameters
+    ----------
+    stages : FrozenStages
+    samples : Samples
+    address : Address
+    policy : BadSamplePolicy, optional
+    limit : int, default=2 GiB
+    """
+
+    def __init__(
+        self,
+        stages: FrozenStages,
+        samples: Samples,
+        address: Address,
+        policy: BadSamplePolicy | None = None,
+        limit: int = 2 * GIB,
+    ) -> None:
+        self._stages, self._samples, self._address, self._policy = stages, samples, address, policy
+        self._held: torch.Tensor | list[torch.Tensor] | None = None
+        self._has_one_shape = stages.has_one_shape(address)
+        if len(samples) * stages.row_bytes(address) <= limit:
+            recalled = recall(stages, samples, [address], policy)
+            self._held, self.digests, self.bad = recalled.tensors[0], recalled.digests, recalled.bad
+        else:
+            self.digests, self.bad = _identify_all(samples, policy or BadSamplePolicy())
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """The activations of these rows, (len(rows), ...), on the stages' device; samples of several windows packed."""
+        found = self._rows(rows)
+        batch = found if isinstance(found, torch.Tensor) else self._stages.packed(found)
+        return (batch.clone() if batch.is_inference() else batch).to(self._stages.device)  # autograd refuses those
+
+    def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
+        """The same: what is not augmented is trained on as it is."""
+        return self.take(rows)
+
+    def exact_batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Batches for inference, as positions in ``rows`` and activations: none depends on a sample's neighbours.
+
+        Inputs of one length go together, so that as few batches as can be are short of rows. A sample of several
+        windows is met as often as it has windows, in their order.
+        """
+        step = size if self._held is None else len(rows)
+        step = step if self._has_one_shape else max(step, size * LENGTHS_AT_ONCE)
+        for start in range(0, len(rows), max(1, step)):
+            found = self._rows(rows[start : start + step])
+            if isinstance(found, torch.Tensor):
+                for first in range(0, len(found), size):
+                    part = found[first : first + size]
+                    yield start + np.arange(first, first + len(part)), part.to(self._stages.device)
+                continue
+            for owners, batch in self._alike(found, size):
+                yield start + owners, batch.to(self._stages.device)
+
+    def _alike(self, found: list[torch.Tensor], size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Batches of inputs of one length, with the positions of the samples that they are of."""
+        is_windowed, is_ragged = self._stages.backbone.is_windowed, self._stages.backbone.is_ragged
+        parts = [(i, part) for i, row in enumerate(found) for part in (row if is_windowed else [row])]
+        lengths = np.array([self._stages.padded_length(len(part)) if is_ragged else 0 for _, part in parts])
+        for length in np.unique(lengths):
+            members = np.flatnonzero(lengths == length)
+            for first in range(0, len(members), size):
+                chosen = [parts[k] for k in members[first : first + size]]
+                yield np.array([i for i, _ in chosen]), self._stages.stacked([part for _, part in chosen])
+
+    def _rows(self, rows: np.ndarray) -> torch.Tensor | list[torch.Tensor]:
+        if isinstance(self._held, torch.Tensor):
+            return self._held[torch.as_tensor(rows)]
+        if self._held is not None:
+            return [self._held[row] for row in rows]
+        quiet = copy.copy(self._stages)
+        quiet.verbose = 0
+        return recall(quiet, self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
+
+
+def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes], dict[int, BadSampleError]]:
+    digests, complaints = [b""] * len(samples), Complaints(policy)
+    for position in range(len(samples)):
+        try:
+            digests[position] = samples.peek(position).digest or samples.identify(position)[0]
+        except BadSampleError as error:
+            complaints.add(position, error)
+    complaints.raise_if_any()
+    samples.tell_remarks(digests)
+    return digests, complaints.bad

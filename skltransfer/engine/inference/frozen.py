@@ -1,0 +1,109 @@
+"""A backbone's frozen stages, where and in which dtype they run, and the memory that they fill.
+
+Must not know samples, y, losses or scikit-learn.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.storing.key import Address
+from skltransfer.engine.storing.memory import ActivationStore
+
+NOMINAL_TOKENS, NOMINAL_WINDOWS = 128, 4
+
+
+class FrozenStages:
+    """A backbone's shared stages on one device, in one dtype, with a memory.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    dtype : torch.dtype
+        Of weights and activations.
+    device : torch.device
+    store : ActivationStore or None
+    verbose : int
+        Whether to show progress.
+    fits : bool, default=False
+        Whether samples are passed in order to fit on them: then the memory keeps what each stage gave on the way.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        store: ActivationStore | None,
+        verbose: int = 0,
+        fits: bool = False,
+    ) -> None:
+        self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
+        self.fits = fits
+        self.batch = backbone.inference_batch(device)
+        self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The dtype in which what follows these stages computes; None where that is its own, float32."""
+        return None if self.dtype == torch.float32 else self.dtype
+
+    def address(self, boundary: int, pooling: str | None = None) -> Address:
+        """Where the activations of ``boundary`` live: as they are, or pooled."""
+        return Address(self.space, boundary, pooling)
+
+    def has_one_shape(self, address: Address) -> bool:
+        """Whether the activations of all samples are alike in shape, so that one tensor holds them."""
+        return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)
+
+    def row_bytes(self, address: Address) -> int:
+        """Size of one sample's activation; of a text, as if it had 128 tokens, or four windows."""
+        shape = self.backbone.activation_shapes[address.boundary]
+        if self.backbone.is_windowed:
+            length = (self.backbone.preprocessing.max_length,) if self.backbone.is_ragged else shape[:1]
+            shape = (NOMINAL_WINDOWS, *length, *shape[1:])
+        elif self.backbone.is_ragged:
+            shape = (NOMINAL_TOKENS, *shape[1:])
+        if address.pooling is not None:
+            shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
+        return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
+
+    def padded_length(self, n_tokens: int) -> int:
+        """Tokens in the batch that a sample of ``n_tokens`` runs in: set by the sample alone, not by its neighbours."""
+        step = max(4, 2 ** (n_tokens.bit_length() - 4))  # an eighth of it is padding, at most
+        return min(-(-n_tokens // step) * step, self.backbone.preprocessing.max_length)
+
+    def packed(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One batch of several samples, each of its own number of windows: (n, windows, ...), absent ones padding.
+
+        Where a sample is one input, that is :meth:`stacked`.
+        """
+        if not self.backbone.is_windowed:
+            return self.stacked(rows)
+        windows = self.stacked([window for row in rows for window in row])
+        most = max(len(row) for row in rows)
+        padding = torch.nan if windows.is_floating_point() else PADDING_ID
+        batch = windows.new_full((len(rows), most, *windows.shape[1:]), padding)
+        batch[window_mask([len(row) for row in rows], most)] = windows
+        return batch
+
+    def stacked(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One batch of several samples, those with fewer tokens padded."""
+        is_vector = rows[0].ndim == 1 and rows[0].is_floating_point()  # pooled, or a waveform
+        longest = max(len(row) for row in rows)
+        if not self.backbone.is_ragged or (is_vector and longest == min(len(row) for row in rows)):
+            return torch.stack(list(rows))
+        length = longest if is_vector else self.padded_length(longest)
+        padding = torch.nan if rows[0].is_floating_point() else PADDING_ID
+        batch = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), padding)
+        for i, row in enumerate(rows):
+            batch[i, : len(row)] = row
+        return batch
+
+
+def window_mask(counts: Sequence[int], most: int) -> torch.Tensor:
+    """Which windows of samples are there, (n, most), where each sample has so many."""
+    return torch.arange(most) < torch.tensor(counts)[:, None]

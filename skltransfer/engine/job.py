@@ -1,0 +1,181 @@
+"""What a fit is to do, in groups of values: network, training, held-out part, start, domain; and what comes of it.
+
+Must not know X, labels or scikit-learn, nor how any of it is done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.reading import BadSamplePolicy
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import SleepingNetwork
+from skltransfer.engine.tasks.probe import Strength
+from skltransfer.engine.tasks.task import Head
+from skltransfer.engine.training.augmentation import Augment
+from skltransfer.engine.training.loop import TrainingPlan
+from skltransfer.engine.training.training_set import TrainingSet
+from skltransfer.inputs import Samples
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What :func:`tune` returns.
+
+    Attributes
+    ----------
+    network : SleepingNetwork
+    head : ClassificationHead or RegressionHead
+    history : dict of str to list of float
+    n_iter : int
+    n_trainable : int
+        Number of parameters that were trained.
+    bad : list of int
+        Samples that were left out.
+    duplicates : list of list of int
+        Samples of equal content.
+    """
+
+    network: SleepingNetwork
+    head: Head
+    history: dict[str, list[float]]
+    n_iter: int
+    n_trainable: int
+    bad: list[int]
+    duplicates: list[list[int]]
+
+
+class FitWatch(Protocol):
+    """Told of each epoch of a fit; ``now`` makes what the fit would return if it ended here."""
+
+    def epoch_begins(self, now: Callable[[], Tuned]) -> None:
+        """Called before an epoch."""
+
+    def epoch_ends(self, now: Callable[[], Tuned]) -> bool:
+        """Called after an epoch; whether the fit is to end."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """What part of the training set is held out, and what for.
+
+    Attributes
+    ----------
+    fraction : float
+        Of samples.
+    stops_early, calibrates : bool
+        What they are for.
+    n_iter_no_change : int
+    tol : float
+        As in :class:`Validation`.
+    """
+
+    fraction: float = 0.1
+    stops_early: bool = False
+    calibrates: bool = False
+    n_iter_no_change: int = 3
+    tol: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a fit goes on from.
+
+    Attributes
+    ----------
+    start : SleepingNetwork or None
+    single_pass : bool
+        Whether it is one of many passes over parts of the data, without probe: ``partial_fit``.
+    checkpoint : Path or None
+        Folder in which training leaves its state after each epoch.
+    """
+
+    start: SleepingNetwork | None = None
+    single_pass: bool = False
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class DomainShift:
+    """Another domain, from which samples come without labels.
+
+    Attributes
+    ----------
+    target : Samples
+    method : {"mcc", "deep_coral", "norm_statistics"} or None
+        How to draw that domain near.
+    weight : float
+        Of the loss.
+    prior : float
+        Samples that old statistics are worth.
+    """
+
+    target: Samples
+    method: str | None
+    weight: float = 1.0
+    prior: float = 0.0
+
+    @property
+    def adds_loss(self) -> bool:
+        """Whether a loss on the target domain is added in training."""
+        return self.method in ("mcc", "deep_coral")
+
+    @property
+    def moves_norms(self) -> bool:
+        """Whether BatchNorm takes the target domain's statistics after training."""
+        return self.method == "norm_statistics"
+
+
+@dataclass(frozen=True)
+class TuningTask:
+    """What :func:`tune` is to do.
+
+    Attributes
+    ----------
+    stages : FrozenStages
+    spec : NetworkSpec
+        But for the outputs, which the head decides.
+    policy : BadSamplePolicy
+    to_head : callable
+        From the canonical training set to the head, and to the set in the head's terms.
+    plan : TrainingPlan
+    strength : float or "auto"
+        Of the probe's penalty, as its head reads it.
+    probe_first : bool
+        Whether the probe initialises a linear head.
+    contrasts : bool
+        Train the stages without a head, and solve the probe afterwards.
+    augment : callable or None
+        Changes training pictures at random.
+    hold_out : HoldOut
+    resume : Resume
+    shift : DomainShift or None
+    watch : FitWatch or None
+    """
+
+    stages: FrozenStages
+    spec: NetworkSpec
+    policy: BadSamplePolicy
+    to_head: Callable[[TrainingSet], tuple[Head, TrainingSet]]
+    plan: TrainingPlan
+    strength: Strength
+    probe_first: bool = True
+    contrasts: bool = False
+    augment: Augment | None = None
+    hold_out: HoldOut = HoldOut()
+    resume: Resume = Resume()
+    shift: DomainShift | None = None
+    watch: FitWatch | None = None
+
+    def at(self, boundary: int) -> "TuningTask":
+        """The same with another number of frozen stages."""
+        return replace(self, spec=replace(self.spec, boundary=boundary))
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
+        all_frozen = self.spec.boundary == self.stages.backbone.n_stages
+        trains_head = self.spec.head == "mlp" or self.resume.single_pass or self.augment is not None
+        return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)

@@ -1,0 +1,1 @@
+"""What is trained: the private suffix and the readout, alive and as plain arrays. Knows no samples."""

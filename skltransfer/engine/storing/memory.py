@@ -1,0 +1,319 @@
+"""What the frozen stages said, remembered: one tensor per (backbone, boundary, sample), bounded in bytes.
+
+Promises that recalling equals recomputing, that it never holds more than ``max_bytes``, and that copies of a handle
+(clones, deep copies, pickles in the same process) share one memory. Must not know y, heads or epochs.
+"""
+
+import functools
+import hashlib
+import os
+import uuid
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from skltransfer._system.forks import Lock
+from skltransfer.engine.storing.folder import NOTES, ShardFolder
+from skltransfer.engine.storing.key import Address
+
+GIB = 2**30
+NAMES, ANSWERS = (Address((what,), NOTES, None) for what in ("names of encoded content", "answers about backbones"))
+
+
+class _Memory:
+    """Activations by address and digest; the shallowest go first, and among these the ones not asked for longest."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.lock = Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        with self.lock:
+            self.shelves: dict[int, OrderedDict] = {}  # boundary -> {(address, digest): tensor}, oldest first
+            self.passing: set[tuple[Address, bytes]] = set()  # what the last prediction passed on its way
+            self.passed_before: set[tuple[Address, bytes]] = set()  # and the one before that
+            self.follows_fit = False
+            self.bytes = self.hits = self.misses = 0
+
+    def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
+        with self.lock:
+            shelf = self.shelves.get(address.boundary, {})
+            value = shelf.get((address, digest))
+            if value is not None:
+                shelf.move_to_end((address, digest))
+            return value
+
+    def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
+        size = value.numel() * value.element_size()
+        with self.lock:
+            shelf = self.shelves.setdefault(address.boundary, OrderedDict())
+            if (address, digest) in shelf or not self._make_room(size, address.boundary):
+                return
+            self.bytes += size  # first, so that an interrupt between the two leaves the bound
+            shelf[address, digest] = value
+
+    def put_passing(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
+        """Remember until the next samples are predicted, or for good if they are fitted on before that."""
+        self.put(address, digest, value)
+        with self.lock:
+            self.passing.add((address, digest))
+
+    def begin_to_predict(self) -> None:
+        """Other samples than before are computed: what was passed before the last time has served."""
+        with self.lock:
+            self.passed_before, self.passing = self.passing, set()
+            if not self.follows_fit:
+                self._drop(self.passed_before)
+                self.passed_before = set()
+
+    def end_of_pass(self, digests: Sequence[bytes], *, fits: bool) -> None:
+        """Take note of a pass that computed or recalled these samples: a fit keeps what led to them."""
+        with self.lock:
+            if fits:
+                fitted = set(digests)
+                self.passing = {key for key in self.passing if key[1] not in fitted}
+            else:
+                self._drop(self.passed_before - self.passing)
+                self.passed_before = set()
+            self.follows_fit = fits
+
+    def _drop(self, keys: set[tuple[Address, bytes]]) -> None:
+        for address, digest in keys:
+            old = self.shelves.get(address.boundary, {}).pop((address, digest), None)
+            self.bytes -= 0 if old is None else old.numel() * old.element_size()
+
+    def _make_room(self, size: int, boundary: int) -> bool:
+        """Evict until ``size`` bytes fit; what is deeper than ``boundary`` stays."""
+        if size > self.max_bytes:
+            return False
+        while self.bytes + size > self.max_bytes:
+            shallowest = min((b for b, shelf in self.shelves.items() if shelf), default=boundary)
+            if shallowest > boundary:
+                return False
+            _, old = self.shelves[shallowest].popitem(last=False)
+            self.bytes -= old.numel() * old.element_size()
+        return True
+
+
+_memories: "weakref.WeakValueDictionary[str, _Memory]" = weakref.WeakValueDictionary()
+_folders: "weakref.WeakValueDictionary[tuple[str, int], ShardFolder]" = weakref.WeakValueDictionary()
+_opening = Lock()
+
+
+class ActivationStore:
+    """A handle on remembered activations, to pass as ``cache=``; several estimators may share one.
+
+    In memory, or in a folder too, which other processes and later runs share: what was asked for is written there, and
+    what was passed on the way to it stays in memory. Whatever happens to the folder, results stay right: a damaged file
+    is computed anew, and a disk that fails turns the folder off, with one warning.
+
+    Parameters
+    ----------
+    folder : path-like, default=None
+        Where to keep activations beyond the process; made if it is not there. None keeps them in memory alone.
+    max_bytes : int, default=None
+        Upper bound of what is held, in bytes: in the folder (by default 5 GiB) where there is one, else in the memory
+        of each process (by default 1 GiB). The shallowest activations go first, and among these the oldest.
+
+    Attributes
+    ----------
+    folder : Path or None
+    max_bytes : int
+
+    Raises
+    ------
+    ValueError
+        If ``max_bytes`` is negative.
+
+    Examples
+    --------
+    >>> from skltransfer import ActivationStore, PretrainedFeatureExtractor
+    >>> store = ActivationStore(max_bytes=50_000_000)
+    >>> extractor = PretrainedFeatureExtractor("toy:rows", cache=store)
+    >>> extractor.transform([[0.0, 1.0], [1.0, 0.0]]).shape
+    (2, 32)
+    >>> store.info()["misses"]
+    2
+    >>> extractor.transform([[0.0, 1.0], [1.0, 0.0]]).shape
+    (2, 32)
+    >>> store.info()["hits"]
+    2
+    """
+
+    def __init__(self, folder: str | os.PathLike | None = None, *, max_bytes: int | None = None) -> None:
+        if max_bytes is None:
+            max_bytes = GIB if folder is None else 5 * GIB
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes must not be negative, got {max_bytes!r}.")
+        folder = None if folder is None else Path(folder).expanduser().absolute()
+        self._open(uuid.uuid4().hex if folder is None else str(folder), folder, int(max_bytes))
+
+    def _open(self, place: str, folder: Path | None, max_bytes: int) -> None:
+        self.folder, self.max_bytes, self._place = folder, max_bytes, place
+        with _opening:
+            self._memory = _memories.setdefault(place, _Memory(max_bytes if folder is None else GIB))
+            self._shards = None
+            if folder is not None:
+                self._shards = _folders.get((place, max_bytes)) or ShardFolder(folder, max_bytes)
+                _folders[place, max_bytes] = self._shards
+
+    def __reduce__(self):
+        return _store_at, (self._place, self.folder, self.max_bytes)
+
+    def __sklearn_clone__(self) -> "ActivationStore":
+        return self
+
+    def __copy__(self) -> "ActivationStore":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "ActivationStore":
+        return self
+
+    def __repr__(self) -> str:
+        folder = "" if self.folder is None else f"{str(self.folder)!r}, "
+        return f"ActivationStore({folder}max_bytes={self.max_bytes})"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see it."""
+        return self._shards is not None
+
+    def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
+        """The activation of one sample, or None."""
+        value = self._memory.get(address, digest)
+        if value is None and self._shards is not None:
+            found, rows = self._shards.get_many(address, [digest])
+            value = rows[0] if len(found) else None
+        return value
+
+    def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
+        """Which of these samples are held, as positions, and their activations; of the folder, where there is one."""
+        if self._shards is not None:
+            return self._shards.get_many(address, digests)
+        rows = {i: value for i, d in enumerate(digests) if (value := self._memory.get(address, d)) is not None}
+        return np.array(list(rows), dtype=int), torch.stack(list(rows.values())) if rows else None
+
+    def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
+        """Remember the activation of one sample, if there is or can be made room for it."""
+        self._memory.put(address, digest, value)
+        if self._shards is not None:
+            self._shards.put(address, digest, value)
+
+    def keeps_passed(self, *, fits: bool) -> bool:
+        """Whether a pass is to leave what each stage gave on the way, for other freeze depths to begin from.
+
+        A fit does. A prediction does where a fit came before it, as in a search, and until other samples are predicted:
+        a server would fill its memory with it.
+        """
+        return fits or self._memory.follows_fit
+
+    def put_passed(self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool) -> None:
+        """Remember what a stage gave on the way; in memory alone."""
+        if fits:
+            self._memory.put(address, digest, value)
+        else:
+            self._memory.put_passing(address, digest, value)
+
+    def begin_computing(self, *, fits: bool) -> None:
+        """Called before samples are computed that are not remembered."""
+        if not fits:
+            self._memory.begin_to_predict()
+
+    def end_of_pass(self, digests: Sequence[bytes], *, fits: bool, n_computed: int) -> None:
+        """Called after a pass; one that found all samples remembered changes nothing, unless it is a fit's."""
+        if fits or n_computed:
+            self._memory.end_of_pass(digests, fits=fits)
+
+    def names(self) -> dict[bytes, bytes]:
+        """Digests of decoded content by digests of encoded content: those that the folder had not told yet."""
+        if self._shards is None:
+            return {}
+        keys = self._shards.new_keys(NAMES)
+        found, rows = self._shards.get_many(NAMES, keys)
+        return {keys[i]: row.numpy().tobytes() for i, row in zip(found, rows, strict=True)} if len(found) else {}
+
+    def put_name(self, encoded: bytes, decoded: bytes) -> None:
+        """Remember what an encoded content decodes to."""
+        if self._shards is not None:
+            self._shards.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
+
+    def answer(self, question: str) -> bool | None:
+        """What another process found out and wrote into the folder; None where none did."""
+        if self._shards is None:
+            return None
+        self._shards.refresh()
+        found, rows = self._shards.get_many(ANSWERS, [_key(question)])
+        return bool(rows[0, 0]) if len(found) else None
+
+    def put_answer(self, question: str, answer: bool) -> None:
+        """Let other processes know."""
+        if self._shards is not None:
+            self._shards.put(ANSWERS, _key(question), torch.tensor([answer], dtype=torch.uint8))
+            self._shards.flush()
+
+    def refresh(self) -> None:
+        """See what other processes wrote."""
+        if self._shards is not None:
+            self._shards.refresh()
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        if self._shards is not None:
+            self._shards.flush()
+
+    def lease(self, address: Address, part: str, *, wait: bool) -> AbstractContextManager | None:
+        """The right to compute one part of a space; None while another process has it."""
+        return nullcontext() if self._shards is None else self._shards.lease(address, part, wait=wait)
+
+    def count(self, *, hits: int, misses: int) -> None:
+        """Take note of how many samples were recalled and how many computed."""
+        with self._memory.lock:
+            self._memory.hits += hits
+            self._memory.misses += misses
+
+    def clear(self) -> None:
+        """Forget everything; delete what the folder holds."""
+        self._memory.clear()
+        if self._shards is not None:
+            self._shards.clear()
+
+    def info(self) -> dict[str, int]:
+        """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``.
+
+        Samples and bytes are those of the folder, where there is one; hits and misses are this process's.
+        """
+        memory = self._memory
+        with memory.lock:
+            held, n_bytes = sum(len(shelf) for shelf in memory.shelves.values()), memory.bytes
+            counts = {"hits": memory.hits, "misses": memory.misses}
+        if self._shards is not None:
+            held, n_bytes = self._shards.size()
+        return {"samples": held, "bytes": n_bytes, "max_bytes": self.max_bytes, **counts}
+
+
+def _key(question: str) -> bytes:
+    return hashlib.blake2b(question.encode(), digest_size=20).digest()
+
+
+def _store_at(place: str, folder: Path | None, max_bytes: int) -> ActivationStore:
+    store = ActivationStore.__new__(ActivationStore)
+    store._open(place, folder, max_bytes)
+    return store
+
+
+@functools.lru_cache(maxsize=4)
+def folder_store(folder: str) -> ActivationStore:
+    """The store behind ``cache=folder``: one per process and folder, for the last few folders."""
+    return ActivationStore(folder)
+
+
+@functools.cache
+def shared_store() -> ActivationStore:
+    """The store behind ``cache="memory"``: one per process."""
+    return _store_at("shared", None, GIB)

@@ -1,0 +1,173 @@
+"""Labels: one of several classes.
+
+Must not know where features come from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
+from torch.nn import functional as F
+
+from skltransfer.engine.tasks.probe import Probe, Scaling, Strength, best_ridge, best_temperature
+
+SOLVER_ITERATIONS = 1000
+
+
+class ClassificationHead:
+    """One output for two classes, else one per class.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels, at least two.
+    smoothing : float, default=0.0
+        Label smoothing (Szegedy et al. 2016) of the loss; the probe is solved without.
+    temperature : float, default=1.0
+        What outputs are divided by before they become probabilities.
+    """
+
+    n_constants = 0
+
+    def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
+        self.classes, self.smoothing, self.temperature = classes, smoothing, temperature
+        self.n_outputs = 1 if len(classes) == 2 else len(classes)
+
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationHead":
+        """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
+        value = _binary_value if self.n_outputs == 1 else _multinomial_value
+        temperature = best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
+        return ClassificationHead(self.classes, self.smoothing, temperature)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Labels -> positions in ``classes``."""
+        return np.searchsorted(self.classes, y)
+
+    @staticmethod
+    def strata(targets: np.ndarray) -> np.ndarray:
+        """Groups that keep their shares when a part is held out."""
+        return targets
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy per sample, (n,)."""
+        if self.n_outputs > 1:
+            return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.smoothing)
+        soft = targets.to(outputs.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], soft, reduction="none")
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
+    ) -> Probe:
+        """L2-penalised logistic regression by L-BFGS; ``strength`` is scikit-learn's ``C``.
+
+        ``"auto"`` is ``4 / alpha``, where ``alpha`` is the :func:`best_ridge` for indicators of the classes: near
+        outputs of zero, where a probability is a half and a quarter of the output, that is the same penalty.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+        targets : ndarray of int, shape (n,)
+        weights : ndarray of shape (n,)
+            Of samples in the loss.
+        scaling : (mean, scale), each ndarray of shape (d,)
+            Of the features.
+        strength : float or "auto"
+        """
+        mean, scale = scaling
+        z = (features - mean) / scale
+        if strength == "auto":
+            strength = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
+        z = np.hstack([z, np.ones((len(features), 1))])
+        k, d = self.n_outputs, z.shape[1]
+        penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()
+        share = weights / weights.sum()
+        value = _binary_value if k == 1 else _multinomial_value
+
+        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            w = flat.reshape(k, d)
+            loss, slope = value(z @ w.T, targets, share)
+            return loss + 0.5 * (penalty * w**2).sum(), (slope.T @ z + penalty * w).ravel()
+
+        options = {"maxiter": SOLVER_ITERATIONS, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
+        found = minimize(objective, np.zeros(k * d), jac=True, method="L-BFGS-B", options=options)
+        w = found.x.reshape(k, d)
+        return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), float(value(z @ w.T, targets, share)[0]))
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (n, n_outputs) -> what ``decision_function`` returns: (n,) for two classes."""
+        logits = outputs / self.temperature
+        return logits[:, 0] if self.n_outputs == 1 else logits
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (n, n_outputs) -> (n, k), rows of float64 that sum to 1."""
+        if self.n_outputs > 1:
+            return softmax(outputs / self.temperature, axis=1)
+        logits = outputs[:, 0] / self.temperature
+        return np.column_stack([expit(-logits), expit(logits)])
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each sample, (n,), by name; higher is better.
+
+        Log loss is computed after temperature scaling on these samples, because a trained network is overconfident and
+        calibration can correct that.
+        """
+        log_p = self.calibrated(outputs, targets, weights).log_probabilities(outputs)
+        right = (self.decode(outputs) == self.classes[targets]).astype(float)
+        return {"accuracy": right, "neg_log_loss": log_p[np.arange(len(targets)), targets]}
+
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
+        logits = outputs / self.temperature
+        if self.n_outputs > 1:
+            return log_softmax(logits, axis=1)
+        return log_expit(np.column_stack([-logits[:, 0], logits[:, 0]]))
+
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, n_outputs) of one sample -> (n_outputs,) whose probabilities, before a
+        temperature, are the windows' mean."""
+        if self.n_outputs == 1:
+            return mean_log_odds(outputs)
+        return logsumexp(log_softmax(outputs, axis=1), axis=0) - np.log(len(outputs))
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Probabilities (n, k), and positions of labels in ``classes``, (n,)."""
+        logits = outputs / self.temperature
+        if self.n_outputs == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        probabilities = torch.softmax(logits, dim=1)
+        return {"probabilities": probabilities, "label": probabilities.argmax(1)}
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities, (n, k)."""
+        return {"probabilities": self.probabilities(outputs)}
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The classes, in order."""
+        return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> labels."""
+        best = (outputs[:, 0] > 0).astype(int) if self.n_outputs == 1 else outputs.argmax(1)
+        return self.classes[best]
+
+
+def mean_log_odds(outputs: np.ndarray) -> np.ndarray:
+    """Log-odds (windows, k) -> (k,) whose probabilities are the windows' mean, without rounding these to 0 or 1."""
+    return logsumexp(log_expit(outputs), axis=0) - logsumexp(log_expit(-outputs), axis=0)
+
+
+def _binary_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
+    logit = outputs[:, 0]
+    loss = share @ (np.logaddexp(0, logit) - targets * logit)
+    return loss, (share * (expit(logit) - targets))[:, None]
+
+
+def _multinomial_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
+    rows = np.arange(len(targets))
+    log_p = log_softmax(outputs, axis=1)
+    slope = np.exp(log_p)
+    slope[rows, targets] -= 1
+    return -(share @ log_p[rows, targets]), share[:, None] * slope

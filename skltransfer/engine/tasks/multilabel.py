@@ -1,0 +1,107 @@
+"""Several labels per sample, each present or not.
+
+Must not know where features come from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, log_expit
+from torch.nn import functional as F
+
+from skltransfer.engine.tasks.classification import ClassificationHead, mean_log_odds
+from skltransfer.engine.tasks.probe import Probe, Scaling, Strength, best_temperature
+
+
+class MultilabelHead:
+    """One output per label, each present or not, whatever the others are.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Names of the labels: numbers of the target's columns.
+    smoothing : float, default=0.0
+        Label smoothing of the loss.
+    temperature : float, default=1.0
+        What outputs are divided by before they become probabilities.
+    """
+
+    n_constants = 0
+
+    def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
+        self.classes, self.smoothing, self.temperature, self.n_outputs = classes, smoothing, temperature, len(classes)
+
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "MultilabelHead":
+        """The same head at the one temperature that makes held-out labels most likely."""
+        share = weights / weights.sum()
+
+        def loss(temperature: float) -> float:
+            logits = outputs / temperature
+            return float(share @ (np.logaddexp(0, logits) - targets * logits).mean(1))
+
+        return MultilabelHead(self.classes, self.smoothing, best_temperature(loss))
+
+    @staticmethod
+    def strata(targets: np.ndarray) -> None:
+        """There are too many combinations of labels to keep the shares of."""
+        return None
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy per sample, the mean over labels, (n,)."""
+        soft = targets.to(outputs.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        return F.binary_cross_entropy_with_logits(outputs, soft, reduction="none").mean(1)
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
+    ) -> Probe:
+        """A logistic regression per label; parameters as :meth:`ClassificationHead.solve_probe`'s, targets (n, k)."""
+        one = ClassificationHead(np.array([0, 1]))
+        probes = [one.solve_probe(features, column, weights, scaling, strength) for column in targets.T]
+        return Probe(
+            *scaling,
+            np.vstack([probe.weight for probe in probes]),
+            np.concatenate([probe.bias for probe in probes]),
+            max(probe.n_iter for probe in probes),
+            float(np.mean([probe.loss for probe in probes])),
+        )
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Log-odds of each label, (n, k)."""
+        return outputs / self.temperature
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
+        return expit(outputs / self.temperature)
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """As :meth:`ClassificationHead.scores`, each the mean over labels."""
+        logits = outputs / self.calibrated(outputs, targets, weights).temperature
+        right = (self.decode(outputs) == targets).mean(1)
+        return {"accuracy": right, "neg_log_loss": (targets * logits - np.logaddexp(0, logits)).mean(1)}
+
+    def log_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Logarithms of :meth:`probabilities`, finite where these are too small for a float."""
+        return log_expit(outputs / self.temperature)
+
+    def of_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (windows, k) of one sample -> (k,) whose probabilities are the windows' mean."""
+        return mean_log_odds(outputs)
+
+    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Probabilities and indicators of labels, each (n, k)."""
+        return {"probabilities": torch.sigmoid(outputs / self.temperature), "label": (outputs > 0).long()}
+
+    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities, (n, k)."""
+        return {"probabilities": self.probabilities(outputs)}
+
+    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The labels, in order."""
+        return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
+
+    @staticmethod
+    def decode(outputs: np.ndarray) -> np.ndarray:
+        """Outputs -> indicators of labels, (n, k) of 0 and 1."""
+        return (outputs > 0).astype(int)

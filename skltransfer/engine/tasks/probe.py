@@ -1,0 +1,122 @@
+"""The probe, a linear head on features that stay as they are: how features are scaled, and how strong its penalty is.
+
+Must not know what targets mean.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.optimize import minimize_scalar
+
+LEAST_SCALE = 1.0  # of a feature, relative to all
+RIDGES = np.logspace(-2, 1.5, 15)  # candidates of a ridge's alpha, per feature
+AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
+Scaling = tuple[np.ndarray, np.ndarray]
+Strength = float | str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on standardised features.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (d,)
+        Of the features; ``(features - mean) / scale`` enters the linear map.
+    weight : ndarray of shape (n_outputs, d)
+    bias : ndarray of shape (n_outputs,)
+    n_iter : int
+        Iterations of the solver.
+    loss : float
+        Mean weighted training loss, without the penalty.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    n_iter: int
+    loss: float
+
+    def outputs(self, features: np.ndarray) -> np.ndarray:
+        """Of the linear map, (n, n_outputs)."""
+        return (features - self.mean) / self.scale @ self.weight.T + self.bias
+
+
+def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean per feature, and scales by which their variances are 1 on average; a constant feature has scale 1.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+    weights : ndarray of shape (n,)
+    floor : float, default=0.0
+        Least standard deviation that counts, as a fraction of the root mean square of all. Without it each feature has
+        its own, and one that is nearly constant among these samples is enormous in the first sample where it is not:
+        networks with rectified units have many. Where the features still move, one small step of the backbone would
+        swamp the head.
+    """
+    total = weights.sum()
+    mean = weights @ features / total
+    variance = weights @ (features - mean) ** 2 / total
+    scale = np.maximum(np.sqrt(variance), floor * np.sqrt(variance.mean()))
+    scale = np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+    level = (variance / scale**2).mean() if floor else 1.0
+    return mean, scale * np.sqrt(level) if level > 0 else scale
+
+
+def best_ridge(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The ``alpha`` of a ridge regression with an intercept that has the least error under generalized
+    cross-validation (Golub, Heath & Wahba 1979), among ``RIDGES`` times the number of features.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, d)
+        Scaled features.
+    targets : ndarray of shape (n, k)
+        Errors are summed over columns.
+    weights : ndarray of shape (n,)
+        A row of weight 2 counts as two rows.
+    """
+    return float(_least(_errors_of_ridges(z, targets, weights).sum(1), z.shape[1]))
+
+
+def best_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The :func:`best_ridge` of each column of ``targets``, (k,)."""
+    return np.array([_least(errors, z.shape[1]) for errors in _errors_of_ridges(z, targets, weights).T])
+
+
+def _least(errors: np.ndarray, n_features: int) -> float:
+    """The strongest of the ridges that are as good as the best."""
+    return n_features * RIDGES[errors <= errors.min() * (1 + AS_GOOD)].max()
+
+
+def _errors_of_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Generalized cross-validation of each candidate on each column of ``targets``, (candidates, k)."""
+    total, root = weights.sum(), np.sqrt(weights)[:, None]
+    z = root * (z - weights @ z / total)
+    targets = root * (targets - weights @ targets / total)
+    n, d = z.shape
+    if d <= n:
+        values, vectors = eigh(z.T @ z)
+        energies = (vectors.T @ (z.T @ targets)) ** 2 / np.maximum(values, np.finfo(float).tiny)[:, None]
+    else:
+        values, vectors = eigh(z @ z.T)
+        energies = (vectors.T @ targets) ** 2
+    seen = values > max(values[-1], 0) * max(n, d) * np.finfo(float).eps
+    values, energies = values[seen], energies[seen]  # (r,), (r, k)
+    unseen = np.maximum((targets**2).sum(0) - energies.sum(0), 0.0)
+    left = RIDGES[:, None] / (RIDGES[:, None] + values / d)  # (candidates, r): what each ridge leaves unexplained
+    freedom = np.repeat((total - 1 - (1 - left).sum(1))[:, None], targets.shape[1], axis=1)
+    errors = np.full(freedom.shape, np.inf)
+    np.divide(left**2 @ energies + unseen, freedom**2, out=errors, where=freedom > 0)
+    return errors
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """Where a loss is least, between 1/50 and 50."""
+    found = minimize_scalar(lambda log_t: loss(math.exp(log_t)), bounds=(-math.log(50), math.log(50)), method="bounded")
+    return math.exp(found.x)

@@ -1,0 +1,75 @@
+"""A head for few labels: the nearest prototype on the unit sphere; and the pairs that teach a network to make it easy.
+
+Must not know where features come from.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+
+from skltransfer.engine.tasks.classification import ClassificationHead
+from skltransfer.engine.tasks.probe import Probe, Scaling, best_temperature
+
+
+class PrototypeHead(ClassificationHead):
+    """Each class is a point among features of length 1; a sample belongs to the nearest (Snell et al. 2017).
+
+    Near is meant under the covariance within classes, shrunk towards a multiple of the identity, so the head is linear.
+    Its outputs are scaled so that the training labels are as likely as can be when each sample is left out of its own
+    prototype; labels are smoothed as Platt (1999) does, since a few that are told apart are no proof of certainty.
+    """
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+    ) -> Probe:
+        """Parameters as :meth:`ClassificationHead.solve_probe`'s; ``strength`` is the identity's share, in (0, 1]."""
+        members = np.zeros((len(self.classes), len(targets)))
+        members[targets, np.arange(len(targets))] = weights
+        mass = members.sum(1)
+        prototypes = members @ features / mass[:, None]  # (k, d)
+        rest = features - prototypes[targets]
+        inverse = _shrunk_inverse(rest * np.sqrt(weights / weights.sum())[:, None], strength)
+        weight = inverse(prototypes)
+        bias = -0.5 * (weight * prototypes).sum(1)
+        outputs = features @ weight.T + bias
+        known = mass[targets] > weights * (1 + 1e-9)  # others are the only ones of their class
+        temperature, loss = 1.0, 0.0
+        if known.any():
+            without = (mass[targets] / np.where(known, mass[targets] - weights, 1)) ** 2
+            outputs[np.arange(len(targets)), targets] -= 0.5 * (without - 1) * (inverse(rest) * rest).sum(1)
+            temperature = best_temperature(lambda t: _smooth_loss(outputs[known] / t, targets[known], weights[known]))
+            loss = _smooth_loss(outputs[known] / temperature, targets[known], weights[known])
+        if self.n_outputs == 1:
+            weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+        return Probe(*scaling, weight / temperature, bias / temperature, 1, loss)
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Of features of length 1, (n, d): how far each sample's cosines are from 1 with its own class, 0 with others.
+
+        The mean square over its own class and that over the others count alike, as with pairs drawn evenly (Reimers &
+        Gurevych 2019); all pairs of the batch are used, none is stored.
+        """
+        wrong = outputs @ outputs.T
+        same = (targets[:, None] == targets[None, :]).to(outputs.dtype)
+        wrong = (wrong - same) ** 2
+        own = same - torch.eye(len(targets), device=outputs.device, dtype=outputs.dtype)
+        return sum((wrong * mask).sum(1) / mask.sum(1).clamp(min=1) for mask in (own, 1 - same))
+
+
+def _smooth_loss(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    doubt = 1 / (weights.sum() + 2)
+    log_p = log_softmax(outputs, axis=1)
+    told = (1 - doubt) * log_p[np.arange(len(targets)), targets] + doubt * log_p.mean(1)
+    return -float(weights @ told / weights.sum())
+
+
+def _shrunk_inverse(rest: np.ndarray, share: float) -> Callable[[np.ndarray], np.ndarray]:
+    """The map v -> v S^-1 of rows v, where S = (1 - share) R'R + share trace(R'R) / d I, and R (n, d) is the rest."""
+    level = share * (rest**2).sum() / rest.shape[1]
+    if level <= 0:  # one sample per class: nothing is known of how a class spreads
+        return lambda v: v.copy()
+    _, lengths, directions = np.linalg.svd(rest, full_matrices=False)
+    spread = (1 - share) * lengths**2
+    return lambda v: (v - (v @ directions.T * (spread / (spread + level))) @ directions) / level

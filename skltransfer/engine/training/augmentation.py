@@ -1,0 +1,71 @@
+"""Training pictures that are changed at random each time they are seen; nothing of that is remembered.
+
+Randomness is torch's own generator's, which :func:`train` seeds. Must not know y, losses or scikit-learn.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from skltransfer.engine.inference.activations import Activations
+from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.reading import in_threads
+from skltransfer.engine.inference.recall import run_padded
+from skltransfer.engine.storing.key import Address
+from skltransfer.inputs import Samples
+
+Augment = Callable[[torch.Tensor], torch.Tensor]
+
+
+class AugmentedActivations:
+    """The training set as ``train`` sees it: :class:`Activations` for looking, changed pictures for training.
+
+    Parameters
+    ----------
+    activations : Activations
+        Of the pictures as they are.
+    stages : FrozenStages
+    samples : Samples
+    address : Address
+    augment : callable
+        From a picture of uint8, (3, h, w), to another: a transform of ``torchvision.transforms.v2``.
+    """
+
+    def __init__(
+        self, activations: Activations, stages: FrozenStages, samples: Samples, address: Address, augment: Augment
+    ) -> None:
+        self.take, self.exact_batches = activations.take, activations.exact_batches
+        self._stages, self._samples, self._address, self._augment = stages, samples, address, augment
+
+    def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
+        """Activations of these rows' pictures, changed at random, (len(rows), ...), on the stages' device."""
+        pictures = in_threads(self._samples.read, list(rows), torch.get_num_threads(), ahead=len(rows), overlap=False)
+        inputs = torch.stack([self._changed(picture) for picture in pictures])
+        size = self._stages.batch
+        return torch.cat(
+            [self._activation(inputs[start : start + size]) for start in range(0, len(rows), size)]
+        ).clone()
+
+    def _changed(self, picture: np.ndarray) -> torch.Tensor:
+        if picture.ndim != 3:
+            raise ValueError(f"augment is for pictures; X holds rows of {len(picture)} numbers. Set image_shape.")
+        changed = self._augment(torch.tensor(picture).permute(2, 0, 1))
+        if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
+            shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
+            raise ValueError(
+                f"augment must turn a uint8 tensor (3, h, w) into another, got {shown}. Leave out ToDtype, Normalize: "
+                "the backbone's own preprocessing comes after it."
+            )
+        return self._stages.backbone.preprocessing(np.ascontiguousarray(changed.permute(1, 2, 0).numpy()))
+
+    @torch.inference_mode()
+    def _activation(self, inputs: torch.Tensor) -> torch.Tensor:
+        stages, address = self._stages, self._address
+        batch = inputs.to(stages.device, stages.dtype)
+        if address.boundary:
+            prefix = stages.backbone.prefix(0, address.boundary, stages.dtype, stages.device)
+            batch = run_padded(prefix, batch, stages.batch)
+        if address.pooling is None:
+            return batch
+        return stages.backbone.pooling_at(address.boundary, address.pooling)(batch.float())

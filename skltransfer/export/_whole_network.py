@@ -1,0 +1,94 @@
+"""The whole network as one module: from what a client can send to what it wants to know.
+
+Promises one forward without a branch on values, so that it can be written down as a graph; and beside it, what the
+stages and the head say when they are run as an estimator runs them. Must not know the format of that graph, files or
+scikit-learn.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from skltransfer.backbones import Backbone
+from skltransfer.engine.networks.adapters import merged
+from skltransfer.engine.networks.tuned import SleepingNetwork
+from skltransfer.engine.tasks.task import Head
+from skltransfer.export._client_inputs import Intake
+
+CPU = torch.device("cpu")
+
+
+class WholeNetwork(nn.Module):
+    """Intake, stages, head and answers in one forward.
+
+    Parameters
+    ----------
+    intake : Intake
+    body : nn.Module
+        From the stages' inputs to what ``answer`` takes; a copy of its own.
+    answer : callable
+        From the body's outputs to named tensors.
+    """
+
+    def __init__(self, intake: Intake, body: nn.Module, answer: Callable[[torch.Tensor], dict]) -> None:
+        super().__init__()
+        self.intake, self.body, self.answer = intake, body, answer
+        for entry in (module.entry for module in body.modules() if hasattr(module, "entry")):
+            entry.pads = False  # of sounds; texts say themselves where they end
+        self.eval().requires_grad_(False)
+
+    def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.answer(self.body(self.intake.batch(*inputs)))
+
+
+def tuned_whole(network: SleepingNetwork, backbone: Backbone, head: Head, intake: Intake) -> WholeNetwork:
+    """A tuned network with its head's answers; adapters are added to the weights beside them."""
+    spec = replace(network.spec, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
+    body = replace(network, spec=spec).private_copy(backbone, CPU)
+    if spec.adapter is not None:
+        body = merged(body)
+    return WholeNetwork(intake, body, head.answers)
+
+
+def tuned_reference(network: SleepingNetwork, backbone: Backbone, head: Head, batch: torch.Tensor) -> dict:
+    """Probabilities and predictions as the estimator makes them in float32: frozen stages, the rest, the head."""
+    with torch.inference_mode():
+        activation = backbone.prefix(0, network.spec.boundary)(batch)
+        if network.spec.boundary == backbone.n_stages:
+            activation = backbone.pooling_at(backbone.n_stages, network.spec.pooling)(activation)
+        outputs = network.awake(backbone, CPU)(activation)
+    return head.expected_answers(outputs.double().numpy())
+
+
+class _Features(nn.Module):
+    """Pooled features at one boundary or several, side by side in the order asked for."""
+
+    def __init__(self, backbone: Backbone, boundaries: Sequence[int], pooling: str) -> None:
+        super().__init__()
+        steps = sorted({0, *boundaries})
+        self.order, self.at = tuple(boundaries), steps[1:]
+        self.pieces = nn.ModuleList(copy.deepcopy(backbone.prefix(*ends)) for ends in itertools.pairwise(steps))
+        self.poolings = [backbone.pooling_at(boundary, pooling) for boundary in self.at]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = {}
+        for boundary, piece, pooling in zip(self.at, self.pieces, self.poolings, strict=True):
+            x = piece(x)
+            found[boundary] = pooling(x)
+        return torch.cat([found[boundary] for boundary in self.order], dim=1)
+
+
+def frozen_whole(backbone: Backbone, boundaries: Sequence[int], pooling: str, intake: Intake) -> WholeNetwork:
+    """A frozen network's features."""
+    return WholeNetwork(intake, _Features(backbone, boundaries, pooling), lambda features: {"features": features})
+
+
+def frozen_reference(backbone: Backbone, boundaries: Sequence[int], pooling: str, batch: torch.Tensor) -> dict:
+    """The same features, each from the backbone's shared stages."""
+    with torch.inference_mode():
+        columns = [backbone.pooling_at(at, pooling)(backbone.prefix(0, at)(batch)) for at in boundaries]
+    return {"features": torch.cat(columns, dim=1).double().numpy()}
