@@ -16,9 +16,10 @@ from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import (
     ActivationStore,
-    Head,
+    ArrayTargets,
     NetworkSpec,
-    PrototypeHead,
+    PrototypeTask,
+    Task,
     TrainingPlan,
     TrainingSet,
 )
@@ -178,8 +179,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _task_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
-        return {"contrasts": self.method == "contrastive"}
+    def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
+        return {}
 
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
@@ -197,13 +198,13 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
             verbose=int(self.verbose),
         )
 
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         check_classification_targets(y)
-        return self._label_positions(column_or_1d(y, warn=True), weights)
+        return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
 
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        return PrototypeHead(self.classes_), data
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        return PrototypeTask(self.classes_), data
 
     @property
-    def _strength(self) -> float:
+    def _penalty(self) -> float:
         return self.shrinkage

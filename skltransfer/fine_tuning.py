@@ -18,10 +18,11 @@ from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone
 from skltransfer.engine import (
     ActivationStore,
-    ClassificationHead,
-    Head,
-    MultilabelHead,
-    RegressionHead,
+    ArrayTargets,
+    ClassificationTask,
+    MultilabelTask,
+    RegressionTask,
+    Task,
     TrainingSet,
 )
 
@@ -336,7 +337,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
             )
         return self._become(draft._learn(X, y, sample_weight, start=start, single_pass=True))
 
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multilabel-indicator":
@@ -347,28 +348,27 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
                 "labels, or a matrix of 0 and 1 (sklearn.preprocessing.MultiLabelBinarizer makes one of lists of "
                 "labels). MultiTaskFineTuner and sklearn.multioutput.MultiOutputClassifier take a column per task."
             )
-        return self._label_positions(column_or_1d(y, warn=True), weights)
+        return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
 
-    def _encode_indicators(self, y: np.ndarray) -> np.ndarray:
+    def _encode_indicators(self, y: np.ndarray) -> ArrayTargets:
         known = getattr(self, "classes_", None)
         if known is not None and len(known) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} columns of labels, but there are {len(known)} labels: {known!r}.")
         if self.class_weight is not None:
             raise ValueError(f"class_weight={self.class_weight!r} is for labels that exclude each other; use None.")
         self.classes_ = np.arange(y.shape[1]) if known is None else known
-        return y.astype(np.int64)
+        return ArrayTargets(y.astype(np.int64))
 
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        if data.targets.ndim == 2:
-            return MultilabelHead(self.classes_, self.label_smoothing), data
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        labels = data.targets.values
+        if labels.ndim == 2:
+            return MultilabelTask(self.classes_, self.label_smoothing), data
         if self.class_weight == "balanced":
-            mass = np.bincount(data.targets, weights=data.weights, minlength=len(self.classes_))
+            mass = np.bincount(labels, weights=data.weights, minlength=len(self.classes_))
             factors = mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
         else:
-            factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[data.targets])
-        return ClassificationHead(self.classes_, self.label_smoothing), data.encoded(
-            data.targets, factors[data.targets]
-        )
+            factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
+        return ClassificationTask(self.classes_, self.label_smoothing), data.encoded(data.targets, factors[labels])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -377,7 +377,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return tags
 
     @property
-    def _strength(self) -> float | str:
+    def _penalty(self) -> float | str:
         return self.C
 
 
@@ -415,7 +415,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of steps are too
         small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
     alpha : float or "auto", default="auto"
-        Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
+        Penalty of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
         cross-validation prefers [4]_, for each output.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
@@ -662,14 +662,15 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
             NaN for a row that could not be read, where ``on_bad_sample="nan"``.
         """
         outputs = self._run(X)[0]
-        return self._head_.decode(outputs)
+        return self._task_.decode(outputs)
 
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return y.astype(np.float64)
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
+        return ArrayTargets(y.astype(np.float64))
 
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        head = getattr(self, "_head_", None) or RegressionHead.fitted(data.targets, data.weights)
-        return head, data.encoded(head.encode(data.targets))
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        y = data.targets.values
+        task = getattr(self, "_task_", None) or RegressionTask.fitted(y, data.weights)
+        return task, data.encoded(ArrayTargets(task.encode(y)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -677,5 +678,5 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         return tags
 
     @property
-    def _strength(self) -> float | str:
+    def _penalty(self) -> float | str:
         return self.alpha

@@ -14,7 +14,15 @@ from skltransfer._estimators import base
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.target_checks import cells_of, looks_like_amounts, missing, refuse_lists
 from skltransfer.backbones import Backbone
-from skltransfer.engine import ActivationStore, ClassificationHead, Head, MultiTaskHead, RegressionHead, TrainingSet
+from skltransfer.engine import (
+    ActivationStore,
+    ArrayTargets,
+    ClassificationTask,
+    MultiTask,
+    RegressionTask,
+    Task,
+    TrainingSet,
+)
 
 KINDS = ("classification", "regression")
 
@@ -56,7 +64,7 @@ class MultiTaskFineTuner(FineTuner):
         Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``; positive. ``"auto"``
         chooses it for each task's labels by generalized cross-validation [5]_.
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
+        Penalty of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
@@ -305,7 +313,7 @@ class MultiTaskFineTuner(FineTuner):
         outputs, bad = self._run(X)
         if bad:
             raise bad[min(bad)]
-        columns = self._head_.decode(outputs)
+        columns = self._task_.decode(outputs)
         kinds = {column.dtype.kind for column in columns}
         table = np.empty((len(outputs), len(columns)), dtype=object if len(kinds) > 1 else np.result_type(*columns))
         for task, column in enumerate(columns):
@@ -326,7 +334,7 @@ class MultiTaskFineTuner(FineTuner):
             that could not be read is NaN, where ``on_bad_sample="nan"``.
         """
         outputs = self._run(X)[0]
-        found = self._head_.probabilities(outputs)
+        found = self._task_.probabilities(outputs)
         return found[0] if len(found) == 1 else found
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -396,7 +404,7 @@ class MultiTaskFineTuner(FineTuner):
             raise ValueError(f"tasks must be one of {KINDS} for each of y's {len(names)} columns; got {self.tasks!r}.")
         return list(asked)
 
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         """Positions or numbers, (n, tasks), beside 1 or 0 for whether they are there, (n, tasks)."""
         known = getattr(self, "classes_", [None] * y.shape[1])
         seen = np.column_stack([~missing(column) for column in y.T])
@@ -406,23 +414,23 @@ class MultiTaskFineTuner(FineTuner):
             encode = _positions if kind == "classification" else _numbers
             values[seen[:, task], task], classes = encode(cells, counts, name, known[task])
             self.classes_.append(classes)
-        return np.hstack([values, seen])
+        return ArrayTargets(np.hstack([values, seen]))
 
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        values, seen = np.hsplit(data.targets.copy(), 2)
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        values, seen = np.hsplit(data.targets.values.copy(), 2)
         parts, factors = [], self._factors()
         for task, kind in enumerate(self.tasks_.values()):
             own = seen[:, task] > 0
             if kind == "classification":
-                head = ClassificationHead(self.classes_[task])
+                head = ClassificationTask(self.classes_[task])
                 factors[task] /= np.log(len(self.classes_[task]))
             else:
-                head = RegressionHead.fitted(values[own, task], data.weights[own])
+                head = RegressionTask.fitted(values[own, task], data.weights[own])
                 values[own, task] = head.encode(values[own, task])[:, 0]
             factors[task] *= data.weights.sum() / data.weights[own].sum()
             parts.append((kind, vars(head)))
-        head = MultiTaskHead(parts, factors, isinstance(self.loss_weights, str) and self.loss_weights == "uncertainty")
-        return head, data.encoded(np.hstack([values, seen]))
+        task = MultiTask(parts, factors, isinstance(self.loss_weights, str) and self.loss_weights == "uncertainty")
+        return task, data.encoded(ArrayTargets(np.hstack([values, seen])))
 
     def _factors(self) -> np.ndarray:
         n, asked = len(self.tasks_), self.loss_weights
@@ -438,7 +446,7 @@ class MultiTaskFineTuner(FineTuner):
         return factors
 
     @property
-    def _strength(self) -> tuple[float | str, float | str]:
+    def _penalty(self) -> tuple[float | str, float | str]:
         return self.C, self.alpha
 
     def __sklearn_tags__(self):

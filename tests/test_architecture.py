@@ -39,12 +39,12 @@ WITHIN_ENGINE = {
     "inference": 1,
     "networks": 2,
     "tasks": 3,
-    "training": 3,
-    "job": 4,
-    "pretraining": 4,
-    "tuning": 5,
-    "depth_choice": 6,
-    "__init__": 7,
+    "training": 4,
+    "job": 5,
+    "pretraining": 5,
+    "tuning": 6,
+    "depth_choice": 7,
+    "__init__": 8,
 }
 MOST_ROOMS = 22
 TENANTS = {

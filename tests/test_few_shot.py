@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import NearestCentroid
 
 from skltransfer import FewShotClassifier, FineTunedClassifier, PretrainedFeatureExtractor, load
-from skltransfer.engine import PrototypeHead
+from skltransfer.engine import PrototypeTask
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def features(rng):
 
 
 def solved(F, y, shrinkage, weights=None):
-    head = PrototypeHead(np.unique(y))
+    head = PrototypeTask(np.unique(y))
     weights = np.ones(len(y)) if weights is None else weights
     return head.solve_probe(F, np.unique(y, return_inverse=True)[1], weights, (None, None), shrinkage)
 
@@ -95,14 +95,14 @@ def test_one_sample_per_class_is_enough(features):
 
 def test_pairs_of_a_batch_are_drawn_together_and_apart(features):
     F, y = features
-    losses = PrototypeHead(np.arange(3)).loss(torch.tensor(F), torch.tensor(y)).numpy()
+    losses = PrototypeTask(np.arange(3)).loss(torch.tensor(F), torch.tensor(y)).numpy()
     cosines = F @ F.T
     for i in (0, 25, 39):
         own = (y == y[i]) & (np.arange(40) != i)
         expected = ((1 - cosines[i, own]) ** 2).mean() + (cosines[i, y != y[i]] ** 2).mean()
         assert losses[i] == pytest.approx(expected, rel=1e-6)
     perfect = torch.eye(3)[torch.tensor([0, 0, 1, 2])]
-    assert PrototypeHead(np.arange(3)).loss(perfect, torch.tensor([0, 0, 1, 2])).sum() == 0
+    assert PrototypeTask(np.arange(3)).loss(perfect, torch.tensor([0, 0, 1, 2])).sum() == 0
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, load_backbone
-from skltransfer.engine import ClassificationHead
+from skltransfer.engine import ClassificationTask
 from skltransfer.exceptions import BadSampleError, TrainingDivergedError
 
 
@@ -319,7 +319,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_old_model(two_kinds, monk
     X, y = two_kinds
     model = classifier(freeze_depth=0.5).fit(X, y)
     before = model.predict_proba(X)
-    monkeypatch.setattr(ClassificationHead, "loss", lambda self, outputs, targets: outputs.sum(1) * float("nan"))
+    monkeypatch.setattr(ClassificationTask, "loss", lambda self, outputs, targets: outputs.sum(1) * float("nan"))
     with pytest.raises(TrainingDivergedError, match="The loss is nan in epoch 1. Lower learning_rate"):
         model.fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), before)
@@ -337,7 +337,7 @@ def test_an_interrupt_leaves_the_old_model_whole(two_kinds, monkeypatch):
             raise KeyboardInterrupt
         return outputs.sum(1)
 
-    monkeypatch.setattr(ClassificationHead, "loss", interrupt)
+    monkeypatch.setattr(ClassificationTask, "loss", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X[:, :12], np.where(y == "above", "left", "right"))
     assert model.classes_.tolist() == ["above", "below"]

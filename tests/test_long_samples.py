@@ -25,7 +25,7 @@ from skltransfer import (
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._windows import window_starts
-from skltransfer.engine import FrozenStages, NetworkSpec, new_network
+from skltransfer.engine import FrozenStages, NetworkSpec, VectorReadout, new_network
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import samples_from_collection
@@ -146,13 +146,13 @@ def test_training_averages_the_outputs_of_a_samples_windows_before_the_loss(boun
     stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
     samples = samples_from_collection(TEXTS, "text")
     activations = Activations(stages, samples, stages.address(boundary))
-    network = new_network(backbone, NetworkSpec(boundary, "mean", head, n_outputs=3), seed=0).eval()
+    network = new_network(backbone, NetworkSpec(boundary, "mean", head, n_outputs=3), VectorReadout.of, seed=0).eval()
     rows = np.array([4, 0, 2, 3])
     together = network(activations.take(rows))
     for row, output in zip(rows, together, strict=True):
         parts = backbone.preprocessing.parts(TEXTS[row])
         windows = [backbone.prefix(0, boundary)(part[None]) for part in parts]
-        alone = torch.cat([network.outputs(network.features(window)) for window in windows])
+        alone = torch.cat([network.readout.outputs(network.features(window)) for window in windows])
         torch.testing.assert_close(output, alone.mean(0), atol=1e-6, rtol=1e-5)
     together.square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
@@ -283,7 +283,7 @@ def test_calibration_sees_what_predictions_see_and_leaves_the_labels(calibrate):
     probabilities = model.predict_proba(X)
     np.testing.assert_array_equal(model.predict(X), probabilities.argmax(1))
     if calibrate:
-        model._head_.temperature, before = 8.0, model.predict(X)
+        model._task_.temperature, before = 8.0, model.predict(X)
         np.testing.assert_array_equal(model.predict(X), before)
 
 

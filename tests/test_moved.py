@@ -20,12 +20,12 @@ OLD = {  # (old place, old name): (new place, new name)
     ("domain_adaptation", "FeatureAdaptedClassifier"): ("domain_adaptation._features", "FeatureAdaptedClassifier"),
     ("network_adaptation", "DomainAdaptedClassifier"): ("domain_adaptation._network", "DomainAdaptedClassifier"),
     ("engine._activations", "ActivationStore"): ("engine.storing.memory", "ActivationStore"),
-    ("engine._heads", "ClassificationHead"): ("engine.tasks.classification", "ClassificationHead"),
-    ("engine._heads", "MultilabelHead"): ("engine.tasks.multilabel", "MultilabelHead"),
-    ("engine._heads", "RegressionHead"): ("engine.tasks.regression", "RegressionHead"),
-    ("engine._multi_task", "MultiTaskHead"): ("engine.tasks.multi_task", "MultiTaskHead"),
-    ("engine._networks", "SleepingNetwork"): ("engine.networks.tuned", "SleepingNetwork"),
-    ("engine._prototypes", "PrototypeHead"): ("engine.tasks.prototypes", "PrototypeHead"),
+    ("engine._heads", "ClassificationHead"): ("engine.tasks.classification", "ClassificationTask"),
+    ("engine._heads", "MultilabelHead"): ("engine.tasks.multilabel", "MultilabelTask"),
+    ("engine._heads", "RegressionHead"): ("engine.tasks.regression", "RegressionTask"),
+    ("engine._multi_task", "MultiTaskHead"): ("engine.tasks.multi_task", "MultiTask"),
+    ("engine._networks", "SleepingNetwork"): ("engine.networks.state", "NetworkState"),
+    ("engine._prototypes", "PrototypeHead"): ("engine.tasks.prototypes", "PrototypeTask"),
     ("engine._spec", "NetworkSpec"): ("engine.networks.spec", "NetworkSpec"),
 }
 STAYED = {("elm", "ELMRegressor"), ("domain_adaptation", "FeatureAdaptedClassifier")}  # under the same public name

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from skltransfer import FineTunedClassifier, FineTunedRegressor, MultiTaskFineTuner, load
-from skltransfer.engine import ClassificationHead, MultiTaskHead, RegressionHead
+from skltransfer.engine import ClassificationTask, MultiTask, RegressionTask
 
 OPTIONS = {"dtype": "float32", "random_state": 0}
 
@@ -62,10 +62,10 @@ def test_a_missing_cell_may_be_written_in_any_way(two_kinds, gap):
 
 def head(n_tasks=2, **options):
     parts = [
-        ("classification", vars(ClassificationHead(np.arange(3)))),
-        ("regression", vars(RegressionHead([0.0], [1.0], True))),
+        ("classification", vars(ClassificationTask(np.arange(3)))),
+        ("regression", vars(RegressionTask([0.0], [1.0], True))),
     ]
-    return MultiTaskHead(parts[:n_tasks], np.array([1.0, 2.0])[:n_tasks], **options)
+    return MultiTask(parts[:n_tasks], np.array([1.0, 2.0])[:n_tasks], **options)
 
 
 def test_a_missing_label_changes_nothing_for_the_other_task(rng):
@@ -95,14 +95,14 @@ def test_the_mean_loss_is_each_tasks_mean_on_its_own_labels(tasks, monkeypatch):
     seen = {}
     monkeypatch.setattr(
         "skltransfer.engine.tuning._train_in_phases",
-        lambda work, network: seen.update(head=work.head, data=work.data) or {"loss": [0.0]},
+        lambda fit, network: seen.update(task=fit.task, data=fit.data) or {"loss": [0.0]},
     )
     model.fit(X, gappy)
     outputs = torch.tensor(np.random.default_rng(0).standard_normal((40, 3)))
-    targets = torch.tensor(seen["data"].targets)
-    found = seen["head"].loss(outputs, targets).mean().item()
+    targets = torch.tensor(seen["data"].targets.values)
+    found = seen["task"].loss(outputs, targets).mean().item()
     expected = 0.0
-    for task, single in enumerate(seen["head"].heads):
+    for task, single in enumerate(seen["task"].heads):
         rows = targets[:, 3 + task] > 0
         value = targets[rows, task]
         value = value[:, None] if task == 1 else value.long()
@@ -116,7 +116,7 @@ def test_learnt_weights_trust_the_task_with_less_noise(rng):
     y = np.column_stack([X[:, 0] + 0.01 * rng.standard_normal(120), rng.standard_normal(120)])
     options = {"freeze_depth": 0.0, "max_epochs": 60, "learning_rate": 0.01, "weight_decay": 0.0}
     model = MultiTaskFineTuner("toy:rows", loss_weights="uncertainty", **options, **OPTIONS).fit(X, y)
-    clear, noisy = model._network_.changed["head.1.values"]
+    clear, noisy = model._network_.changed["readout.head.1.values"]
     assert clear < noisy - 0.1
     assert model.predict(X).shape == (120, 2)
 

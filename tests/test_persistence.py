@@ -320,7 +320,7 @@ BROKEN = {
     "not the format": lambda header: header.update(format=99),
     "another class": lambda header: header.update({"class": "Popen"}),
     "a parameter that is not there": lambda header: header["parameters"].update(shell=True),
-    "no head": lambda header: header.pop("head"),
+    "no task": lambda header: header.pop("task"),
     "too deep a boundary": lambda header: header["network"].__setitem__(0, 40),
     "a wider head": lambda header: header["network"].__setitem__(2, 5),
     "an attribute that is not fitted": lambda header: header["fitted"].update(__class__="x"),

@@ -215,22 +215,16 @@ known = FineTunedClassifier("toy:text", max_epochs=1, **options).fit(X, y)
 expected, asleep = known.predict_proba(X), pickle.dumps(known)
 
 
-class Watch:
-    # predicts with another model after each epoch, as a monitor of scores does
-
-    def epoch_begins(self, now):
-        pass
-
-    def epoch_ends(self, now):
-        pickle.loads(asleep).predict(X[:2])
-        return False
+def predicts(now):  # with another model after each epoch, as a monitor of scores does
+    pickle.loads(asleep).predict(X[:2])
+    return False
 
 
 def fit():
-    from skltransfer.engine import tuning
+    from skltransfer.engine import EpochObserver, tuning
     model = FineTunedClassifier("toy:text", max_epochs=6, **options)
-    task = model._tuning_task
-    model._tuning_task = lambda *args: tuning.replace(task(*args), watch=Watch())
+    job = model._job
+    model._job = lambda *args: tuning.replace(job(*args), observer=EpochObserver(id, predicts))
     model.fit(X, y)
 
 

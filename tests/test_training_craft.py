@@ -84,13 +84,13 @@ def test_a_temperature_makes_probabilities_more_honest_and_leaves_labels(noisy, 
         random_state=0,
     ).fit(X[:80], y[:80])
     honest = log_loss(y[80:], model.predict_proba(X[80:]))
-    assert model._head_.temperature > 1.2  # a model that knows its samples by heart is too sure of itself
+    assert model._task_.temperature > 1.2  # a model that knows its samples by heart is too sure of itself
     np.testing.assert_allclose(model.predict_proba(X).sum(1), 1)
     np.testing.assert_array_equal(model.predict(X), model.classes_[(model.decision_function(X) > 0).astype(int)])
     model.save(tmp_path / "model.skl")
     np.testing.assert_array_equal(load(tmp_path / "model.skl").predict_proba(X), model.predict_proba(X))
     labels = model.predict(X)
-    model._head_.temperature = 1.0
+    model._task_.temperature = 1.0
     assert honest < log_loss(y[80:], model.predict_proba(X[80:]))
     np.testing.assert_array_equal(model.predict(X), labels)
 
@@ -104,7 +104,7 @@ def test_the_probe_does_not_see_what_calibration_holds_out(noisy, monkeypatch):
     ((seen, held_out),) = parts
     assert 0 < len(held_out) < len(seen)
     alone = FineTunedClassifier("toy:images", freeze_depth=1.0).fit(X[seen.rows], y[seen.rows])
-    np.testing.assert_array_equal(*(m._network_.changed["head.0.weight"] for m in (model, alone)))
+    np.testing.assert_array_equal(*(m._network_.changed["readout.head.0.weight"] for m in (model, alone)))
 
 
 @pytest.mark.parametrize("labels", [3, "many"])
@@ -207,7 +207,7 @@ def test_adapters_are_all_that_moves_and_nothing_else_is_saved(two_kinds, rng, t
     assert changed
     assert all(".lora_A." in key or ".lora_B." in key for key in changed)
     n_adapter = sum(model._network_.changed[key].size for key in changed)
-    n_head = sum(value.size for key, value in model._network_.changed.items() if key.startswith("head."))
+    n_head = sum(value.size for key, value in model._network_.changed.items() if key.startswith("readout.head."))
     assert model.n_trainable_params_ == n_adapter + n_head
     assert any(np.abs(model._network_.changed[key]).max() > 0 for key in changed if ".lora_B." in key)
     model.save(tmp_path / "model.skl")

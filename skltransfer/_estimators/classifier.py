@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from skltransfer.engine import ClassificationHead, MultilabelHead
+from skltransfer.engine import ClassificationTask, MultilabelTask
 from skltransfer.exceptions import BadSampleError
 
 
 class ClassifierVerbs:
     """For estimators with a head, and with ``_run(X)``: outputs, a row per sample, and what could not be read."""
 
-    _head_: ClassificationHead | MultilabelHead
+    _task_: ClassificationTask | MultilabelTask
     _run: Callable[[Any], tuple[np.ndarray, dict[int, BadSampleError]]]
 
     def _label_positions(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class ClassifierVerbs:
         outputs, bad = self._run(X)
         if bad:
             raise bad[min(bad)]
-        return self._head_.decode(outputs)
+        return self._task_.decode(outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, in the order of ``classes_``.
@@ -74,7 +74,7 @@ class ClassifierVerbs:
             exclude each other. A row that could not be read is NaN, where ``on_bad_sample="nan"``.
         """
         outputs = self._run(X)[0]
-        return self._head_.probabilities(outputs)
+        return self._task_.probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`.
@@ -88,7 +88,7 @@ class ClassifierVerbs:
         ndarray of float64, shape (n, n_classes)
         """
         outputs = self._run(X)[0]
-        return self._head_.log_probabilities(outputs)
+        return self._task_.log_probabilities(outputs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Outputs of the head: log-odds of the second class, or one logit per class.
@@ -103,4 +103,4 @@ class ClassifierVerbs:
             Of a multilabel target (:class:`FineTunedClassifier` only), log-odds of each label.
         """
         outputs = self._run(X)[0]
-        return self._head_.decision(outputs)
+        return self._task_.decision(outputs)

@@ -31,22 +31,25 @@ from skltransfer.backbones import (
     reload_backbone,
 )
 from skltransfer.engine import (
-    HEADS,
+    TASKS,
     DomainShift,
-    Head,
+    EpochObserver,
     HoldOut,
     NetworkSpec,
+    NetworkState,
     Resume,
-    SleepingNetwork,
+    Targets,
+    Task,
     TrainingPlan,
     TrainingSet,
-    Tuned,
-    TuningTask,
+    TuningJob,
+    TuningResult,
     at_better_boundary,
     is_native,
     joined_history,
     run_tuned,
     tune,
+    with_current_names,
 )
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -57,7 +60,7 @@ TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 class FineTuner(
     base.ReadsSamples, VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_head``, ``_strength``."""
+    """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_task``, ``_penalty``."""
 
     _parameter_constraints: dict = {
         **base.SHARED_CONSTRAINTS,
@@ -89,17 +92,23 @@ class FineTuner(
 
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
 
-    @abstractmethod
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Targets as numbers that sort; what is learnt from them alone is set on the draft."""
+    def __setstate__(self, state: dict) -> None:
+        """Also of pickles from before version 0.1, in which a task was called a head."""
+        if "_head_" in state:
+            state = {"_task_" if name == "_head_" else name: value for name, value in state.items()}
+        super().__setstate__(state)
 
     @abstractmethod
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        """The head, and the training set in its terms."""
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> Targets:
+        """What y says, one entry per sample; what is learnt from them alone is set on the draft."""
+
+    @abstractmethod
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        """The task, and the training set in its terms."""
 
     @property
     @abstractmethod
-    def _strength(self) -> float:
+    def _penalty(self) -> float:
         """Of the probe's penalty."""
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -183,7 +192,7 @@ class FineTuner(
 
     @property
     def _n_features_out(self) -> int:
-        return len(self._network_.changed["mean"])
+        return len(self._network_.changed["readout.mean"])
 
     def _draft(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
@@ -210,46 +219,48 @@ class FineTuner(
         y = self._checked_target(y, len(samples))
         weights = self._checked_weights(sample_weight, y)
         targets = self._encode(y, weights)
-        task = self._tuning_task(backbone, start, single_pass)
-        self._refuse_other_start(start, backbone, task.spec)
-        if task.spec.adapter is not None and task.spec.boundary == backbone.n_stages:
+        job = self._job(backbone, start, single_pass)
+        self._refuse_other_start(start, backbone, job.spec)
+        if job.spec.adapter is not None and job.spec.boundary == backbone.n_stages:
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
             )
         if len(target_rows):
-            task = replace(task, shift=self._shift_to(samples.take(target_rows)))
+            job = replace(job, shift=self._shift_to(samples.take(target_rows)))
         kept = np.flatnonzero(weights > 0)
+        learnt = (samples.take(kept), targets.subset(kept), weights[kept])
         if self._chooses_depth and start is None and not single_pass:
-            task = self._at_better_depth(task, samples.take(kept), targets[kept], weights[kept])
+            job = self._at_better_depth(job, *learnt)
         if callbacks is not None:
-            task = replace(task, watch=_Epochs(callbacks, self, task))
-        result = tune(task, samples.take(kept), targets[kept], weights[kept])
+            observer = EpochObserver(callbacks.epoch_begins, callbacks.epoch_ends)
+            job = replace(job, observer=observer.seeing(lambda result: self._fitted_attributes(job, result)))
+        result = tune(job, *learnt)
         if result.bad:
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
         if backbone.modality in ("audio", "text"):
             self.n_truncated_ = base.n_truncated(samples.take(kept), backbone)
-        self._settle(task, result)
+        self._set_fitted(job, result)
         return self
 
     def _shift_to(self, target: Samples) -> DomainShift:
         """How another domain is drawn near, for estimators that take one."""
         raise NotImplementedError
 
-    def _tuning_task(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningTask:
-        return TuningTask(
+    def _job(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningJob:
+        return TuningJob(
             stages=base.frozen_stages(self, backbone, fits=True),
             spec=self._spec(backbone, start),
             policy=base.bad_sample_policy(self),
-            to_head=self._to_head,
+            to_task=self._to_task,
             plan=self._plan(single_pass),
-            strength=self._strength,
-            **self._task_options(backbone, start, single_pass),
+            penalty=self._penalty,
+            **self._job_options(backbone, start, single_pass),
         )
 
-    def _task_options(self, backbone: Backbone, start: SleepingNetwork | None, single_pass: bool) -> dict[str, Any]:
+    def _job_options(self, backbone: Backbone, start: NetworkState | None, single_pass: bool) -> dict[str, Any]:
         """What not every estimator has a parameter for."""
         return {
             "probe_first": self.head_init == "probe",
@@ -272,25 +283,23 @@ class FineTuner(
         """Whether the data are to choose the depth."""
         return self._may_choose_depth and is_automatic(self.freeze_depth)
 
-    def _spec(self, backbone: Backbone, start: SleepingNetwork | None) -> NetworkSpec:
+    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         """Of the network to be fitted, before any choice by the data."""
         pooling = base.resolved_pooling(self, backbone)
         return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
 
-    def _boundary(self, backbone: Backbone, start: SleepingNetwork | None) -> int:
+    def _boundary(self, backbone: Backbone, start: NetworkState | None) -> int:
         if not self._chooses_depth:
             also = ", or 'auto'" if self._may_choose_depth else ""
             return freeze_boundary(self.freeze_depth, backbone.stage_names, also=also)
         return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.spec.boundary
 
-    def _at_better_depth(
-        self, task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
-    ) -> TuningTask:
-        tuned = task.spec.boundary
-        task, scores = at_better_boundary(task, samples, targets, weights)
+    def _at_better_depth(self, job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray) -> TuningJob:
+        tuned = job.spec.boundary
+        job, scores = at_better_boundary(job, samples, targets, weights)
         if scores is not None:
-            self.freeze_depth_scores_ = {1.0: scores[task.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
-        return task
+            self.freeze_depth_scores_ = {1.0: scores[job.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
+        return job
 
     def _checked_augment(self, backbone: Backbone, single_pass: bool) -> Callable | None:
         if self.augment is not None and (backbone.modality != "image" or single_pass):
@@ -303,16 +312,22 @@ class FineTuner(
             )
         return self.augment
 
-    def _settle(self, task: TuningTask, result: Tuned) -> None:
-        backbone, boundary = task.stages.backbone, task.spec.boundary
-        goes_on = task.resume.single_pass and task.resume.start is not None
-        self._network_, self._head_ = result.network, result.head
+    def _fitted_attributes(self, job: TuningJob, result: TuningResult) -> dict[str, Any]:
+        """Those that the estimator would have if its fit ended with this result."""
+        fitted = copy.copy(self)
+        fitted._set_fitted(job, result)
+        return {key: value for key, value in vars(fitted).items() if key.endswith("_")}
+
+    def _set_fitted(self, job: TuningJob, result: TuningResult) -> None:
+        backbone, boundary = job.stages.backbone, job.spec.boundary
+        goes_on = job.resume.single_pass and job.resume.start is not None
+        self._network_, self._task_ = result.network, result.task
         self._origin_ = (backbone.name, backbone.weights, dict(backbone.options), backbone.fingerprint)
         self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
         self.n_trainable_params_ = result.n_trainable
-        self.dtype_ = str(task.stages.dtype).removeprefix("torch.")
-        self.device_ = str(task.stages.device)
+        self.dtype_ = str(job.stages.dtype).removeprefix("torch.")
+        self.device_ = str(job.stages.device)
         self.n_iter_ = self.n_iter_ + result.n_iter if goes_on else result.n_iter
         self.history_ = joined_history(self.history_, result.history) if goes_on else result.history
 
@@ -361,7 +376,7 @@ class FineTuner(
             )
         return weights
 
-    def _refuse_other_start(self, start: SleepingNetwork | None, backbone: Backbone, spec: NetworkSpec) -> None:
+    def _refuse_other_start(self, start: NetworkState | None, backbone: Backbone, spec: NetworkSpec) -> None:
         if start is None:
             return
         fitted = (self._origin_[-1], start.spec.architecture)
@@ -388,8 +403,7 @@ class FineTuner(
                 "but the same. Fit with dtype='float32' to avoid it.",
                 stacklevel=3,
             )
-        head = None if features else self._head_
-        return run_tuned(self._network_, stages, samples, base.bad_sample_policy(self), head=head)
+        return run_tuned(self._network_, stages, samples, base.bad_sample_policy(self), self._task_, features=features)
 
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
         """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.
@@ -420,7 +434,7 @@ class FineTuner(
         header = {
             **serialization.described(self),
             "network": asdict(network.spec),
-            "head": [type(self._head_).__name__, serialization.encoded(vars(self._head_))],
+            "task": [type(self._task_).__name__, serialization.encoded(vars(self._task_))],
             "origin": serialization.encoded(self._origin_),
             "include_backbone": bool(include_backbone),
         }
@@ -452,11 +466,12 @@ class FineTuner(
         found = reload_backbone(name, weights, options, expected)
         model = serialization.restored(cls, header, found, has_moved=backbone is not None)
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
-        model._network_ = SleepingNetwork(NetworkSpec.from_header(header), changed)
-        model._network_.refuse_unless_it_fits(found, str(path))
+        spec = NetworkSpec.from_header(header)
+        model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec.n_outputs)
+        model._network_ = NetworkState(spec, with_current_names(changed))
+        model._network_.refuse_unless_it_fits(found, model._task_.readout, str(path))
         if model.dtype_ not in ("float32", "bfloat16"):
             raise ValueError(f"dtype_={model.dtype_!r}")
-        model._head_ = _head_of(*header["head"], model._network_.spec.n_outputs)
         model._origin_ = (name, weights, options, expected)
         return model
 
@@ -466,30 +481,12 @@ class FineTuner(
         return tags
 
 
-def _head_of(kind: str, values: Any, n_outputs: int) -> Head:
-    """The head that a file describes, once it has shown that it can read the network's outputs."""
-    head = object.__new__(HEADS[kind])
+def _task_of(kind: str, values: Any, n_outputs: int) -> Task:
+    """The task that a file describes, once it has shown that it can read the network's outputs."""
+    task = object.__new__(TASKS[kind])
     for name, value in serialization.decoded(values).items():
-        if hasattr(head, name):
+        if hasattr(task, name):
             raise KeyError(name)  # a method would be replaced
-        setattr(head, name, value)
-    head.decode(np.arange(1.0, n_outputs + 1)[None])
-    return head
-
-
-class _Epochs:
-    """Passes epochs on to callbacks, with the attributes that the estimator would have if it were fitted."""
-
-    def __init__(self, callbacks: FitCallbacks, draft: FineTuner, task: TuningTask) -> None:
-        self._callbacks, self._draft, self._task = callbacks, draft, task
-
-    def epoch_begins(self, now: Callable[[], Tuned]) -> None:
-        self._callbacks.epoch_begins(lambda: self._attributes(now))
-
-    def epoch_ends(self, now: Callable[[], Tuned]) -> bool:
-        return self._callbacks.epoch_ends(lambda: self._attributes(now))
-
-    def _attributes(self, now: Callable[[], Tuned]) -> dict[str, Any]:
-        fitted = copy.copy(self._draft)
-        fitted._settle(self._task, now())
-        return {key: value for key, value in vars(fitted).items() if key.endswith("_")}
+        setattr(task, name, value)
+    task.decode(np.arange(1.0, n_outputs + 1)[None])
+    return task

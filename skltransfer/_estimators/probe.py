@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import type_of_target
 
-from skltransfer.engine import ClassificationHead, MultilabelHead, RegressionHead, solved_probe
+from skltransfer.engine import ClassificationTask, MultilabelTask, RegressionTask, solved_probe
 
 
 class LogisticProbe(ClassifierMixin, BaseEstimator):
@@ -30,10 +30,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         y = np.asarray(y)
         if type_of_target(y).startswith("multilabel"):
             self.classes_ = np.arange(y.shape[1])
-            self._head, targets = MultilabelHead(self.classes_), y
+            self._head, targets = MultilabelTask(self.classes_), y
         else:
             self.classes_ = np.unique(y)
-            self._head = ClassificationHead(self.classes_)
+            self._head = ClassificationTask(self.classes_)
             targets = self._head.encode(y)
         if len(self.classes_) > 1 or targets.ndim > 1:
             self._probe = solved_probe(self._head, X, targets, self.C)
@@ -71,7 +71,7 @@ class RidgeProbe(RegressorMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Learn from features (n, d) and numbers (n,) or (n, outputs)."""
         y = np.asarray(y, dtype=float)
-        self._head = RegressionHead.fitted(y, np.ones(len(y)))
+        self._head = RegressionTask.fitted(y, np.ones(len(y)))
         self._probe = solved_probe(self._head, X, self._head.encode(y), self.alpha)
         return self
 

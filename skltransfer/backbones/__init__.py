@@ -6,6 +6,7 @@ Promises that a network cut in two computes what it computed whole. Must not kno
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._description import BackboneDescription, StageDescription, describe_backbone
 from skltransfer.backbones._freeze_depth import freeze_boundary, is_automatic
+from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import reseed, seeded
@@ -25,6 +26,7 @@ __all__ = [
     "AdaptedWeights",
     "Backbone",
     "BackboneDescription",
+    "Geometry",
     "Pooling",
     "StageDescription",
     "adapted_backbone",

@@ -6,7 +6,7 @@ It must not know: y, losses, scikit-learn, files of data.
 """
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -219,10 +219,22 @@ class Backbone:
         self.verify()
         return self._piece(start, stop, (dtype, device))
 
-    def suffix(self, boundary: int) -> nn.Module:
-        """A private, trainable float32 copy of what comes after ``boundary``, under the library's names."""
+    def suffix(self, boundary: int, taps: Sequence[int] = ()) -> nn.Module:
+        """A private, trainable float32 copy of what comes after ``boundary``, under the library's names.
+
+        Parameters
+        ----------
+        boundary : int
+        taps : sequence of int, optional
+            Later boundaries, in rising order: the copy ends at the last one, and returns a tuple of the activations at
+            all of them.
+        """
         self.verify()
-        return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
+        if not taps:
+            return copy.deepcopy(self._piece(boundary, self.n_stages, ORIGINAL)).requires_grad_(True)
+        with self._lock:
+            piece = self._cuts[ORIGINAL].tapped(boundary, tuple(taps))
+        return copy.deepcopy(piece).requires_grad_(True)
 
     @property
     def library_network(self) -> nn.Module:

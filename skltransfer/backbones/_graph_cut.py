@@ -143,12 +143,16 @@ class GraphCut:
     def piece(self, start: int, stop: int | None = None) -> nn.Module:
         """What lies between boundary ``start`` and boundary ``stop``; to the network's own output without ``stop``."""
         if (start, stop) not in self._pieces:
-            self._pieces[start, stop] = self._extract(start, stop)
+            self._pieces[start, stop] = self._extract(start, self._bounds[-1] if stop is None else self._bounds[stop])
         return self._pieces[start, stop]
 
-    def _extract(self, start: int, stop: int | None) -> nn.Module:
+    def tapped(self, start: int, stops: Sequence[int]) -> nn.Module:
+        """What lies between boundary ``start`` and the last of ``stops``; it returns a tuple of what is at each."""
+        bounds = [self._bounds[stop] for stop in stops]
+        return self._extract(start, bounds[-1], taps=bounds)
+
+    def _extract(self, start: int, last: fx.Node, taps: Sequence[fx.Node] = ()) -> nn.Module:
         first = self._bounds[start]
-        last = self._bounds[-1] if stop is None else self._bounds[stop]
         graph, copied = fx.Graph(), {}
         copied[first] = graph.placeholder("x")
 
@@ -162,7 +166,9 @@ class GraphCut:
                 graph.output(lookup(node.args[0]))
             elif node not in copied:
                 copied[node] = graph.node_copy(node, lookup)
-        if last.op != "output":
+        if taps:
+            graph.output(tuple(copied[tap] for tap in taps))
+        elif last.op != "output":
             graph.output(copied[last])
         piece = fx.GraphModule(self.network, graph, class_name="Piece").eval()
         for path, module in piece.named_modules():  # torch 2.11 forgets which buffers no state dict holds

@@ -12,7 +12,7 @@ A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, t
 import copy
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from skltransfer.backbones._stand_ins import (
     EndOfSpan,
     Handed,
     Passed,
+    Tap,
     hidden_of,
     with_hook,
     with_position_bias,
@@ -186,6 +187,27 @@ class _Span(nn.Module):
         return self.entry.with_padding(output, batch)
 
 
+class TappedSpan(_Span):
+    """A span that returns what reached the taps inside of it, and then its own output.
+
+    Parameters
+    ----------
+    span : _Span
+        Some of whose layers have the tap as their hook.
+    tap : Tap
+    """
+
+    def __init__(self, span: _Span, tap: Tap) -> None:
+        super().__init__(span.model, span.entry, span.handed, span.lent)
+        self.tap = tap
+        self.eval()
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.tap.of_thread.seen = seen = []
+        output = super().forward(batch)
+        return (*(self.entry.with_padding(hidden, batch) for hidden in seen), output)
+
+
 class LayerCut:
     """A network and its layers; the first stage is all that comes before them.
 
@@ -228,7 +250,16 @@ class LayerCut:
             self._pieces[start, stop] = self._span(start, stop) if start < stop else nn.Identity()
         return self._pieces[start, stop]
 
-    def _span(self, start: int, stop: int) -> nn.Module:
+    def tapped(self, start: int, stops: Sequence[int]) -> nn.Module:
+        """What lies between boundary ``start`` and the last of ``stops``; it returns a tuple of what is at each."""
+        tap = Tap()
+        recorded = {
+            self.paths[stop - 1]: with_hook(self.network.get_submodule(self.paths[stop - 1]), tap)
+            for stop in stops[:-1]
+        }
+        return TappedSpan(self._span(start, stops[-1], recorded), tap)
+
+    def _span(self, start: int, stop: int, replaced: Mapping[str, nn.Module] | None = None) -> "_Span":
         """Boundary b lies before layer b; the layers of the span are start - 1 to stop - 1, and stop ends it."""
         first, end = max(0, start - 1), stop - 1
         placed = {path: End(layer) for path, layer in list(zip(self.paths, self.layers, strict=True))[end:]}
@@ -238,7 +269,7 @@ class LayerCut:
             layer, lent = with_position_bias(self.layers[first], self.layers[0])
             placed[self.paths[first]] = with_hook(layer, handed)
         model = self.network
-        for path, module in placed.items():
+        for path, module in (placed | dict(replaced or {})).items():
             model = with_submodule(model, path.split("."), module)
         return _Span(model, self.entry, handed, lent).eval()
 

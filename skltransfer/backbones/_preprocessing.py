@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 
@@ -74,6 +75,14 @@ class ImagePreprocessing:
         image = Image.fromarray(photo)
         return np.asarray(self._central_crop(self._resized(image if self.squash else _shortened(image))))
 
+    def geometry(self, width: int, height: int) -> Geometry:
+        """How a photo of this size, in pixels, lies in the input."""
+        left, top, right, bottom = (0, 0, width, height) if self.squash else _middle(width, height)
+        new_width, new_height = self._resized_to(right - left, bottom - top)
+        scale = (new_width / (right - left), new_height / (bottom - top))
+        cut = self._crop_at(new_width, new_height)
+        return Geometry((width, height), scale, (-cut[0] - left * scale[0], -cut[1] - top * scale[1]))
+
     def _from_photo(self, photo: np.ndarray) -> torch.Tensor:
         x = self.pixels(photo).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
         x /= np.float32(255)
@@ -82,14 +91,19 @@ class ImagePreprocessing:
         return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        short, long = min(width, height), max(width, height)
-        long = self.resize if self.squash else int(self.resize * long / short)
-        size = (self.resize, long) if width <= height else (long, self.resize)
+        size = self._resized_to(*image.size)
         return image if size == image.size else image.resize(size, Image.Resampling[self.interpolation.upper()])
 
+    def _resized_to(self, width: int, height: int) -> tuple[int, int]:
+        short, long = min(width, height), max(width, height)
+        long = self.resize if self.squash else int(self.resize * long / short)
+        return (self.resize, long) if width <= height else (long, self.resize)
+
+    def _crop_at(self, width: int, height: int) -> tuple[int, int]:
+        return round((width - self.crop) / 2), round((height - self.crop) / 2)
+
     def _central_crop(self, image: Image.Image) -> Image.Image:
-        left, top = round((image.width - self.crop) / 2), round((image.height - self.crop) / 2)
+        left, top = self._crop_at(*image.size)
         return image.crop((left, top, left + self.crop, top + self.crop))  # a smaller picture is padded with black
 
     def _from_strip(self, row: np.ndarray) -> torch.Tensor:
@@ -100,10 +114,15 @@ class ImagePreprocessing:
 
 def _shortened(image: Image.Image) -> Image.Image:
     """The middle of a picture longer than 20 times its width: the rest would be resized only to be cropped away."""
-    limit = LONGEST_ASPECT * min(image.size)
-    width, height = min(image.width, limit), min(image.height, limit)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image if (width, height) == image.size else image.crop((left, top, left + width, top + height))
+    middle = _middle(*image.size)
+    return image if middle == (0, 0, *image.size) else image.crop(middle)
+
+
+def _middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is left of a long picture."""
+    limit = LONGEST_ASPECT * min(width, height)
+    left, top = (width - min(width, limit)) // 2, (height - min(height, limit)) // 2
+    return left, top, left + min(width, limit), top + min(height, limit)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class Handed:
         self.of_thread = threading.local()
 
     def __deepcopy__(self, memo: dict) -> "Handed":
-        memo[id(self)] = new = Handed()
+        memo[id(self)] = new = type(self)()
         return new
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -115,6 +115,14 @@ class Handed:
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs)): hidden}
+
+
+class Tap(Handed):
+    """A hook that notes down what reaches the layers that have it."""
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        self.of_thread.seen.append(hidden_of(args, kwargs).clone())
+        return args, kwargs
 
 
 def with_hook(layer: nn.Module, hook: Handed) -> nn.Module:

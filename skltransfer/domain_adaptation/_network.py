@@ -20,7 +20,7 @@ from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, reload_backbone
 from skltransfer.domain_adaptation._alignment import Alignment
-from skltransfer.engine import ActivationStore, ClassificationHead, DomainShift, Head, TrainingSet, recall
+from skltransfer.engine import ActivationStore, ArrayTargets, ClassificationTask, DomainShift, Task, TrainingSet, recall
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
@@ -382,14 +382,14 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _shift_to(self, target: Samples) -> DomainShift:
         return DomainShift(target, self.method, self.adaptation_weight, float(self.prior))
 
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return self._label_positions(y, weights)
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
+        return ArrayTargets(self._label_positions(y, weights))
 
-    def _to_head(self, data: TrainingSet) -> tuple[Head, TrainingSet]:
-        return ClassificationHead(self.classes_, self.label_smoothing), data
+    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+        return ClassificationTask(self.classes_, self.label_smoothing), data
 
     @property
-    def _strength(self) -> float | str:
+    def _penalty(self) -> float | str:
         return self.C
 
     def _report(self, X: Any, labels: np.ndarray, is_source: np.ndarray) -> dict[str, Any]:
@@ -411,7 +411,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         }
         if is_source.all():
             return report
-        report["target_mix"] = _domains.class_mix(self._head_.decode(outputs)[~is_source], self.classes_)
+        report["target_mix"] = _domains.class_mix(self._task_.decode(outputs)[~is_source], self.classes_)
         report["label_shift"] = _domains.mix_distance(mix, _domains.class_mix(guessed, self.classes_))
         if _domains.is_label_shift(known, guessed, self.classes_, error):
             warnings.warn(LABEL_SHIFT.format(report["label_shift"]), AdaptationWarning, stacklevel=4)

@@ -156,7 +156,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        Penalty of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
         divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
         for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False
@@ -402,7 +402,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        Penalty of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
         divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
         for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False

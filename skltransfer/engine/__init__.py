@@ -11,60 +11,73 @@ from skltransfer.engine.inference.dtypes import is_native, resolve_device, resol
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.recall import recall, run_padded
-from skltransfer.engine.job import DomainShift, HoldOut, Resume, Tuned, TuningTask
+from skltransfer.engine.job import DomainShift, HoldOut, Resume, TuningJob, TuningResult
+from skltransfer.engine.networks.readout import Readout, VectorReadout
 from skltransfer.engine.networks.spec import NetworkSpec
-from skltransfer.engine.networks.tuned import SleepingNetwork, TunedNetwork, new_network
+from skltransfer.engine.networks.state import NetworkState, with_current_names
+from skltransfer.engine.networks.tuned import TunedNetwork, new_network
 from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store
-from skltransfer.engine.tasks.classification import ClassificationHead
-from skltransfer.engine.tasks.multi_task import MultiTaskHead
-from skltransfer.engine.tasks.multilabel import MultilabelHead
+from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.multi_task import MultiTask
+from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.probe import Probe
-from skltransfer.engine.tasks.prototypes import PrototypeHead
-from skltransfer.engine.tasks.regression import RegressionHead
-from skltransfer.engine.tasks.task import Head, solved_probe
+from skltransfer.engine.tasks.prototypes import PrototypeTask
+from skltransfer.engine.tasks.regression import RegressionTask
+from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
+from skltransfer.engine.tasks.task import Task, VectorTask, solved_probe
 from skltransfer.engine.training.loop import TrainingPlan, joined_history, train
+from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet, canonical, split
-from skltransfer.engine.tuning import run_tuned, tune
+from skltransfer.engine.tuning import answers_of, geometries_of, run_tuned, tune
 
 __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"))  # until version 0.2
 
-HEADS = {
-    kind.__name__: kind for kind in (ClassificationHead, MultilabelHead, MultiTaskHead, PrototypeHead, RegressionHead)
-}
+TASKS = {kind.__name__: kind for kind in (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask)}
+TASKS |= {f"{name.removesuffix('Task')}Head": kind for name, kind in TASKS.items()}  # in files from before 0.1
+TASKS["MultiTaskHead"] = MultiTask
 
 __all__ = [
-    "HEADS",
+    "TASKS",
     "ActivationStore",
     "Activations",
     "Address",
+    "ArrayTargets",
     "BadSamplePolicy",
-    "ClassificationHead",
+    "ClassificationTask",
     "DomainShift",
+    "EpochObserver",
     "FrozenStages",
-    "Head",
     "HoldOut",
-    "MultiTaskHead",
-    "MultilabelHead",
+    "MultiTask",
+    "MultilabelTask",
     "NetworkSpec",
+    "NetworkState",
     "Pretrained",
     "PretrainingTask",
     "Probe",
-    "PrototypeHead",
-    "RegressionHead",
+    "PrototypeTask",
+    "Readout",
+    "RecordTargets",
+    "RegressionTask",
     "Resume",
-    "SleepingNetwork",
+    "Targets",
+    "Task",
     "TrainingPlan",
     "TrainingSet",
-    "Tuned",
     "TunedNetwork",
-    "TuningTask",
+    "TuningJob",
+    "TuningResult",
+    "VectorReadout",
+    "VectorTask",
     "adapt_norms",
     "adapt_to_texts",
+    "answers_of",
     "at_better_boundary",
     "canonical",
     "folder_store",
+    "geometries_of",
     "is_native",
     "joined_history",
     "new_network",
@@ -78,4 +91,5 @@ __all__ = [
     "split",
     "train",
     "tune",
+    "with_current_names",
 ]

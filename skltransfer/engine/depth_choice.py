@@ -12,10 +12,11 @@ import numpy as np
 
 from skltransfer._system.progress import progress_bar
 from skltransfer.engine.inference.frozen import FrozenStages
-from skltransfer.engine.job import HoldOut, TuningTask
+from skltransfer.engine.job import HoldOut, TuningJob
 from skltransfer.engine.processes import processes
 from skltransfer.engine.storing.memory import ActivationStore
-from skltransfer.engine.tasks.task import Head
+from skltransfer.engine.tasks.targets import Targets
+from skltransfer.engine.tasks.task import VectorTask
 from skltransfer.engine.training.loop import refuse_other_data
 from skltransfer.engine.training.training_set import TrainingSet, canonical, folds
 from skltransfer.engine.tuning import activations_of, run_tuned, tune
@@ -30,47 +31,48 @@ PerSample = dict[str, np.ndarray]
 
 
 def at_better_boundary(
-    task: TuningTask, samples: Samples, targets: np.ndarray, weights: np.ndarray
-) -> tuple[TuningTask, Scores | None]:
-    """The task at its own boundary if that is clearly better in cross-validation, or else with all stages frozen.
+    job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
+) -> tuple[TuningJob, Scores | None]:
+    """The job at its own boundary if that is clearly better in cross-validation, or else with all stages frozen.
 
     Up to three folds of the training set are held out in turn. The rest is fitted twice: the probe alone, and five
-    epochs after the task's boundary. Clearly better is what gains more than one standard error in log loss, or in R²:
+    epochs after the job's boundary. Clearly better is what gains more than one standard error in log loss, or in R²:
     after Breiman et al. (1984), who keep the simpler of two models within a standard error. Accuracy is too coarse: on
     a few hundred samples three that are right by chance look like a gain.
 
     Parameters
     ----------
-    task : TuningTask
+    job : TuningJob
     samples : Samples, length n
-    targets, weights : ndarray of shape (n,)
+    targets : Targets, length n
+    weights : ndarray of shape (n,)
 
     Returns
     -------
-    TuningTask
+    TuningJob
     dict of int to dict of str to float, or None
-        Mean scores of held-out samples by number of frozen stages. None where nothing was compared: the task is not
+        Mean scores of held-out samples by number of frozen stages. None where nothing was compared: the job is not
         one that the probe begins, and stays as it is; or there are too few samples, and all stages stay frozen.
     """
-    frozen = task.at(task.stages.backbone.n_stages)
-    if not _can_be_compared(task, frozen):
-        return task, None
-    stages = _with_store(task.stages)
-    task, frozen = replace(task, stages=stages), replace(frozen, stages=stages)
-    digests = activations_of(task.stages, task.spec, samples, task.policy).digests
+    frozen = job.at(job.stages.backbone.n_stages)
+    if not _can_be_compared(job, frozen):
+        return job, None
+    stages = _with_store(job.stages)
+    job, frozen = replace(job, stages=stages), replace(frozen, stages=stages)
+    digests = activations_of(job.stages, job.spec, samples, job.policy).digests
     distinct = canonical(digests, targets, weights)
     if not len(distinct):
-        return task, None  # what is wrong with the samples is said by the fit
+        return job, None  # what is wrong with the samples is said by the fit
     refuse_other_data(distinct)
-    head, data = task.to_head(distinct)
-    found, counts = processes().same(_held_out_scores((frozen, task), samples, head, data))
+    task, data = job.to_task(distinct)
+    found, counts = processes().same(_held_out_scores((frozen, job), samples, task, data))
     if not counts.sum():
         return frozen, None
     before, after = found
     decides = next(name for name in DECISIVE if name in before)
     is_better = _gains(after[decides] - before[decides], counts)
     means = [{name: float(np.average(values, weights=counts)) for name, values in one.items()} for one in found]
-    return (task if is_better else frozen), {frozen.spec.boundary: means[0], task.spec.boundary: means[1]}
+    return (job if is_better else frozen), {frozen.spec.boundary: means[0], job.spec.boundary: means[1]}
 
 
 def _gains(differences: np.ndarray, weights: np.ndarray) -> bool:
@@ -80,10 +82,10 @@ def _gains(differences: np.ndarray, weights: np.ndarray) -> bool:
     return bool(mean > np.sqrt(share**2 @ (differences - mean) ** 2))
 
 
-def _can_be_compared(task: TuningTask, frozen: TuningTask) -> bool:
-    """Whether the frozen network's fit is the probe that the task's fit starts from."""
-    is_plain = task.resume.start is None and task.spec.adapter is None and task.plan.norm_policy == "frozen"
-    return frozen.is_probe and task.probe_first and is_plain and task.spec != frozen.spec
+def _can_be_compared(job: TuningJob, frozen: TuningJob) -> bool:
+    """Whether the frozen network's fit is the probe that the job's fit starts from."""
+    is_plain = job.resume.start is None and job.spec.adapter is None and job.plan.norm_policy == "frozen"
+    return frozen.is_probe and job.probe_first and is_plain and job.spec != frozen.spec
 
 
 def _with_store(stages: FrozenStages) -> FrozenStages:
@@ -94,13 +96,13 @@ def _with_store(stages: FrozenStages) -> FrozenStages:
 
 
 def _held_out_scores(
-    tasks: Sequence[TuningTask], samples: Samples, head: Head, data: TrainingSet
+    jobs: Sequence[TuningJob], samples: Samples, task: VectorTask, data: TrainingSet
 ) -> tuple[list[PerSample], np.ndarray]:
-    """Of each task, the scores of all k samples that were held out, and the weights of these, (k,)."""
-    found, weights = [[] for _ in tasks], [np.empty(0)]
-    seed, verbose = processes().same(tasks[0].plan.seed), tasks[0].plan.verbose
-    shorts = [_short(task, head, seed) for task in tasks]
-    splits = list(_splits(data, head.strata(data.targets), seed))
+    """Of each job, the scores of all k samples that were held out, and the weights of these, (k,)."""
+    found, weights = [[] for _ in jobs], [np.empty(0)]
+    seed, verbose = processes().same(jobs[0].plan.seed), jobs[0].plan.verbose
+    shorts = [_short(job, task, seed) for job in jobs]
+    splits = list(_splits(data, task.strata(data.targets), seed))
     for train, held_out in progress_bar(splits, desc="comparing freeze depths", unit="fold", shown=verbose):
         for short, scores in zip(shorts, found, strict=True):
             scores.append(_scores_after(short, samples, train, held_out))
@@ -124,18 +126,18 @@ def _splits(data: TrainingSet, strata: np.ndarray | None, seed: int) -> Iterator
             yield data.subset(~held_out), data.subset(held_out)
 
 
-def _short(task: TuningTask, head: Head, seed: int) -> TuningTask:
-    """The same task for few epochs, on a part of the training set that is in the head's terms already."""
-    stages = copy.copy(task.stages)
+def _short(job: TuningJob, task: VectorTask, seed: int) -> TuningJob:
+    """The same job for few epochs, on a part of the training set that is in the task's terms already."""
+    stages = copy.copy(job.stages)
     stages.verbose = 0
-    epochs = min(SHORT_EPOCHS, task.plan.max_epochs)
-    plan = replace(task.plan, max_epochs=epochs, unfreeze_schedule=None, seed=seed, verbose=0)
-    plain = {"hold_out": HoldOut(), "watch": None, "to_head": lambda part: (head, part)}
-    return replace(task, stages=stages, plan=plan, **plain)
+    epochs = min(SHORT_EPOCHS, job.plan.max_epochs)
+    plan = replace(job.plan, max_epochs=epochs, unfreeze_schedule=None, seed=seed, verbose=0)
+    plain = {"hold_out": HoldOut(), "observer": None, "to_task": lambda part: (task, part)}
+    return replace(job, stages=stages, plan=plan, **plain)
 
 
-def _scores_after(task: TuningTask, samples: Samples, train: TrainingSet, held_out: TrainingSet) -> PerSample:
+def _scores_after(job: TuningJob, samples: Samples, train: TrainingSet, held_out: TrainingSet) -> PerSample:
     """Of each held-out sample, after a fit on the others."""
-    fitted = tune(task, samples.take(train.rows), train.targets, train.loss_weights)
-    outputs, _ = run_tuned(fitted.network, task.stages, samples.take(held_out.rows), task.policy, head=fitted.head)
-    return fitted.head.scores(outputs, held_out.targets, held_out.loss_weights)
+    fitted = tune(job, samples.take(train.rows), train.targets, train.loss_weights)
+    outputs, _ = run_tuned(fitted.network, job.stages, samples.take(held_out.rows), job.policy, fitted.task)
+    return fitted.task.scores(outputs, held_out.targets.values, held_out.loss_weights)

@@ -6,28 +6,28 @@ Must not know X, labels or scikit-learn, nor how any of it is done.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.networks.spec import NetworkSpec
-from skltransfer.engine.networks.tuned import SleepingNetwork
-from skltransfer.engine.tasks.probe import Strength
-from skltransfer.engine.tasks.task import Head
+from skltransfer.engine.networks.state import NetworkState
+from skltransfer.engine.tasks.task import Task
 from skltransfer.engine.training.augmentation import Augment
 from skltransfer.engine.training.loop import TrainingPlan
+from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet
 from skltransfer.inputs import Samples
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """What :func:`tune` returns.
 
     Attributes
     ----------
-    network : SleepingNetwork
-    head : ClassificationHead or RegressionHead
+    network : NetworkState
+    task : Task
     history : dict of str to list of float
     n_iter : int
     n_trainable : int
@@ -38,23 +38,13 @@ class Tuned:
         Samples of equal content.
     """
 
-    network: SleepingNetwork
-    head: Head
+    network: NetworkState
+    task: Task
     history: dict[str, list[float]]
     n_iter: int
     n_trainable: int
     bad: list[int]
     duplicates: list[list[int]]
-
-
-class FitWatch(Protocol):
-    """Told of each epoch of a fit; ``now`` makes what the fit would return if it ended here."""
-
-    def epoch_begins(self, now: Callable[[], Tuned]) -> None:
-        """Called before an epoch."""
-
-    def epoch_ends(self, now: Callable[[], Tuned]) -> bool:
-        """Called after an epoch; whether the fit is to end."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +75,14 @@ class Resume:
 
     Attributes
     ----------
-    start : SleepingNetwork or None
+    start : NetworkState or None
     single_pass : bool
         Whether it is one of many passes over parts of the data, without probe: ``partial_fit``.
     checkpoint : Path or None
         Folder in which training leaves its state after each epoch.
     """
 
-    start: SleepingNetwork | None = None
+    start: NetworkState | None = None
     single_pass: bool = False
     checkpoint: Path | None = None
 
@@ -129,47 +119,45 @@ class DomainShift:
 
 
 @dataclass(frozen=True)
-class TuningTask:
+class TuningJob:
     """What :func:`tune` is to do.
 
     Attributes
     ----------
     stages : FrozenStages
     spec : NetworkSpec
-        But for the outputs, which the head decides.
+        But for the outputs, which the task decides.
     policy : BadSamplePolicy
-    to_head : callable
-        From the canonical training set to the head, and to the set in the head's terms.
+    to_task : callable
+        From the canonical training set to the task, and to the set in the task's terms.
     plan : TrainingPlan
-    strength : float or "auto"
-        Of the probe's penalty, as its head reads it.
+    penalty : float, "auto" or a tuple of these
+        Of the probe, as the task reads it.
     probe_first : bool
         Whether the probe initialises a linear head.
-    contrasts : bool
-        Train the stages without a head, and solve the probe afterwards.
     augment : callable or None
         Changes training pictures at random.
     hold_out : HoldOut
     resume : Resume
     shift : DomainShift or None
-    watch : FitWatch or None
+    observer : EpochObserver or None
+        Given functions that make a :class:`TuningResult`.
     """
 
     stages: FrozenStages
     spec: NetworkSpec
     policy: BadSamplePolicy
-    to_head: Callable[[TrainingSet], tuple[Head, TrainingSet]]
+    to_task: Callable[[TrainingSet], tuple[Task, TrainingSet]]
     plan: TrainingPlan
-    strength: Strength
+    penalty: Any
     probe_first: bool = True
-    contrasts: bool = False
     augment: Augment | None = None
     hold_out: HoldOut = HoldOut()
     resume: Resume = Resume()
     shift: DomainShift | None = None
-    watch: FitWatch | None = None
+    observer: EpochObserver | None = None
 
-    def at(self, boundary: int) -> "TuningTask":
+    def at(self, boundary: int) -> "TuningJob":
         """The same with another number of frozen stages."""
         return replace(self, spec=replace(self.spec, boundary=boundary))
 
@@ -177,5 +165,5 @@ class TuningTask:
     def is_probe(self) -> bool:
         """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
         all_frozen = self.spec.boundary == self.stages.backbone.n_stages
-        trains_head = self.spec.head == "mlp" or self.resume.single_pass or self.augment is not None
+        trains_head = self.spec.head != "linear" or self.resume.single_pass or self.augment is not None
         return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)

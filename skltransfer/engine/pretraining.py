@@ -16,10 +16,12 @@ from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
+from skltransfer.engine.networks.readout import VectorReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import new_network
 from skltransfer.engine.processes import processes
 from skltransfer.engine.tasks.masked_tokens import MaskedLanguageModel, MaskedTexts
+from skltransfer.engine.tasks.targets import ArrayTargets
 from skltransfer.engine.training.batch_norm import norm_shift, refresh_norms
 from skltransfer.engine.training.checkpoint import Checkpoint
 from skltransfer.engine.training.loop import History, TrainingPlan, Validation, evaluate, train
@@ -95,7 +97,9 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
     activations = _activations(task, samples, task.boundary)
     readable = np.flatnonzero([bool(digest) for digest in activations.digests])
     rows = np.array(sorted(readable, key=lambda row: activations.digests[row]))
-    network = new_network(backbone, NetworkSpec(task.boundary, backbone.pooling), seed=0).to(stages.device)
+    network = new_network(backbone, NetworkSpec(task.boundary, backbone.pooling), VectorReadout.of, seed=0).to(
+        stages.device
+    )
 
     def batches() -> Iterator[torch.Tensor]:
         return (batch for _, batch in activations.exact_batches(rows, stages.batch))
@@ -127,22 +131,22 @@ def adapt_to_texts(task: PretrainingTask, samples: Samples) -> Pretrained:
         If no stage is left to train, or there are fewer than two distinct texts with words in them.
     """
     plan = replace(task.plan, autocast=task.stages.autocast, seed=processes().same(task.plan.seed))
-    work = _Work.of(replace(task, plan=plan), samples)
-    head, suffix = work.model.head_parameters(), work.model.suffix_parameters()
-    if work.model.is_head_new:
-        work.model.suffix.requires_grad_(False)
-        work.train([head], replace(plan, learning_rate=HEAD_RATE))
-        work.model.suffix.requires_grad_(True)
-    before = work.loss()
-    history = work.train([suffix, head], plan, work.held_out)
-    report = {"n_samples": len(samples) - len(work.bad), "n_held_out": len(work.held_out)}
-    report |= {"loss_before": before, "loss_after": work.loss()}
+    fit = _MaskedFit.of(replace(task, plan=plan), samples)
+    head, suffix = fit.model.head_parameters(), fit.model.suffix_parameters()
+    if fit.model.is_head_new:
+        fit.model.suffix.requires_grad_(False)
+        fit.train([head], replace(plan, learning_rate=HEAD_RATE))
+        fit.model.suffix.requires_grad_(True)
+    before = fit.loss()
+    history = fit.train([suffix, head], plan, fit.held_out)
+    report = {"n_samples": len(samples) - len(fit.bad), "n_held_out": len(fit.held_out)}
+    report |= {"loss_before": before, "loss_after": fit.loss()}
     n_trainable = sum(p.numel() for p in suffix)
-    return Pretrained(_state(work.model.suffix), report, history, n_trainable, work.bad)
+    return Pretrained(_state(fit.model.suffix), report, history, n_trainable, fit.bad)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _MaskedFit:
     """A model, and the texts that it learns from and is judged by."""
 
     task: PretrainingTask
@@ -153,11 +157,11 @@ class _Work:
     bad: list[int]
 
     @classmethod
-    def of(cls, task: PretrainingTask, samples: Samples) -> "_Work":
+    def of(cls, task: PretrainingTask, samples: Samples) -> "_MaskedFit":
         stages, seed, n = task.stages, task.plan.seed, len(samples)
         activations = _activations(task, samples, 0)
         texts = MaskedTexts(activations, stages, task.fraction, seed)
-        data = _with_words(texts, canonical(activations.digests, np.zeros(n), np.ones(n)))
+        data = _with_words(texts, canonical(activations.digests, ArrayTargets(np.zeros(n)), np.ones(n)))
         data, held_out = split(data, task.validation_fraction, seed)
         model = MaskedLanguageModel(stages, task.boundary, texts.frequencies(data.rows), seed).to(stages.device)
         return cls(task, model, texts, data, held_out, sorted(activations.bad))

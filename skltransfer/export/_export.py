@@ -201,14 +201,14 @@ def _source_of(estimator: Any) -> _Source:
             "linear model in one."
         )
     check_is_fitted(estimator)
-    backbone, network, head = reload_backbone(*estimator._origin_), estimator._network_, estimator._head_
+    backbone, network, task = reload_backbone(*estimator._origin_), estimator._network_, estimator._task_
     intake = _intake_of(estimator, backbone)
     return _Source(
         backbone,
         intake,
-        tuned_whole(network, backbone, head, intake),
-        lambda batch: tuned_reference(network, backbone, head, batch),
-        head.described_answers(list(getattr(estimator, "tasks_", ()))),
+        tuned_whole(network, backbone, task, intake),
+        lambda batch: tuned_reference(network, backbone, task, batch),
+        task.described(list(getattr(estimator, "tasks_", ()))),
     )
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from skltransfer.backbones import Backbone
 from skltransfer.engine.networks.adapters import merged
-from skltransfer.engine.networks.tuned import SleepingNetwork
-from skltransfer.engine.tasks.task import Head
+from skltransfer.engine.networks.state import NetworkState
+from skltransfer.engine.tasks.task import VectorTask
 from skltransfer.export._client_inputs import Intake
 
 CPU = torch.device("cpu")
@@ -45,23 +45,23 @@ class WholeNetwork(nn.Module):
         return self.answer(self.body(self.intake.batch(*inputs)))
 
 
-def tuned_whole(network: SleepingNetwork, backbone: Backbone, head: Head, intake: Intake) -> WholeNetwork:
+def tuned_whole(network: NetworkState, backbone: Backbone, task: VectorTask, intake: Intake) -> WholeNetwork:
     """A tuned network with its head's answers; adapters are added to the weights beside them."""
     spec = replace(network.spec, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
-    body = replace(network, spec=spec).private_copy(backbone, CPU)
+    body = replace(network, spec=spec).trainable(backbone, task.readout, CPU)
     if spec.adapter is not None:
         body = merged(body)
-    return WholeNetwork(intake, body, head.answers)
+    return WholeNetwork(intake, body, task.exported)
 
 
-def tuned_reference(network: SleepingNetwork, backbone: Backbone, head: Head, batch: torch.Tensor) -> dict:
+def tuned_reference(network: NetworkState, backbone: Backbone, task: VectorTask, batch: torch.Tensor) -> dict:
     """Probabilities and predictions as the estimator makes them in float32: frozen stages, the rest, the head."""
     with torch.inference_mode():
         activation = backbone.prefix(0, network.spec.boundary)(batch)
         if network.spec.boundary == backbone.n_stages:
             activation = backbone.pooling_at(backbone.n_stages, network.spec.pooling)(activation)
-        outputs = network.awake(backbone, CPU)(activation)
-    return head.expected_answers(outputs.double().numpy())
+        outputs = network.for_inference(backbone, task.readout, CPU)(activation)
+    return task.expected(outputs.double().numpy())
 
 
 class _Features(nn.Module):

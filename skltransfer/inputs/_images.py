@@ -47,6 +47,7 @@ DAMAGE = (
 )
 DAMAGE += (struct.error, zlib.error)  # all that Pillow was seen to raise, or could, of a file that is not whole
 SLOW_TO_HASH = 50_000  # bytes
+ORIENTATION = 274  # a tag of EXIF
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, which Pillow heeds at 8 bits alone
 _loading = [Lock() for _ in range(16)]  # a PIL image is decoded in place when it is first read, by one thread at a time
 
@@ -134,6 +135,16 @@ class ImageSamples(Samples):
                 return self._rgb(image, row)
         return self._rgb_of_array(with_channels_last(_array(item, refuse), self.channels, refuse), row)
 
+    def _size(self, row: int) -> tuple[int, int] | None:
+        encoded, item = self._encoded(row), self.items[row]
+        if encoded is not None:
+            with _damage_named(self._refusal(row)), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+                return _upright_size(image)
+        if isinstance(item, Image.Image):
+            return _upright_size(item)
+        height, width = self._read(row).shape[:2]
+        return width, height
+
     def _encoded(self, row: int) -> bytes | None:
         item = self.items[row]
         if isinstance(item, str | os.PathLike):
@@ -202,6 +213,12 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
         raise refuse("more than max_pixels", _LARGER) from None
     except DAMAGE as error:
         raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the rotation that EXIF asks for."""
+    is_on_its_side = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    return (image.height, image.width) if is_on_its_side else image.size
 
 
 _FRAMES = "X holds animations or pictures of several pages; the first one is taken."

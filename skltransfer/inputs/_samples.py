@@ -94,6 +94,10 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
+    def size(self, position: int) -> tuple[int, int] | None:
+        """Width and height of a picture, in pixels, as the user sees it; None for samples of other kinds."""
+        return self._size(int(self.rows[position]))
+
     def tell_remarks(self, digests: Sequence[bytes]) -> None:
         """Warn of what was noticed while samples of this view were read: once per kind of remark.
 
@@ -103,6 +107,9 @@ class Samples(ABC):
             Of this view's samples; empty where one could not be read.
         """
         self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
+
+    def _size(self, row: int) -> tuple[int, int] | None:
+        return None
 
     @abstractmethod
     def _peek(self, row: int) -> Peeked: ...

@@ -299,7 +299,7 @@ def test_maps_have_no_class_token():
         Pooling("cls")(torch.rand(2, 8, 4, 4))
 
 
-HEADS = {
+TASKS = {
     "resnet18": "fc",
     "vit_b_16": "heads",
     "efficientnet_b0": "classifier",
@@ -312,7 +312,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("name", [*map(slow_if_large, HEADS)])
+@pytest.mark.parametrize("name", [*map(slow_if_large, TASKS)])
 def test_features_are_the_librarys_penultimate_layer(name, rng):
     backbone = load_backbone(f"torchvision:{name}", weights="random")
     photos = rng.integers(0, 256, (2, 350, 400, 3), dtype=np.uint8)
@@ -320,7 +320,7 @@ def test_features_are_the_librarys_penultimate_layer(name, rng):
     preset = models.get_model_weights(name).DEFAULT.transforms()
     x = torch.stack([preset(Image.fromarray(photo)) for photo in photos])
     seen = {}
-    head = backbone.library_network.get_submodule(HEADS[name])
+    head = backbone.library_network.get_submodule(TASKS[name])
     handle = head.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
     with torch.inference_mode():
         backbone.library_network(x)

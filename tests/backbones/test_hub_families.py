@@ -14,7 +14,7 @@ from skltransfer.exceptions import BackboneNotFoundError, SkltransferError, Unsu
 
 SIDE = 32
 PYRAMID = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1]}
-HEADS = {**PYRAMID, "num_attention_heads": [1, 2, 2, 4]}
+TASKS = {**PYRAMID, "num_attention_heads": [1, 2, 2, 4]}
 WINDOWS = {"embed_dim": 8, "depths": [1, 2, 1], "image_size": SIDE, "patch_size": 2}
 TOKENS = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 SPEECH = {**TOKENS, "conv_dim": (16, 16), "conv_kernel": (10, 4), "conv_stride": (5, 4), "num_feat_extract_layers": 2}
@@ -63,11 +63,11 @@ FAMILIES = {  # settings of a tiny network, stages, width and pooling of its fea
         "mean",
     ),
     "PoolFormer": (PYRAMID, 6, 32, "mean"),
-    "Pvt": (HEADS | {"image_size": SIDE}, 6, 32, "mean"),
+    "Pvt": (TASKS | {"image_size": SIDE}, 6, 32, "mean"),
     "RegNet": (PYRAMID | {"embedding_size": 8, "groups_width": 8}, 5, 32, "mean"),
     "ResNet": (PYRAMID | {"embedding_size": 8, "layer_type": "basic"}, 5, 32, "mean"),
     "SamVision": (SAM | {"output_channels": 16, "global_attn_indexes": [1], "window_size": 2}, 4, 16, "mean"),
-    "Segformer": (HEADS, None, 32, "mean"),
+    "Segformer": (TASKS, None, 32, "mean"),
     "Swin": (WINDOWS | {"num_heads": [1, 2, 4], "window_size": 4}, 4, 32, "mean"),
     "Swinv2": (WINDOWS | {"num_heads": [1, 2, 4], "window_size": 4}, 4, 32, "mean"),
     "UniSpeech": (SPEECH, 4, 32, "mean"),

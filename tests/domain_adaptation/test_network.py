@@ -9,7 +9,7 @@ from conftest import png
 from sklearn.model_selection import GridSearchCV
 
 from skltransfer import DomainAdaptedClassifier, FineTunedClassifier, load, load_backbone
-from skltransfer.engine import NetworkSpec, new_network
+from skltransfer.engine import NetworkSpec, VectorReadout, new_network
 from skltransfer.engine.training.batch_norm import refresh_norms
 from skltransfer.engine.training.domain_losses import class_confusion, covariance_distance
 from skltransfer.exceptions import AdaptationWarning
@@ -50,7 +50,7 @@ def test_covariance_distance_is_its_defining_formula(rng):
 
 def fresh():
     backbone = load_backbone("toy:images")
-    return new_network(backbone, NetworkSpec(0, "mean", n_outputs=2), seed=0)
+    return new_network(backbone, NetworkSpec(0, "mean", n_outputs=2), VectorReadout.of, seed=0)
 
 
 def norms(network):
@@ -105,7 +105,7 @@ def test_training_sees_the_sources_own_statistics(cameras):
     model = DomainAdaptedClassifier("toy:images", method="norm_statistics", **options)
     model.fit(np.concatenate([X[:40], X[:40]]), y)
     np.testing.assert_allclose(
-        model._run(X[:40], features=True)[0].mean(axis=0), model._network_.changed["mean"], atol=1e-5
+        model._run(X[:40], features=True)[0].mean(axis=0), model._network_.changed["readout.mean"], atol=1e-5
     )
 
 

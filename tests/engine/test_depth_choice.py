@@ -80,7 +80,7 @@ def test_the_scores_are_those_of_fits_by_hand(frozen_suffices, monkeypatch):
     chosen = FineTunedClassifier(C=1.0, **ROWS).fit(X, y)
     (data,) = seen
     seed = np.random.RandomState(0).randint(2**31 - 1)
-    held_out = whole(data, 3, seed, data.targets) == 0
+    held_out = whole(data, 3, seed, data.targets.values) == 0
     train, test = data.rows[~held_out], data.rows[held_out]
     by_hand = FineTunedClassifier(freeze_depth=1.0, C=1.0, **ROWS).fit(X[train], y[train])
     assert chosen.freeze_depth_scores_[1.0]["accuracy"] == pytest.approx(by_hand.score(X[test], y[test]))

@@ -5,8 +5,8 @@ from skltransfer._moved import forwarding
 __getattr__ = forwarding(
     __name__,
     {
-        "ClassificationHead": "skltransfer.engine.tasks.classification:ClassificationHead",
-        "MultilabelHead": "skltransfer.engine.tasks.multilabel:MultilabelHead",
-        "RegressionHead": "skltransfer.engine.tasks.regression:RegressionHead",
+        "ClassificationHead": "skltransfer.engine.tasks.classification:ClassificationTask",
+        "MultilabelHead": "skltransfer.engine.tasks.multilabel:MultilabelTask",
+        "RegressionHead": "skltransfer.engine.tasks.regression:RegressionTask",
     },
 )

@@ -5,6 +5,6 @@ from skltransfer._moved import forwarding
 __getattr__ = forwarding(
     __name__,
     {
-        "MultiTaskHead": "skltransfer.engine.tasks.multi_task:MultiTaskHead",
+        "MultiTaskHead": "skltransfer.engine.tasks.multi_task:MultiTask",
     },
 )

@@ -5,6 +5,6 @@ from skltransfer._moved import forwarding
 __getattr__ = forwarding(
     __name__,
     {
-        "SleepingNetwork": "skltransfer.engine.networks.tuned:SleepingNetwork",
+        "SleepingNetwork": "skltransfer.engine.networks.state:NetworkState",
     },
 )

@@ -5,6 +5,6 @@ from skltransfer._moved import forwarding
 __getattr__ = forwarding(
     __name__,
     {
-        "PrototypeHead": "skltransfer.engine.tasks.prototypes:PrototypeHead",
+        "PrototypeHead": "skltransfer.engine.tasks.prototypes:PrototypeTask",
     },
 )

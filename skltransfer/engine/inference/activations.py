@@ -4,12 +4,13 @@ Must not know y, losses or scikit-learn.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import BadSamplePolicy, Complaints
 from skltransfer.engine.inference.recall import recall
 from skltransfer.engine.storing.key import Address
@@ -29,7 +30,8 @@ class Activations:
     ----------
     stages : FrozenStages
     samples : Samples
-    address : Address
+    addresses : Address or sequence of Address
+        Several are packed into one activation.
     policy : BadSamplePolicy, optional
     limit : int, default=2 GiB
     """
@@ -38,16 +40,17 @@ class Activations:
         self,
         stages: FrozenStages,
         samples: Samples,
-        address: Address,
+        addresses: Address | Sequence[Address],
         policy: BadSamplePolicy | None = None,
         limit: int = 2 * GIB,
     ) -> None:
-        self._stages, self._samples, self._address, self._policy = stages, samples, address, policy
+        self._stages, self._samples, self._policy = stages, samples, policy
+        self._addresses = [addresses] if isinstance(addresses, Address) else list(addresses)
         self._held: torch.Tensor | list[torch.Tensor] | None = None
-        self._has_one_shape = stages.has_one_shape(address)
-        if len(samples) * stages.row_bytes(address) <= limit:
-            recalled = recall(stages, samples, [address], policy)
-            self._held, self.digests, self.bad = recalled.tensors[0], recalled.digests, recalled.bad
+        self._has_one_shape = stages.has_one_shape(self._addresses[0])
+        if len(samples) * sum(map(stages.row_bytes, self._addresses)) <= limit:
+            recalled = recall(stages, samples, self._addresses, policy)
+            self._held, self.digests, self.bad = self._packed(recalled.tensors), recalled.digests, recalled.bad
         else:
             self.digests, self.bad = _identify_all(samples, policy or BadSamplePolicy())
 
@@ -100,7 +103,16 @@ class Activations:
             return [self._held[row] for row in rows]
         quiet = copy.copy(self._stages)
         quiet.verbose = 0
-        return recall(quiet, self._samples.take(np.asarray(rows)), [self._address], self._policy).tensors[0]
+        return self._packed(recall(quiet, self._samples.take(np.asarray(rows)), self._addresses, self._policy).tensors)
+
+    def _packed(self, found: list) -> torch.Tensor | list[torch.Tensor]:
+        """What was recalled at each address as one tensor, or one per sample."""
+        if len(found) == 1:
+            return found[0]
+        packing = Packing.at(self._stages.backbone, [address.boundary for address in self._addresses])
+        return (
+            packing.packed(found) if self._has_one_shape else [packing.packed(one) for one in zip(*found, strict=True)]
+        )
 
 
 def _identify_all(samples: Samples, policy: BadSamplePolicy) -> tuple[list[bytes], dict[int, BadSampleError]]:

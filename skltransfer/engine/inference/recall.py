@@ -39,13 +39,15 @@ def _guard_forks() -> None:
 
 def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tensor:
     """Run ``module`` on exactly ``size`` rows: missing ones are zeros, and are cut off the output."""
+    return module(filled(batch, size))[: len(batch)]
+
+
+def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
+    """A batch of ``size`` rows: missing ones are zeros."""
     _guard_forks()
-    n = len(batch)
-    if n < size:
-        batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
-    if batch.ndim == 4:
-        batch = batch.contiguous(memory_format=torch.channels_last)
-    return module(batch)[:n]
+    if len(batch) < size:
+        batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
 @dataclass

@@ -16,10 +16,10 @@ class NetworkSpec:
     ----------
     boundary : int
         Number of frozen stages.
-    pooling : str
-        How maps or tokens of the last stage become a vector.
-    head : {"linear", "mlp"}
-        Whether the head has a hidden layer.
+    pooling : str or None
+        How maps or tokens of the last stage become a vector; None leaves them as they are.
+    head : {"linear", "mlp"} or another name
+        Whether the head has a hidden layer; a task whose readout is no head on one vector has a name of its own.
     adapter : {"lora"} or None
         What is trained of the unfrozen stages: low-rank adapters, or all of their weights.
     normalizes : bool
@@ -28,15 +28,26 @@ class NetworkSpec:
         Outputs of the head.
     n_constants : int
         Trained outputs after those, the same for all samples.
+    taps : tuple of int
+        Boundaries whose activations the readout takes, in rising order; empty for the last one alone.
     """
 
     boundary: int
-    pooling: str
+    pooling: str | None
     head: str = "linear"
     adapter: str | None = None
     normalizes: bool = False
     n_outputs: int = 1
     n_constants: int = 0
+    taps: tuple[int, ...] = ()
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Boundaries whose activations are known once the frozen stages have run: the last, and taps before it."""
+        if not self.taps:
+            return (self.boundary,)
+        before = {tap for tap in self.taps if tap <= self.boundary}
+        return tuple(sorted(before | ({self.boundary} if self.boundary < max(self.taps) else set())))
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -49,7 +60,7 @@ class NetworkSpec:
         """The spec in a file's header, also in one that was written before there were specs."""
         found: Mapping[str, Any] | Sequence[Any] = header["network"]
         if isinstance(found, Mapping):
-            return cls(**found)
+            return cls(**{**found, "taps": tuple(found.get("taps", ()))})
         names = ("boundary", "pooling", "n_outputs", "hidden")
         return cls.from_scalars({**header, **dict(zip(names, found, strict=True))})
 

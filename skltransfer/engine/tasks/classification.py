@@ -12,12 +12,14 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from torch.nn import functional as F
 
-from skltransfer.engine.tasks.probe import Probe, Scaling, Strength, best_ridge, best_temperature
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_ridge, best_temperature
+from skltransfer.engine.tasks.targets import ArrayTargets
+from skltransfer.engine.tasks.task import VectorTask
 
 SOLVER_ITERATIONS = 1000
 
 
-class ClassificationHead:
+class ClassificationTask(VectorTask):
     """One output for two classes, else one per class.
 
     Parameters
@@ -30,26 +32,23 @@ class ClassificationHead:
         What outputs are divided by before they become probabilities.
     """
 
-    n_constants = 0
-
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
         self.classes, self.smoothing, self.temperature = classes, smoothing, temperature
         self.n_outputs = 1 if len(classes) == 2 else len(classes)
 
-    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationHead":
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationTask":
         """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
         value = _binary_value if self.n_outputs == 1 else _multinomial_value
         temperature = best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
-        return ClassificationHead(self.classes, self.smoothing, temperature)
+        return ClassificationTask(self.classes, self.smoothing, temperature)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Labels -> positions in ``classes``."""
         return np.searchsorted(self.classes, y)
 
-    @staticmethod
-    def strata(targets: np.ndarray) -> np.ndarray:
-        """Groups that keep their shares when a part is held out."""
-        return targets
+    def strata(self, targets: ArrayTargets) -> np.ndarray:
+        """The labels."""
+        return targets.values
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy per sample, (n,)."""
@@ -59,9 +58,9 @@ class ClassificationHead:
         return F.binary_cross_entropy_with_logits(outputs[:, 0], soft, reduction="none")
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Penalty
     ) -> Probe:
-        """L2-penalised logistic regression by L-BFGS; ``strength`` is scikit-learn's ``C``.
+        """L2-penalised logistic regression by L-BFGS; ``penalty`` is scikit-learn's ``C``.
 
         ``"auto"`` is ``4 / alpha``, where ``alpha`` is the :func:`best_ridge` for indicators of the classes: near
         outputs of zero, where a probability is a half and a quarter of the output, that is the same penalty.
@@ -74,15 +73,15 @@ class ClassificationHead:
             Of samples in the loss.
         scaling : (mean, scale), each ndarray of shape (d,)
             Of the features.
-        strength : float or "auto"
+        penalty : float or "auto"
         """
         mean, scale = scaling
         z = (features - mean) / scale
-        if strength == "auto":
-            strength = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
+        if penalty == "auto":
+            penalty = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
         z = np.hstack([z, np.ones((len(features), 1))])
         k, d = self.n_outputs, z.shape[1]
-        penalty = np.r_[np.full(d - 1, 1 / strength), 0.0] / weights.sum()
+        penalty = np.r_[np.full(d - 1, 1 / penalty), 0.0] / weights.sum()
         share = weights / weights.sum()
         value = _binary_value if k == 1 else _multinomial_value
 
@@ -132,7 +131,7 @@ class ClassificationHead:
             return mean_log_odds(outputs)
         return logsumexp(log_softmax(outputs, axis=1), axis=0) - np.log(len(outputs))
 
-    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Probabilities (n, k), and positions of labels in ``classes``, (n,)."""
         logits = outputs / self.temperature
         if self.n_outputs == 1:
@@ -140,11 +139,11 @@ class ClassificationHead:
         probabilities = torch.softmax(logits, dim=1)
         return {"probabilities": probabilities, "label": probabilities.argmax(1)}
 
-    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Probabilities, (n, k)."""
         return {"probabilities": self.probabilities(outputs)}
 
-    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """The classes, in order."""
         return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
 

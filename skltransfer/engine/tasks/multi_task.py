@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from skltransfer.engine.tasks.classification import ClassificationHead
-from skltransfer.engine.tasks.probe import Probe, Scaling, Strength
-from skltransfer.engine.tasks.regression import RegressionHead
+from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling
+from skltransfer.engine.tasks.regression import RegressionTask
+from skltransfer.engine.tasks.task import VectorTask
 
 
-class MultiTaskHead:
+class MultiTask(VectorTask):
     """One head per task, side by side.
 
     Targets are (n, 2 tasks): the value of each task (a class's position, or a standardised number), then 1 or 0 for
@@ -34,9 +35,9 @@ class MultiTaskHead:
         self.parts, self.factors, self.learns_weights = list(parts), factors, learns_weights
 
     @property
-    def heads(self) -> list[ClassificationHead | RegressionHead]:
+    def heads(self) -> list[ClassificationTask | RegressionTask]:
         """A head per task."""
-        kinds = {"classification": ClassificationHead, "regression": RegressionHead}
+        kinds = {"classification": ClassificationTask, "regression": RegressionTask}
         made = [object.__new__(kinds[kind]) for kind, _ in self.parts]
         for head, (_, attributes) in zip(made, self.parts, strict=True):
             vars(head).update(attributes)
@@ -51,12 +52,7 @@ class MultiTaskHead:
         """Outputs that are the same for all rows."""
         return len(self.parts) if self.learns_weights else 0
 
-    @staticmethod
-    def strata(targets: np.ndarray) -> None:
-        """There are too many combinations of labels to keep the shares of."""
-        return None
-
-    def places(self) -> Iterator[tuple[int, ClassificationHead | RegressionHead, slice]]:
+    def places(self) -> Iterator[tuple[int, ClassificationTask | RegressionTask, slice]]:
         """Each task's number, head and outputs."""
         start = 0
         for task, head in enumerate(self.heads):
@@ -83,16 +79,16 @@ class MultiTaskHead:
         targets: np.ndarray,
         weights: np.ndarray,
         scaling: Scaling,
-        strength: tuple[Strength, Strength],
+        penalty: tuple[Penalty, Penalty],
     ) -> Probe:
-        """A probe per task on the rows whose label it has; ``strength`` is ``(C, alpha)``."""
+        """A probe per task on the rows whose label it has; ``penalty`` is ``(C, alpha)``."""
         n_tasks, probes = len(self.parts), []
         for task, head, _ in self.places():
             seen = targets[:, n_tasks + task] > 0
             value = targets[seen, task]
             classifies = self.parts[task][0] == "classification"
             value = value.astype(int) if classifies else value[:, None]
-            own = strength[0] if classifies else strength[1]
+            own = penalty[0] if classifies else penalty[1]
             probes.append(head.solve_probe(features[seen], value, weights[seen], scaling, own))
         return Probe(
             *scaling,
@@ -117,20 +113,20 @@ class MultiTaskHead:
         """Outputs -> (n, classes) per task; None for numbers."""
         return [head.probabilities(outputs[:, columns]) for _, head, columns in self.places()]
 
-    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Those of each task, with its number after the name."""
-        return self._of_tasks(lambda head, columns: head.answers(outputs[:, columns]))
+        return self._of_tasks(lambda head, columns: head.exported(outputs[:, columns]))
 
-    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Likewise."""
-        return self._of_tasks(lambda head, columns: head.expected_answers(outputs[:, columns]))
+        return self._of_tasks(lambda head, columns: head.expected(outputs[:, columns]))
 
-    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """Likewise, with the task's name."""
         return {
             f"{answer}_{task}": {"task": names[task], **text}
             for task, head, _ in self.places()
-            for answer, text in head.described_answers().items()
+            for answer, text in head.described().items()
         }
 
     def _of_tasks(self, what: Callable[[Any, slice], dict]) -> dict:

@@ -11,11 +11,12 @@ import torch
 from scipy.special import expit, log_expit
 from torch.nn import functional as F
 
-from skltransfer.engine.tasks.classification import ClassificationHead, mean_log_odds
-from skltransfer.engine.tasks.probe import Probe, Scaling, Strength, best_temperature
+from skltransfer.engine.tasks.classification import ClassificationTask, mean_log_odds
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_temperature
+from skltransfer.engine.tasks.task import VectorTask
 
 
-class MultilabelHead:
+class MultilabelTask(VectorTask):
     """One output per label, each present or not, whatever the others are.
 
     Parameters
@@ -28,12 +29,10 @@ class MultilabelHead:
         What outputs are divided by before they become probabilities.
     """
 
-    n_constants = 0
-
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:
         self.classes, self.smoothing, self.temperature, self.n_outputs = classes, smoothing, temperature, len(classes)
 
-    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "MultilabelHead":
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "MultilabelTask":
         """The same head at the one temperature that makes held-out labels most likely."""
         share = weights / weights.sum()
 
@@ -41,12 +40,7 @@ class MultilabelHead:
             logits = outputs / temperature
             return float(share @ (np.logaddexp(0, logits) - targets * logits).mean(1))
 
-        return MultilabelHead(self.classes, self.smoothing, best_temperature(loss))
-
-    @staticmethod
-    def strata(targets: np.ndarray) -> None:
-        """There are too many combinations of labels to keep the shares of."""
-        return None
+        return MultilabelTask(self.classes, self.smoothing, best_temperature(loss))
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy per sample, the mean over labels, (n,)."""
@@ -54,11 +48,11 @@ class MultilabelHead:
         return F.binary_cross_entropy_with_logits(outputs, soft, reduction="none").mean(1)
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Penalty
     ) -> Probe:
-        """A logistic regression per label; parameters as :meth:`ClassificationHead.solve_probe`'s, targets (n, k)."""
-        one = ClassificationHead(np.array([0, 1]))
-        probes = [one.solve_probe(features, column, weights, scaling, strength) for column in targets.T]
+        """A logistic regression per label; parameters as :meth:`ClassificationTask.solve_probe`'s, targets (n, k)."""
+        one = ClassificationTask(np.array([0, 1]))
+        probes = [one.solve_probe(features, column, weights, scaling, penalty) for column in targets.T]
         return Probe(
             *scaling,
             np.vstack([probe.weight for probe in probes]),
@@ -76,7 +70,7 @@ class MultilabelHead:
         return expit(outputs / self.temperature)
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """As :meth:`ClassificationHead.scores`, each the mean over labels."""
+        """As :meth:`ClassificationTask.scores`, each the mean over labels."""
         logits = outputs / self.calibrated(outputs, targets, weights).temperature
         right = (self.decode(outputs) == targets).mean(1)
         return {"accuracy": right, "neg_log_loss": (targets * logits - np.logaddexp(0, logits)).mean(1)}
@@ -89,15 +83,15 @@ class MultilabelHead:
         """Outputs (windows, k) of one sample -> (k,) whose probabilities are the windows' mean."""
         return mean_log_odds(outputs)
 
-    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Probabilities and indicators of labels, each (n, k)."""
         return {"probabilities": torch.sigmoid(outputs / self.temperature), "label": (outputs > 0).long()}
 
-    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Probabilities, (n, k)."""
         return {"probabilities": self.probabilities(outputs)}
 
-    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """The labels, in order."""
         return {answer: {"classes": self.classes.tolist()} for answer in ("probabilities", "label")}
 

@@ -15,7 +15,7 @@ LEAST_SCALE = 1.0  # of a feature, relative to all
 RIDGES = np.logspace(-2, 1.5, 15)  # candidates of a ridge's alpha, per feature
 AS_GOOD = 1e-6  # relative difference of two candidates' errors below which the stronger one is taken
 Scaling = tuple[np.ndarray, np.ndarray]
-Strength = float | str
+Penalty = float | str
 
 
 @dataclass(frozen=True)

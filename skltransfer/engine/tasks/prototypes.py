@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from skltransfer.engine.tasks.classification import ClassificationHead
+from skltransfer.backbones import Backbone
+from skltransfer.engine.networks.readout import ContrastiveReadout, Readout
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.probe import Probe, Scaling, best_temperature
 
 
-class PrototypeHead(ClassificationHead):
+class PrototypeTask(ClassificationTask):
     """Each class is a point among features of length 1; a sample belongs to the nearest (Snell et al. 2017).
 
     Near is meant under the covariance within classes, shrunk towards a multiple of the identity, so the head is linear.
@@ -21,16 +24,22 @@ class PrototypeHead(ClassificationHead):
     prototype; labels are smoothed as Platt (1999) does, since a few that are told apart are no proof of certainty.
     """
 
+    solves_last = True
+
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
+        """One that gives features in training."""
+        return ContrastiveReadout.of(backbone, spec, draws)
+
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: float
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: float
     ) -> Probe:
-        """Parameters as :meth:`ClassificationHead.solve_probe`'s; ``strength`` is the identity's share, in (0, 1]."""
+        """Parameters as :meth:`ClassificationTask.solve_probe`'s; ``penalty`` is the identity's share, in (0, 1]."""
         members = np.zeros((len(self.classes), len(targets)))
         members[targets, np.arange(len(targets))] = weights
         mass = members.sum(1)
         prototypes = members @ features / mass[:, None]  # (k, d)
         rest = features - prototypes[targets]
-        inverse = _shrunk_inverse(rest * np.sqrt(weights / weights.sum())[:, None], strength)
+        inverse = _shrunk_inverse(rest * np.sqrt(weights / weights.sum())[:, None], penalty)
         weight = inverse(prototypes)
         bias = -0.5 * (weight * prototypes).sum(1)
         outputs = features @ weight.T + bias

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from scipy.linalg import solve
 
-from skltransfer.engine.tasks.probe import Probe, Scaling, Strength, best_ridges, standardisation
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_ridges, standardisation
+from skltransfer.engine.tasks.task import VectorTask
 
 
-class RegressionHead:
+class RegressionTask(VectorTask):
     """One output per target, trained on the standardised targets.
 
     Parameters
@@ -24,13 +25,11 @@ class RegressionHead:
         Whether there is one target, and predictions are (n,).
     """
 
-    n_constants = 0
-
     def __init__(self, mean: np.ndarray, scale: np.ndarray, is_flat: bool) -> None:
         self.mean, self.scale, self.is_flat, self.n_outputs = mean, scale, is_flat, len(mean)
 
     @classmethod
-    def fitted(cls, y: np.ndarray, weights: np.ndarray) -> "RegressionHead":
+    def fitted(cls, y: np.ndarray, weights: np.ndarray) -> "RegressionTask":
         """The head whose standardisation is that of these targets, (n,) or (n, outputs)."""
         mean, scale = standardisation(y.reshape(len(y), -1).astype(float), weights)
         return cls(mean, scale, y.ndim == 1)
@@ -39,25 +38,20 @@ class RegressionHead:
         """Targets -> standardised targets, (n, outputs)."""
         return (y.reshape(len(y), -1) - self.mean) / self.scale
 
-    @staticmethod
-    def strata(targets: np.ndarray) -> None:
-        """There are no groups among numbers."""
-        return None
-
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Squared error per sample, the mean over targets, (n,)."""
         return ((outputs - targets.to(outputs.dtype)) ** 2).mean(1)
 
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Strength
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Penalty
     ) -> Probe:
-        """Ridge regression in closed form, in the smaller dimension; ``strength`` is scikit-learn's ``alpha``, and
+        """Ridge regression in closed form, in the smaller dimension; ``penalty`` is scikit-learn's ``alpha``, and
         ``"auto"`` is the :func:`best_ridges` of the targets."""
         mean, scale = scaling
-        if strength == "auto":
+        if penalty == "auto":
             strengths = best_ridges((features - mean) / scale, targets, weights)
         else:
-            strengths = np.full(self.n_outputs, float(strength))
+            strengths = np.full(self.n_outputs, float(penalty))
         root = np.sqrt(weights)[:, None]
         centre = weights @ ((features - mean) / scale) / weights.sum()
         offset = weights @ targets / weights.sum()
@@ -79,16 +73,16 @@ class RegressionHead:
         """1 less the squared error of each sample's standardised targets, (n,)."""
         return {"r2": 1 - ((outputs - targets) ** 2).mean(1)}
 
-    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Targets in their own unit, in float64."""
         values = outputs.double() * torch.tensor(self.scale) + torch.tensor(self.mean)
         return {"prediction": values[:, 0] if self.is_flat else values}
 
-    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Targets in their own unit."""
         return {"prediction": self.decode(outputs)}
 
-    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """The unit in which errors count."""
         return {"prediction": {"mean": self.mean.tolist(), "scale": self.scale.tolist()}}
 

@@ -1,67 +1,215 @@
-"""What every task promises: whoever trains, predicts, saves or exports asks it, and knows no kind of target."""
+"""What every task promises: whoever trains, predicts, saves or exports asks it, and knows no kind of target.
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+A task is one file beside the others: how targets are held, what reads the activations, what is lost, what is answered.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, Scaling, Strength, standardisation
+from skltransfer.backbones import Backbone, Geometry, seeded
+from skltransfer.engine.networks.readout import Readout, VectorReadout
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import TunedNetwork
+from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, standardisation
+from skltransfer.engine.tasks.targets import ArrayTargets, Targets
+
+INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose features will be trained
 
 
-class Head(Protocol):
-    """What a network's outputs mean: whoever trains, predicts, saves or exports asks it, and knows no kind of target.
+@dataclass(frozen=True)
+class Start:
+    """What a task may begin the readout with.
 
-    Those of one target have ``scores`` too, by which fits are compared, and those of labels ``calibrated``.
+    Attributes
+    ----------
+    penalty : float, "auto" or a tuple of these
+        Of the probe, as the task reads it.
+    solves : bool
+        Whether the probe is wanted; else the scaling of features alone.
+    reach : float or None
+        How far training will move a weight, if the stages are trained too; None where the probe stays as it is solved.
+    """
+
+    penalty: Any
+    solves: bool
+    reach: float | None = None
+
+    def fraction(self, probe: Probe) -> float:
+        """Of the probe's weights: the least from which training can still grow it back, and a tenth at least.
+
+        The whole probe hardly errs on the samples that it was solved on, so the backbone would get little gradient but
+        noise, and AdamW takes long steps all the same.
+        """
+        typical_weight = float(np.sqrt(np.mean(probe.weight**2)))
+        if self.reach is None or typical_weight == 0:
+            return 1.0
+        return max(INITIAL_FRACTION, 1 - self.reach / typical_weight)
+
+
+class Task(ABC):
+    """What is learnt and answered. Targets are entries of :class:`Targets`, one per sample.
 
     Attributes
     ----------
     n_outputs : int
     n_constants : int
         Trained outputs after those, the same for all samples.
+    solves_last : bool
+        Whether the probe is solved once more after training, on the trained stages' features.
     """
 
     n_outputs: int
-    n_constants: int
+    n_constants: int = 0
+    solves_last: bool = False
 
-    def strata(self, targets: np.ndarray) -> np.ndarray | None:
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
+        """From the last stage's activation, or a tuple of those at ``spec.taps``, to outputs.
+
+        Parameters
+        ----------
+        backbone : Backbone
+        spec : NetworkSpec
+        draws : bool
+            Whether weights begin at random; else they will be filled, and torch's generator stays as it is.
+        """
+        if draws:
+            return self.new_readout(backbone, spec)
+        with seeded(0):
+            return self.new_readout(backbone, spec)
+
+    @abstractmethod
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> Readout:
+        """The readout with weights as its modules draw them."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Any) -> torch.Tensor:
+        """Of each sample, (n,), so that weights mean what they mean; ``batch`` is what ``Targets.take`` gives."""
+
+    @abstractmethod
+    def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
+        """What ``predict`` returns, a value per sample of a batch.
+
+        Parameters
+        ----------
+        network : TunedNetwork
+        activation : Tensor, (n, ...)
+            May end in rows that fill the batch; their answers are dropped.
+        geometries : sequence of Geometry or None, length n
+            How each sample lies in the network's input; None where that has no places.
+        """
+
+    def strata(self, targets: Targets) -> np.ndarray | None:
         """Groups that keep their shares when a part is held out; None where there are none."""
+        return None
 
+    def start(
+        self,
+        network: TunedNetwork,
+        over_samples: Callable[[Callable], np.ndarray],
+        targets: Targets,
+        weights: np.ndarray,
+        loss_weights: np.ndarray,
+        how: Start,
+    ) -> Probe | None:
+        """Set what the readout begins with, in place; the probe, where there is one.
+
+        Parameters
+        ----------
+        network : TunedNetwork
+            In eval mode.
+        over_samples : callable
+            Runs a function of a batch of activations over the training set: ``(function) -> (n, ...)``.
+        targets : Targets, length n
+        weights, loss_weights : ndarray of shape (n,)
+            Of samples as they count in statistics, and in the loss.
+        how : Start
+        """
+        return None
+
+
+class VectorTask(Task):
+    """Parent of the tasks whose answers are read off one vector of outputs per sample."""
+
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
+        """Pooling, scaling and head."""
+        return VectorReadout.of(backbone, spec, draws)
+
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> Readout:
+        """The same with a head of random weights."""
+        return self.readout(backbone, spec, True)
+
+    @abstractmethod
     def solve_probe(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, strength: Any
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Any
     ) -> Probe:
         """The linear head on features that stay as they are, (n, d)."""
 
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Of each sample, (n,), so that weights mean what they mean."""
-
+    @abstractmethod
     def of_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (windows, n_outputs) of one sample -> (n_outputs,)."""
 
+    @abstractmethod
     def decode(self, outputs: np.ndarray) -> Any:
         """Outputs (n, n_outputs) -> what ``predict`` returns."""
 
-    def answers(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    @abstractmethod
+    def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs -> what a client of an exported network is told, by name; without a branch on values."""
 
-    def expected_answers(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Those of the answers that an estimator gives as numbers, in float64."""
+    @abstractmethod
+    def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Those of the exported answers that an estimator gives as numbers, in float64."""
 
-    def described_answers(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-        """What a client needs to know of each answer; ``names`` are those of several tasks."""
+    @abstractmethod
+    def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """What a client needs to know of each exported answer; ``names`` are those of several tasks."""
+
+    def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
+        """Labels or numbers, as :meth:`decode` has them."""
+        return list(self.decode(network(activation).double().cpu().numpy()))
+
+    def start(
+        self,
+        network: TunedNetwork,
+        over_samples: Callable[[Callable], np.ndarray],
+        targets: ArrayTargets,
+        weights: np.ndarray,
+        loss_weights: np.ndarray,
+        how: Start,
+    ) -> Probe | None:
+        """Standardise the features, and begin a linear head with the probe (Kumar et al. 2022)."""
+        features = over_samples(network.features)
+        if network.spec.normalizes:
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+            scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
+        else:
+            scaling = standardisation(features, weights, floor=LEAST_SCALE)
+        state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
+        if how.solves:
+            probe = self.solve_probe(features, targets.values, loss_weights, scaling, how.penalty)
+            fraction = how.fraction(probe)
+            state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
+        tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
+        network.readout.load_state_dict(tensors, strict=False)
+        return probe
 
 
-def solved_probe(head: Head, features: np.ndarray, targets: np.ndarray, strength: Strength) -> Probe:
+def solved_probe(task: VectorTask, features: np.ndarray, targets: np.ndarray, penalty: Penalty) -> Probe:
     """The probe on features that stay as they are.
 
     Parameters
     ----------
-    head : Head
+    task : VectorTask
     features : ndarray of shape (n, d)
     targets : ndarray of shape (n,) or (n, outputs)
-        In the head's terms.
-    strength : float or "auto"
+        In the task's terms.
+    penalty : float or "auto"
     """
     features, weights = np.asarray(features, dtype=np.float64), np.ones(len(features))
     scaling = standardisation(features, weights, LEAST_SCALE)
-    return head.solve_probe(features, targets, weights, scaling, strength)
+    return task.solve_probe(features, targets, weights, scaling, penalty)

@@ -3,13 +3,14 @@
 Randomness is torch's own generator's, which :func:`train` seeds. Must not know y, losses or scikit-learn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import in_threads
 from skltransfer.engine.inference.recall import run_padded
 from skltransfer.engine.storing.key import Address
@@ -27,16 +28,22 @@ class AugmentedActivations:
         Of the pictures as they are.
     stages : FrozenStages
     samples : Samples
-    address : Address
+    addresses : sequence of Address
+        In the order of their boundaries; several are packed.
     augment : callable
         From a picture of uint8, (3, h, w), to another: a transform of ``torchvision.transforms.v2``.
     """
 
     def __init__(
-        self, activations: Activations, stages: FrozenStages, samples: Samples, address: Address, augment: Augment
+        self,
+        activations: Activations,
+        stages: FrozenStages,
+        samples: Samples,
+        addresses: Sequence[Address],
+        augment: Augment,
     ) -> None:
         self.take, self.exact_batches = activations.take, activations.exact_batches
-        self._stages, self._samples, self._address, self._augment = stages, samples, address, augment
+        self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
 
     def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
         """Activations of these rows' pictures, changed at random, (len(rows), ...), on the stages' device."""
@@ -61,11 +68,16 @@ class AugmentedActivations:
 
     @torch.inference_mode()
     def _activation(self, inputs: torch.Tensor) -> torch.Tensor:
-        stages, address = self._stages, self._address
+        stages, start, found = self._stages, 0, []
         batch = inputs.to(stages.device, stages.dtype)
-        if address.boundary:
-            prefix = stages.backbone.prefix(0, address.boundary, stages.dtype, stages.device)
-            batch = run_padded(prefix, batch, stages.batch)
-        if address.pooling is None:
-            return batch
-        return stages.backbone.pooling_at(address.boundary, address.pooling)(batch.float())
+        for address in self._addresses:
+            if address.boundary > start:
+                prefix = stages.backbone.prefix(start, address.boundary, stages.dtype, stages.device)
+                batch, start = run_padded(prefix, batch, stages.batch), address.boundary
+            found.append(batch if address.pooling is None else self._pooled(batch, address))
+        if len(found) == 1:
+            return found[0]
+        return Packing.at(stages.backbone, [address.boundary for address in self._addresses]).packed(found)
+
+    def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
+        return self._stages.backbone.pooling_at(address.boundary, address.pooling)(batch.float())

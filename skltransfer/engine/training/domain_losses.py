@@ -16,7 +16,7 @@ RAMP = 10.0
 CORAL_SCALE = 100.0
 
 
-class Companion:
+class DomainLoss:
     """A target domain beside the training set: in each step a batch of it, and a loss on both.
 
     Parameters
@@ -45,11 +45,11 @@ class Companion:
         of_source = network.features(source)
         of_target = network.features(self._activations.take(drawn))
         if self._method == "mcc":
-            value = class_confusion(network.outputs(of_target).float())
+            value = class_confusion(network.readout.outputs(of_target).float())
         else:
-            value = CORAL_SCALE * covariance_distance(network.seen(of_source), network.seen(of_target))
+            value = CORAL_SCALE * covariance_distance(network.readout.seen(of_source), network.readout.seen(of_target))
         rise = 2 / (1 + math.exp(-RAMP * step / n_steps)) - 1
-        return network.outputs(of_source), self._weight * rise * value
+        return network.readout.outputs(of_source), self._weight * rise * value
 
 
 def class_confusion(outputs: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,14 +20,15 @@ from skltransfer.backbones import seeded
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.processes import processes, share
+from skltransfer.engine.tasks.targets import each_tensor
 from skltransfer.engine.training.batch_norm import train_mode
 from skltransfer.engine.training.checkpoint import Checkpoint
+from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet
 from skltransfer.exceptions import TrainingDivergedError
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[Any, Any], torch.Tensor]
 History = dict[str, list[float]]
-SoFar = Callable[[], tuple[dict[str, torch.Tensor], History]]
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,7 @@ class Validation:
     tol: float = 1e-4
 
 
-class Watch(Protocol):
-    """Looks on while :func:`train` trains; ``so_far`` gives weights and history as if training ended here."""
-
-    def epoch_begins(self, so_far: SoFar) -> None:
-        """Called before an epoch."""
-
-    def epoch_ends(self, so_far: SoFar) -> bool:
-        """Called after an epoch; whether training is to end."""
-
-
-class Beside(Protocol):
+class AuxiliaryLoss(Protocol):
     """A loss on other samples, added in each step."""
 
     def run(
@@ -136,8 +127,8 @@ def train(
     plan: TrainingPlan,
     validation: Validation | None = None,
     checkpoint: Checkpoint | None = None,
-    watch: Watch | None = None,
-    beside: Beside | None = None,
+    observer: EpochObserver | None = None,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> History:
     """Train ``module`` in place; together with the other processes, where accelerate's launcher started several.
 
@@ -156,9 +147,10 @@ def train(
         Watched by early stopping; the best weights are restored.
     checkpoint : Checkpoint, optional
         Written after each epoch; training goes on from what it holds, as if there had been no interruption.
-    watch : Watch, optional
+    observer : EpochObserver, optional
+        Given a function that makes copies of weights and history, as if training ended there.
         Told of each epoch; may end training.
-    beside : Beside, optional
+    auxiliary : AuxiliaryLoss, optional
         Adds a loss on other samples.
 
     Returns
@@ -174,19 +166,19 @@ def train(
         If statistics of BatchNorm are to be trained, or a loss on other samples is to be added, by several processes,
         each of which sees a share of a batch.
     """
-    run = _Run(module, trainable, activations, data, loss, plan, validation, beside)
+    run = _Run(module, trainable, activations, data, loss, plan, validation, auxiliary)
     if checkpoint is not None:
         run.restore(checkpoint.read())
     left = range(run.n_epochs, plan.max_epochs)
     for _ in progress_bar(left, desc="training", unit="epoch", shown=plan.verbose and run.processes.rank == 0):
         if run.has_converged:
             break
-        if watch is not None:
-            watch.epoch_begins(run.so_far)
+        if observer is not None:
+            observer.epoch_begins(run.so_far)
         run.epoch()
         if checkpoint is not None and run.processes.rank == 0:
             checkpoint.write(run.state())
-        if watch is not None and run.processes.same(watch.epoch_ends(run.so_far)):
+        if observer is not None and run.processes.same(observer.epoch_ends(run.so_far)):
             break
     run.keep_the_best()
     return run.history
@@ -195,13 +187,14 @@ def train(
 class _Run:
     """The optimiser, its steps and the history of one call of :func:`train`."""
 
-    def __init__(self, module, trainable, activations, data, loss, plan: TrainingPlan, validation, beside=None) -> None:
+    def __init__(
+        self, module, trainable, activations, data, loss, plan: TrainingPlan, validation, auxiliary=None
+    ) -> None:
         self.module, self.activations, self.data, self.loss, self.plan = module, activations, data, loss, plan
-        self.validation, self.beside, self.processes = validation, beside, processes()
+        self.validation, self.auxiliary, self.processes = validation, auxiliary, processes()
         if self.processes.count > 1:
             self._agree()
         self.optimiser = _optimiser(trainable, plan)
-        self.targets = torch.as_tensor(data.targets)
         self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
         self.generator = np.random.default_rng(plan.seed)
         self.n_steps = plan.n_steps(len(data))
@@ -212,7 +205,7 @@ class _Run:
 
     def _agree(self) -> None:
         """All processes begin with the same weights, and with the same samples or not at all."""
-        if self.beside is not None:
+        if self.auxiliary is not None:
             raise ValueError(f"A target domain needs whole batches, and {self.processes.count} processes see a share.")
         if self.plan.norm_policy == "train":
             raise ValueError(
@@ -308,13 +301,12 @@ class _Run:
         if len(own):
             activation = self.activations.take_to_train(self.data.rows[own])
             with autocast(activation.device, self.plan.autocast):
-                if self.beside is None:
+                if self.auxiliary is None:
                     outputs, added = self.module(activation), 0.0
                 else:
-                    outputs, added = self.beside.run(self.module, activation, self.step, self.n_steps)
-            device = outputs.device
-            losses = self.loss(outputs.float(), self.targets[own].to(device)) * self.weights[own].to(device)
-            total = losses.sum()
+                    outputs, added = self.auxiliary.run(self.module, activation, self.step, self.n_steps)
+            losses = per_sample_loss(self.loss, outputs, self.data.targets.take(own), activation.device)
+            total = (losses * self.weights[own].to(losses.device)).sum()
             (total / len(rows) + added).backward()
         total = total.detach().to(self._params()[0].device)
         if self.processes.count > 1:
@@ -377,9 +369,14 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
         activation = activations.take(data.rows[rows])
         with autocast(activation.device, plan.autocast):
             outputs = module(activation)
-        losses = loss(outputs.float(), torch.as_tensor(data.targets[rows]).to(outputs.device)).cpu()
+        losses = per_sample_loss(loss, outputs, data.targets.take(rows), activation.device).cpu()
         total += float((losses.double() * torch.as_tensor(data.loss_weights[rows])).sum())
     return total / float(data.loss_weights.sum())
+
+
+def per_sample_loss(loss: Loss, outputs: Any, batch: Any, device: torch.device) -> torch.Tensor:
+    """The loss of each sample, (n,), in float32, where outputs are."""
+    return loss(each_tensor(torch.Tensor.float, outputs), each_tensor(lambda value: value.to(device), batch))
 
 
 def _mask_seed(seed: int, step: int, rank: int) -> int:

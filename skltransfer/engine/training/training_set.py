@@ -4,11 +4,14 @@ Must not know what a digest is a digest of.
 """
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from skltransfer.engine.tasks.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class TrainingSet:
     ----------
     rows : ndarray of int, shape (m,)
         Where each is found among the activations.
-    targets : ndarray, shape (m,) or (m, outputs)
+    targets : Targets, length m
     weights : ndarray, shape (m,)
         Sums of the sample weights of equal rows.
     loss_weights : ndarray, shape (m,)
@@ -28,7 +31,7 @@ class TrainingSet:
     """
 
     rows: np.ndarray
-    targets: np.ndarray
+    targets: Targets
     weights: np.ndarray
     loss_weights: np.ndarray
     digests: tuple[bytes, ...]
@@ -36,22 +39,22 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def encoded(self, targets: np.ndarray, factors: np.ndarray | float = 1.0) -> "TrainingSet":
-        """The same samples, with targets in a head's terms, and weights in the loss multiplied by ``factors``."""
+    def encoded(self, targets: Targets, factors: np.ndarray | float = 1.0) -> "TrainingSet":
+        """The same samples, with targets in a task's terms, and weights in the loss multiplied by ``factors``."""
         return replace(self, targets=targets, loss_weights=self.weights * factors)
 
     def content(self) -> str:
         """A hash of samples, targets and weights."""
         digest = hashlib.sha256(b"".join(self.digests))
-        for array in (self.targets, self.loss_weights):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr([self.targets.key(row) for row in range(len(self))]).encode())
+        digest.update(np.ascontiguousarray(self.loss_weights).tobytes())
         return digest.hexdigest()
 
     def subset(self, mask: np.ndarray) -> "TrainingSet":
         """The samples where ``mask`` holds."""
         digests = tuple(d for d, kept in zip(self.digests, mask, strict=True) if kept)
-        arrays = (self.rows, self.targets, self.weights, self.loss_weights)
-        return TrainingSet(*(array[mask] for array in arrays), digests)
+        targets = self.targets.subset(mask)
+        return TrainingSet(self.rows[mask], targets, self.weights[mask], self.loss_weights[mask], digests)
 
 
 def repeated(digests: Sequence[bytes]) -> list[list[int]]:
@@ -63,30 +66,25 @@ def repeated(digests: Sequence[bytes]) -> list[list[int]]:
     return [group for group in positions.values() if len(group) > 1]
 
 
-def canonical(digests: Sequence[bytes], targets: np.ndarray, weights: np.ndarray) -> TrainingSet:
+def canonical(digests: Sequence[bytes], targets: Targets, weights: np.ndarray) -> TrainingSet:
     """Drop zero weights, merge rows of equal content and target by summing weights, sort by content.
 
     Parameters
     ----------
     digests : sequence of bytes, length n
         Empty for a sample that is left out.
-    targets : ndarray of shape (n,) or (n, outputs)
+    targets : Targets, length n
     weights : ndarray of shape (n,)
     """
-    values = targets if targets.ndim == 1 else np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
-    order = sorted(
-        (i for i in range(len(digests)) if weights[i] > 0 and digests[i]), key=lambda i: (digests[i], values[i])
-    )
-    order = np.array(order, dtype=int)
+    kept = [row for row in range(len(digests)) if weights[row] > 0 and digests[row]]
+    keyed = sorted(((digests[row], targets.key(row)), row) for row in kept)
+    order = np.array([row for _, row in keyed], dtype=int)
     if not len(order):
-        return TrainingSet(order, targets[order], weights[order], weights[order], ())
-    fresh = np.array(
-        [True]
-        + [digests[i] != digests[j] or values[i] != values[j] for i, j in zip(order[1:], order[:-1], strict=True)]
-    )
-    merged = np.add.reduceat(weights[order], np.flatnonzero(fresh))
-    rows = order[fresh]
-    return TrainingSet(rows, targets[rows], merged, merged, tuple(digests[i] for i in rows))
+        return TrainingSet(order, targets.subset(order), weights[order], weights[order], ())
+    is_first = np.array([True, *(now[0] != before[0] for before, now in itertools.pairwise(keyed))])
+    merged = np.add.reduceat(weights[order], np.flatnonzero(is_first))
+    rows = order[is_first]
+    return TrainingSet(rows, targets.subset(rows), merged, merged, tuple(digests[row] for row in rows))
 
 
 def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

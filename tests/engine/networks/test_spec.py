@@ -1,5 +1,6 @@
 """One description of a network goes whole into its builder, its state and its file."""
 
+import json
 import pickle
 from dataclasses import asdict
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 
 from skltransfer import FineTunedClassifier
-from skltransfer.engine import NetworkSpec, SleepingNetwork
+from skltransfer.engine import NetworkSpec, NetworkState
 
 
 def test_a_header_gives_the_spec_that_was_written():
-    spec = NetworkSpec(3, "max", "mlp", "lora", True, 5, 2)
-    assert NetworkSpec.from_header({"network": asdict(spec)}) == spec
+    spec = NetworkSpec(3, "max", "mlp", "lora", True, 5, 2, (2, 4))
+    header = json.loads(json.dumps({"network": asdict(spec)}))
+    assert NetworkSpec.from_header(header) == spec
 
 
 @pytest.mark.parametrize(
@@ -33,9 +35,10 @@ def test_a_pickle_from_before_there_were_specs_opens(two_kinds):
     X, y = two_kinds
     model = FineTunedClassifier("toy:images", freeze_depth=0.5, head="mlp", max_epochs=1, random_state=0).fit(X, y)
     expected, network = model.predict_proba(X), model._network_
-    spec, old = network.spec, object.__new__(SleepingNetwork)
+    spec, old = network.spec, object.__new__(NetworkState)
     scalars = {"boundary": spec.boundary, "pooling": spec.pooling, "n_outputs": spec.n_outputs, "hidden": True}
-    old.__dict__.update(scalars, changed=network.changed, adapter=None, sphere=False, n_constants=0)
+    changed = {key.removeprefix("readout."): value for key, value in network.changed.items()}
+    old.__dict__.update(scalars, changed=changed, adapter=None, sphere=False, n_constants=0)
     model._network_ = old
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), expected)
 

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skltransfer._estimators.probe import LogisticProbe, RidgeProbe
-from skltransfer.engine import ClassificationHead, RegressionHead
+from skltransfer.engine import ClassificationTask, RegressionTask
 from skltransfer.engine.tasks.probe import RIDGES, best_ridge, standardisation
 
 
@@ -21,11 +21,11 @@ def test_the_probe_is_standardised_logistic_regression(rng, n_classes, n, d, C):
     y = np.arange(n) % n_classes
     X[:, 0] += y
     weights = np.ones(n)
-    head = ClassificationHead(np.arange(n_classes))
-    probe = head.solve_probe(X, y, weights, standardisation(X, weights), C)
+    task = ClassificationTask(np.arange(n_classes))
+    probe = task.solve_probe(X, y, weights, standardisation(X, weights), C)
     outputs = (X - probe.mean) / probe.scale @ probe.weight.T + probe.bias
     theirs = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=10_000)).fit(X, y)
-    np.testing.assert_allclose(head.probabilities(outputs), theirs.predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(task.probabilities(outputs), theirs.predict_proba(X), atol=1e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(90, 6), (30, 60)])
@@ -33,9 +33,9 @@ def test_the_probe_is_standardised_logistic_regression(rng, n_classes, n, d, C):
 def test_the_probe_is_standardised_ridge(rng, n, d, weighted):
     X, y = rng.standard_normal((n, d)) * 3 + 1, rng.standard_normal(n) * 5 + 100
     weights = rng.integers(1, 4, n).astype(float) if weighted else np.ones(n)
-    head = RegressionHead.fitted(y, weights)
-    probe = head.solve_probe(X, head.encode(y), weights, standardisation(X, weights), 0.7)
-    ours = head.decode((X - probe.mean) / probe.scale @ probe.weight.T + probe.bias)
+    task = RegressionTask.fitted(y, weights)
+    probe = task.solve_probe(X, task.encode(y), weights, standardisation(X, weights), 0.7)
+    ours = task.decode((X - probe.mean) / probe.scale @ probe.weight.T + probe.bias)
     model = make_pipeline(StandardScaler(), Ridge(alpha=0.7))
     theirs = model.fit(X, y, standardscaler__sample_weight=weights, ridge__sample_weight=weights).predict(X)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
@@ -43,17 +43,17 @@ def test_the_probe_is_standardised_ridge(rng, n, d, weighted):
 
 def test_binary_and_multiclass_loss_are_cross_entropy(rng):
     for k in (2, 4):
-        head = ClassificationHead(np.arange(k), smoothing=0.1)
-        outputs = torch.tensor(rng.standard_normal((6, head.n_outputs)))
+        task = ClassificationTask(np.arange(k), smoothing=0.1)
+        outputs = torch.tensor(rng.standard_normal((6, task.n_outputs)))
         targets = torch.arange(6) % k
         logits = torch.cat([torch.zeros(6, 1), outputs], 1) if k == 2 else outputs
         expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)
-        torch.testing.assert_close(head.loss(outputs, targets), expected)
+        torch.testing.assert_close(task.loss(outputs, targets), expected)
 
 
 def test_probabilities_sum_to_one_and_survive_extremes():
     for outputs in (np.array([[1000.0], [-1000.0], [0.0]]), np.array([[1e3, -1e3, 0], [1.0, 1, 1]])):
-        p = ClassificationHead(np.arange(outputs.shape[1])).probabilities(outputs)
+        p = ClassificationTask(np.arange(outputs.shape[1])).probabilities(outputs)
         np.testing.assert_allclose(p.sum(1), 1)
         assert p.dtype == np.float64
         assert np.isfinite(p).all()
@@ -64,8 +64,8 @@ def test_a_constant_feature_and_a_constant_target_do_no_harm():
     X[:, 1] = np.arange(5)
     mean, scale = standardisation(X, weights)
     assert scale[0] == 1
-    head = RegressionHead.fitted(np.full(5, 7.0), weights)
-    np.testing.assert_allclose(head.decode(np.zeros((1, 1))), 7)
+    task = RegressionTask.fitted(np.full(5, 7.0), weights)
+    np.testing.assert_allclose(task.decode(np.zeros((1, 1))), 7)
 
 
 def test_a_nearly_constant_feature_is_not_blown_up_where_features_will_move(rng):

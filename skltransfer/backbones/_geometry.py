@@ -1,0 +1,33 @@
+"""How a picture lies in a network's input, so that places can be mapped there and back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The point (x, y) of a picture, in pixels, is at ``scale * (x, y) + offset`` in the input.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Width and height of the picture.
+    scale, offset : (float, float)
+        Along x and y; the offset in pixels of the input.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def to_input(self, places: np.ndarray) -> np.ndarray:
+        """Points (..., 2) or boxes (..., 4) of the picture -> the same in the input; x and y alternate."""
+        n = places.shape[-1] // 2
+        return places * np.tile(self.scale, n) + np.tile(self.offset, n)
+
+    def to_picture(self, places: np.ndarray) -> np.ndarray:
+        """Points or boxes of the input -> the same in the picture, cut off at its edges."""
+        n = places.shape[-1] // 2
+        found = (places - np.tile(self.offset, n)) / np.tile(self.scale, n)
+        return np.clip(found, 0, np.tile(self.size, n))

@@ -1,0 +1,51 @@
+"""Activations of several boundaries as one tensor, so that neither the store nor the training loop needs to know."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from skltransfer.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the activations of one sample at several boundaries lie in one.
+
+    Attributes
+    ----------
+    shapes : tuple of tuple of int
+        Of one sample at each boundary.
+    is_ragged : bool
+        Whether samples have tokens of their own number: then tokens lie side by side.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    is_ragged: bool
+
+    @classmethod
+    def at(cls, backbone: Backbone, boundaries: Sequence[int]) -> "Packing":
+        """For activations of these boundaries, in this order.
+
+        Raises
+        ------
+        ValueError
+            If samples are cut into windows, or a boundary is the input.
+        """
+        if backbone.is_windowed or 0 in boundaries:
+            raise ValueError(
+                f"Stages of {backbone.name!r} can be tapped after its input and without windows, not at {boundaries}."
+            )
+        return cls(tuple(backbone.activation_shapes[boundary] for boundary in boundaries), backbone.is_ragged)
+
+    def packed(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Activations (n, ...) per boundary -> (n, values); of tokens, (n, tokens, d) or (tokens, d), side by side."""
+        return torch.cat(list(parts) if self.is_ragged else [part.flatten(1) for part in parts], dim=-1)
+
+    def unpacked(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The activations of each boundary, (n, ...)."""
+        if self.is_ragged:
+            return batch.split([shape[-1] for shape in self.shapes], dim=-1)
+        parts = batch.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return tuple(part.reshape(len(batch), *shape) for part, shape in zip(parts, self.shapes, strict=True))

@@ -1,0 +1,101 @@
+"""From what the stages give to outputs: pooling, scaling and head of the tasks whose answers are read off one vector.
+
+Must not know targets, samples or the store.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skltransfer.backbones import Backbone, Pooling
+from skltransfer.engine.inference.autocast import autocast
+from skltransfer.engine.networks.spec import NetworkSpec
+
+HIDDEN = 256
+
+
+class Constants(nn.Module):
+    """Puts trained numbers after each row."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(n))
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([outputs, self.values.expand(len(outputs), -1)], dim=1)
+
+
+class Readout(nn.Module):
+    """Parent of the modules that make a task's outputs of what a network's stages give."""
+
+    def prepare_for_inference(self) -> None:
+        """Called once, before outputs are computed without gradients; changes the module in place."""
+
+
+class VectorReadout(Readout):
+    """Pooling, standardisation and head.
+
+    Parameters
+    ----------
+    pooling : Pooling or None
+        None where activations arrive pooled.
+    n_features : int
+    spec : NetworkSpec
+        A hidden layer has 256 rectified units.
+    draws : bool
+        Whether the head begins with random weights; else with none, and nothing is drawn.
+    """
+
+    def __init__(self, pooling: Pooling | None, n_features: int, spec: NetworkSpec, *, draws: bool = True) -> None:
+        super().__init__()
+        self.pooling, self.normalizes = pooling, spec.normalizes
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        with torch.device("cpu" if draws else "meta"):
+            layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if spec.head == "mlp" else []
+            self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if layers else n_features, spec.n_outputs))
+            if spec.n_constants:
+                self.head.append(Constants(spec.n_constants))
+        if not draws:
+            self.head.to_empty(device="cpu")
+
+    @classmethod
+    def of(cls, backbone: Backbone, spec: NetworkSpec, draws: bool) -> "VectorReadout":
+        """The readout that follows a backbone's last stage."""
+        at_the_top = spec.boundary == backbone.n_stages
+        pooling = None if at_the_top else backbone.pooling_at(backbone.n_stages, spec.pooling)
+        return cls(pooling, backbone.pooled_width(backbone.n_stages, spec.pooling), spec, draws=draws)
+
+    def features(self, activation: torch.Tensor) -> torch.Tensor:
+        """Pooled features, (n, d), in float32."""
+        return activation if self.pooling is None else self.pooling(activation).float()
+
+    def seen(self, features: torch.Tensor) -> torch.Tensor:
+        """Pooled features as the head sees them: standardised, or of length 1."""
+        return F.normalize(features) if self.normalizes else (features - self.mean) / self.scale
+
+    def outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Head outputs (n, n_outputs) of pooled features, in the head's own precision also under autocast."""
+        with autocast(features.device, None):
+            return self.head(self.seen(features.to(self.mean.dtype)))
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        return self.outputs(self.features(activation))
+
+    def prepare_for_inference(self) -> None:
+        """Compute the head in float64: in float32, what a matrix product gives for a row depends in its last bits on
+        where the row stands in the batch, on some processors."""
+        if self.mean.device.type != "mps":  # which has no float64
+            self.head.double()
+            self.mean, self.scale = self.mean.double(), self.scale.double()
+
+
+class ContrastiveReadout(VectorReadout):
+    """In training, features of length 1 that a loss on pairs compares; in evaluation, outputs of the head."""
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        features = self.features(activation)
+        if not self.training:
+            return self.outputs(features)
+        with autocast(features.device, None):
+            return self.seen(features.to(self.mean.dtype))
