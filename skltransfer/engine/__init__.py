@@ -11,14 +11,16 @@ from skltransfer.engine.inference.dtypes import is_native, resolve_device, resol
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.recall import recall, run_padded
+from skltransfer.engine.inference.runtime import Runtime
 from skltransfer.engine.job import DomainShift, HoldOut, Resume, TuningJob, TuningResult
 from skltransfer.engine.networks.readout import Readout, VectorReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.state import NetworkState, with_current_names
 from skltransfer.engine.networks.tuned import TunedNetwork, new_network
 from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_norms, adapt_to_texts
+from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.key import Address
-from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store
+from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
@@ -26,7 +28,7 @@ from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.prototypes import PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
-from skltransfer.engine.tasks.task import Task, VectorTask, solved_probe
+from skltransfer.engine.tasks.task import Start, Task, VectorTask, solved_probe
 from skltransfer.engine.training.loop import TrainingPlan, joined_history, train
 from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet, canonical, split
@@ -44,6 +46,7 @@ __all__ = [
     "Activations",
     "Address",
     "ArrayTargets",
+    "Backend",
     "BadSamplePolicy",
     "ClassificationTask",
     "DomainShift",
@@ -62,6 +65,8 @@ __all__ = [
     "RecordTargets",
     "RegressionTask",
     "Resume",
+    "Runtime",
+    "Start",
     "Targets",
     "Task",
     "TrainingPlan",
@@ -89,6 +94,7 @@ __all__ = [
     "shared_store",
     "solved_probe",
     "split",
+    "store_over",
     "train",
     "tune",
     "with_current_names",

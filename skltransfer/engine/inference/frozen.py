@@ -3,12 +3,13 @@
 Must not know samples, y, losses or scikit-learn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference.runtime import Runtime
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore
 
@@ -29,6 +30,8 @@ class FrozenStages:
         Whether to show progress.
     fits : bool, default=False
         Whether samples are passed in order to fit on them: then the memory keeps what each stage gave on the way.
+    runtime : Runtime, optional
+        What runs the stages; torch itself by default.
     """
 
     def __init__(
@@ -40,11 +43,18 @@ class FrozenStages:
         store: ActivationStore | None,
         verbose: int = 0,
         fits: bool = False,
+        runtime: Runtime | None = None,
     ) -> None:
         self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
-        self.fits = fits
+        self.fits, self.runtime = fits, runtime
         self.batch = backbone.inference_batch(device)
         self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
+        self.space += () if runtime is None else (runtime.name,)
+
+    def between(self, start: int, stop: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What computes the stages between two boundaries."""
+        stages = self.backbone.prefix(start, stop, self.dtype, self.device)
+        return stages if self.runtime is None else self.runtime.prepared(stages)
 
     @property
     def autocast(self) -> torch.dtype | None:

@@ -327,8 +327,7 @@ class _Recall:
         batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
         self._land(landing, places, batch, fresh=landing == 0)
         for start, stop in itertools.pairwise([landing, *(stop for stop in self.stops if stop > landing)]):
-            span = self.stages.backbone.prefix(start, stop, self.stages.dtype, self.stages.device)
-            batch = run_padded(span, batch, self.batch)
+            batch = run_padded(self.stages.between(start, stop), batch, self.batch)
             self._land(stop, places, batch, fresh=True)
 
     def _land(self, boundary: int, places: list[_Place], batch: torch.Tensor, *, fresh: bool) -> None:

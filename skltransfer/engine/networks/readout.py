@@ -3,6 +3,8 @@
 Must not know targets, samples or the store.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,7 +28,11 @@ class Constants(nn.Module):
 
 
 class Readout(nn.Module):
-    """Parent of the modules that make a task's outputs of what a network's stages give."""
+    """Parent of the modules that make a task's outputs of what a network's stages give.
+
+    ``forward(given, batch=None)``: ``batch`` is what is to be learnt of these samples, where a loss is wanted, for
+    readouts that begin with it (teacher forcing); None in inference.
+    """
 
     def prepare_for_inference(self) -> None:
         """Called once, before outputs are computed without gradients; changes the module in place."""
@@ -79,7 +85,7 @@ class VectorReadout(Readout):
         with autocast(features.device, None):
             return self.head(self.seen(features.to(self.mean.dtype)))
 
-    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+    def forward(self, activation: torch.Tensor, batch: Any = None) -> torch.Tensor:
         return self.outputs(self.features(activation))
 
     def prepare_for_inference(self) -> None:
@@ -93,7 +99,7 @@ class VectorReadout(Readout):
 class ContrastiveReadout(VectorReadout):
     """In training, features of length 1 that a loss on pairs compares; in evaluation, outputs of the head."""
 
-    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+    def forward(self, activation: torch.Tensor, batch: Any = None) -> torch.Tensor:
         features = self.features(activation)
         if not self.training:
             return self.outputs(features)

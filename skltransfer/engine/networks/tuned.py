@@ -5,6 +5,7 @@ Must not know targets, samples or the store.
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,9 +49,10 @@ class TunedNetwork(nn.Module):
 
     def given(self, activation: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """What the readout takes, in float32."""
-        if self.packing is None:
+        if not self.spec.taps:
             return self._after(activation)
-        parts = dict(zip(self.spec.held, self.packing.unpacked(activation), strict=True))
+        arrived = (activation,) if self.packing is None else self.packing.unpacked(activation)
+        parts = dict(zip(self.spec.held, arrived, strict=True))
         held = [parts[boundary].float() for boundary in self.spec.taps if boundary in parts]
         return (*held, *(() if self.suffix is None else self._after(parts[self.spec.boundary])))
 
@@ -68,8 +70,8 @@ class TunedNetwork(nn.Module):
         """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
         return self._over_windows(activation, lambda one: self.readout.features(self.given(one)))
 
-    def forward(self, activation: torch.Tensor) -> torch.Tensor:
-        return self._over_windows(activation, lambda one: self.readout(self.given(one)))
+    def forward(self, activation: torch.Tensor, batch: Any = None) -> Any:
+        return self._over_windows(activation, lambda one: self.readout(self.given(one), batch))
 
     def _over_windows(self, activation: torch.Tensor, function: Callable) -> torch.Tensor:
         if self.n_axes is None or activation.ndim <= self.n_axes:
@@ -114,5 +116,5 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
             readout(backbone, spec, seed is not None),
             spec,
             n_axes=_axes(backbone, spec.boundary),
-            packing=Packing.at(backbone, spec.held) if spec.taps else None,
+            packing=Packing.at(backbone, spec.held) if len(spec.held) > 1 else None,
         )

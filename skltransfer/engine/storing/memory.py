@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from skltransfer._system.forks import Lock
+from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.folder import NOTES, ShardFolder
 from skltransfer.engine.storing.key import Address
 
@@ -154,16 +155,18 @@ class ActivationStore:
         folder = None if folder is None else Path(folder).expanduser().absolute()
         self._open(uuid.uuid4().hex if folder is None else str(folder), folder, int(max_bytes))
 
-    def _open(self, place: str, folder: Path | None, max_bytes: int) -> None:
+    def _open(self, place: str, folder: Path | None, max_bytes: int, backend: Backend | None = None) -> None:
         self.folder, self.max_bytes, self._place = folder, max_bytes, place
         with _opening:
             self._memory = _memories.setdefault(place, _Memory(max_bytes if folder is None else GIB))
-            self._shards = None
+            self._backend = backend
             if folder is not None:
-                self._shards = _folders.get((place, max_bytes)) or ShardFolder(folder, max_bytes)
-                _folders[place, max_bytes] = self._shards
+                self._backend = _folders.get((place, max_bytes)) or ShardFolder(folder, max_bytes)
+                _folders[place, max_bytes] = self._backend
 
     def __reduce__(self):
+        if self.folder is None and self._backend is not None:
+            return store_over, (self._backend, self.max_bytes)
         return _store_at, (self._place, self.folder, self.max_bytes)
 
     def __sklearn_clone__(self) -> "ActivationStore":
@@ -182,28 +185,28 @@ class ActivationStore:
     @property
     def is_shared(self) -> bool:
         """Whether other processes see it."""
-        return self._shards is not None
+        return self._backend is not None
 
     def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
         """The activation of one sample, or None."""
         value = self._memory.get(address, digest)
-        if value is None and self._shards is not None:
-            found, rows = self._shards.get_many(address, [digest])
+        if value is None and self._backend is not None:
+            found, rows = self._backend.get_many(address, [digest])
             value = rows[0] if len(found) else None
         return value
 
     def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
         """Which of these samples are held, as positions, and their activations; of the folder, where there is one."""
-        if self._shards is not None:
-            return self._shards.get_many(address, digests)
+        if self._backend is not None:
+            return self._backend.get_many(address, digests)
         rows = {i: value for i, d in enumerate(digests) if (value := self._memory.get(address, d)) is not None}
         return np.array(list(rows), dtype=int), torch.stack(list(rows.values())) if rows else None
 
     def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
         """Remember the activation of one sample, if there is or can be made room for it."""
         self._memory.put(address, digest, value)
-        if self._shards is not None:
-            self._shards.put(address, digest, value)
+        if self._backend is not None:
+            self._backend.put(address, digest, value)
 
     def keeps_passed(self, *, fits: bool) -> bool:
         """Whether a pass is to leave what each stage gave on the way, for other freeze depths to begin from.
@@ -232,44 +235,44 @@ class ActivationStore:
 
     def names(self) -> dict[bytes, bytes]:
         """Digests of decoded content by digests of encoded content: those that the folder had not told yet."""
-        if self._shards is None:
+        if self._backend is None:
             return {}
-        keys = self._shards.new_keys(NAMES)
-        found, rows = self._shards.get_many(NAMES, keys)
+        keys = self._backend.new_keys(NAMES)
+        found, rows = self._backend.get_many(NAMES, keys)
         return {keys[i]: row.numpy().tobytes() for i, row in zip(found, rows, strict=True)} if len(found) else {}
 
     def put_name(self, encoded: bytes, decoded: bytes) -> None:
         """Remember what an encoded content decodes to."""
-        if self._shards is not None:
-            self._shards.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
+        if self._backend is not None:
+            self._backend.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
 
     def answer(self, question: str) -> bool | None:
         """What another process found out and wrote into the folder; None where none did."""
-        if self._shards is None:
+        if self._backend is None:
             return None
-        self._shards.refresh()
-        found, rows = self._shards.get_many(ANSWERS, [_key(question)])
+        self._backend.refresh()
+        found, rows = self._backend.get_many(ANSWERS, [_key(question)])
         return bool(rows[0, 0]) if len(found) else None
 
     def put_answer(self, question: str, answer: bool) -> None:
         """Let other processes know."""
-        if self._shards is not None:
-            self._shards.put(ANSWERS, _key(question), torch.tensor([answer], dtype=torch.uint8))
-            self._shards.flush()
+        if self._backend is not None:
+            self._backend.put(ANSWERS, _key(question), torch.tensor([answer], dtype=torch.uint8))
+            self._backend.flush()
 
     def refresh(self) -> None:
         """See what other processes wrote."""
-        if self._shards is not None:
-            self._shards.refresh()
+        if self._backend is not None:
+            self._backend.refresh()
 
     def flush(self) -> None:
         """Write what waits to be written."""
-        if self._shards is not None:
-            self._shards.flush()
+        if self._backend is not None:
+            self._backend.flush()
 
     def lease(self, address: Address, part: str, *, wait: bool) -> AbstractContextManager | None:
         """The right to compute one part of a space; None while another process has it."""
-        return nullcontext() if self._shards is None else self._shards.lease(address, part, wait=wait)
+        return nullcontext() if self._backend is None else self._backend.lease(address, part, wait=wait)
 
     def count(self, *, hits: int, misses: int) -> None:
         """Take note of how many samples were recalled and how many computed."""
@@ -280,8 +283,8 @@ class ActivationStore:
     def clear(self) -> None:
         """Forget everything; delete what the folder holds."""
         self._memory.clear()
-        if self._shards is not None:
-            self._shards.clear()
+        if self._backend is not None:
+            self._backend.clear()
 
     def info(self) -> dict[str, int]:
         """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``.
@@ -292,8 +295,8 @@ class ActivationStore:
         with memory.lock:
             held, n_bytes = sum(len(shelf) for shelf in memory.shelves.values()), memory.bytes
             counts = {"hits": memory.hits, "misses": memory.misses}
-        if self._shards is not None:
-            held, n_bytes = self._shards.size()
+        if self._backend is not None:
+            held, n_bytes = self._backend.size()
         return {"samples": held, "bytes": n_bytes, "max_bytes": self.max_bytes, **counts}
 
 
@@ -304,6 +307,13 @@ def _key(question: str) -> bytes:
 def _store_at(place: str, folder: Path | None, max_bytes: int) -> ActivationStore:
     store = ActivationStore.__new__(ActivationStore)
     store._open(place, folder, max_bytes)
+    return store
+
+
+def store_over(backend: Backend, max_bytes: int = GIB) -> ActivationStore:
+    """A store that keeps what is asked for in a backend of another kind, and up to ``max_bytes`` in memory."""
+    store = ActivationStore.__new__(ActivationStore)
+    store._open(uuid.uuid4().hex, None, max_bytes, backend)
     return store
 
 

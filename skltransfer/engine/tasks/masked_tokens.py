@@ -5,6 +5,7 @@ text that is only looked at, the same tokens are hidden every time. Must not kno
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,9 +150,9 @@ class MaskedLanguageModel(nn.Module):
         tokens = {id(p) for p in self.head.tokens.parameters()}
         return [p for p in self.head.parameters() if id(p) not in tokens and p.requires_grad]
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+    def forward(self, texts: torch.Tensor, batch: Any = None) -> torch.Tensor:
         """Mean cross-entropy of the tokens that are asked for, of each text: (n, 2, tokens) -> (n,)."""
-        ids, asked = batch.unbind(1)
+        ids, asked = texts.unbind(1)
         chosen = asked != PADDING_ID
         vectors = self.suffix(self._frozen(ids).clone())[chosen]  # (k, d)
         losses = F.cross_entropy(self.head(vectors).float(), asked[chosen], reduction="none")
@@ -163,6 +164,6 @@ class MaskedLanguageModel(nn.Module):
         stages = self._stages
         if not self._boundary:
             return ids
-        prefix = stages.backbone.prefix(0, self._boundary, stages.dtype, stages.device)
+        prefix = stages.between(0, self._boundary)
         parts = [run_padded(prefix, part, stages.batch) for part in ids.split(stages.batch)]
         return torch.cat(parts)

@@ -72,8 +72,8 @@ class AugmentedActivations:
         batch = inputs.to(stages.device, stages.dtype)
         for address in self._addresses:
             if address.boundary > start:
-                prefix = stages.backbone.prefix(start, address.boundary, stages.dtype, stages.device)
-                batch, start = run_padded(prefix, batch, stages.batch), address.boundary
+                batch = run_padded(stages.between(start, address.boundary), batch, stages.batch)
+                start = address.boundary
             found.append(batch if address.pooling is None else self._pooled(batch, address))
         if len(found) == 1:
             return found[0]

@@ -135,7 +135,7 @@ def train(
     Parameters
     ----------
     module : nn.Module
-        From a batch of activations to outputs.
+        From a batch of activations, and what is to be learnt of them, to outputs.
     trainable : sequence of mappings
         Each ``{"params": [...], "lr_factor": float}``: all that the optimiser gets.
     activations : Activations
@@ -300,12 +300,13 @@ class _Run:
         total = torch.zeros(())
         if len(own):
             activation = self.activations.take_to_train(self.data.rows[own])
+            batch = on_device(self.data.targets.take(own), activation.device)
             with autocast(activation.device, self.plan.autocast):
                 if self.auxiliary is None:
-                    outputs, added = self.module(activation), 0.0
+                    outputs, added = self.module(activation, batch), 0.0
                 else:
                     outputs, added = self.auxiliary.run(self.module, activation, self.step, self.n_steps)
-            losses = per_sample_loss(self.loss, outputs, self.data.targets.take(own), activation.device)
+            losses = self.loss(in_float32(outputs), batch)
             total = (losses * self.weights[own].to(losses.device)).sum()
             (total / len(rows) + added).backward()
         total = total.detach().to(self._params()[0].device)
@@ -367,16 +368,22 @@ def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, los
     total = 0.0
     for rows in batches(np.arange(len(data)), plan.batch_size):
         activation = activations.take(data.rows[rows])
+        batch = on_device(data.targets.take(rows), activation.device)
         with autocast(activation.device, plan.autocast):
-            outputs = module(activation)
-        losses = per_sample_loss(loss, outputs, data.targets.take(rows), activation.device).cpu()
+            outputs = module(activation, batch)
+        losses = loss(in_float32(outputs), batch).cpu()
         total += float((losses.double() * torch.as_tensor(data.loss_weights[rows])).sum())
     return total / float(data.loss_weights.sum())
 
 
-def per_sample_loss(loss: Loss, outputs: Any, batch: Any, device: torch.device) -> torch.Tensor:
-    """The loss of each sample, (n,), in float32, where outputs are."""
-    return loss(each_tensor(torch.Tensor.float, outputs), each_tensor(lambda value: value.to(device), batch))
+def in_float32(outputs: Any) -> Any:
+    """Outputs as losses are computed of them."""
+    return each_tensor(lambda value: value.float() if value.is_floating_point() else value, outputs)
+
+
+def on_device(batch: Any, device: torch.device) -> Any:
+    """Targets where the outputs are."""
+    return each_tensor(lambda value: value.to(device), batch)
 
 
 def _mask_seed(seed: int, step: int, rank: int) -> int:
