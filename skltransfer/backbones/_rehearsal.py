@@ -3,7 +3,7 @@
 Knows modules, and entries by what they do; no architecture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -97,13 +97,14 @@ class Rehearsal:
         return found
 
     def stages_of_parameters(self) -> dict[str, int]:
-        """The stage that each parameter belongs to, by when its module runs; what is only looked at is the first's."""
-        owners: dict[str, int] = {}
-        own = {path: [key for key, _ in m.named_parameters(recurse=False)] for path, m in self.network.named_modules()}
+        """The stage of each parameter: that in which its module first runs, or else the smallest module around it.
+
+        Attention may read the weights of its parts without running them.
+        """
+        begins: dict[str, int] = {}
         for path, stage in self._stages:
-            for key in own[path]:
-                owners.setdefault(f"{path}.{key}" if path else key, stage)
-        return {name: owners.get(name, 0) for name, _ in self.network.named_parameters()}
+            begins.setdefault(path, stage)
+        return {name: begins[_nearest(name, begins)] for name, _ in self.network.named_parameters()}
 
     def over_before(self, stage: int) -> list[str]:
         """The largest modules that have returned for good when a stage begins, layers aside."""
@@ -117,3 +118,10 @@ class Rehearsal:
             if is_over and path and not any(f"{path}.".startswith(f"{known}.") for known in (*found, *self.paths)):
                 found.append(path)
         return found
+
+
+def _nearest(name: str, paths: Collection[str]) -> str:
+    """The longest of the paths that a parameter lies under; the network itself has the empty one."""
+    while name not in paths:
+        name = name.rpartition(".")[0]
+    return name

@@ -170,6 +170,19 @@ def test_nothing_before_the_boundary_learns_statistics(backbone):
     assert moved <= mine
 
 
+@pytest.mark.parametrize("of", [lambda n: 1, lambda n: n // 2, lambda n: n - 1], ids=["first", "half", "last"])
+def test_weights_of_a_layer_that_get_a_gradient_belong_to_its_stage(backbone, of):
+    """Also those that a layer reads without running their module, as WavLM's attention does."""
+    boundary = of(backbone.n_stages)
+    suffix = backbone.suffix(boundary)
+    output = suffix(backbone.prefix(0, boundary)(backbone.example(2)).clone()).nan_to_num()
+    (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+    reached = {name for name, p in suffix.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    for stage in range(boundary, backbone.n_stages):
+        within = {name for name in reached if name.startswith(f"{backbone.stage_names[stage]}.")}
+        assert within <= set(backbone.stage_parameters(stage))
+
+
 def test_a_bias_that_the_first_layer_lends_moves_with_the_suffix(tmp_path):
     save("WavLM", SPEECH, tmp_path)
     backbone = load_backbone(f"hf:{tmp_path}")
