@@ -233,7 +233,7 @@ def extract_to_parquet(
     """
     compute, delayed = _dask()
     _refuse_other_columns(collection, column, keep)
-    extract = BatchExtractor(_settled(extractor), SAMPLE if column is None else column, keep=keep)
+    extract = BatchExtractor(_with_dtype_chosen(extractor), SAMPLE if column is None else column, keep=keep)
     partitions, folder = collection.to_delayed(), _made(folder)
     paths = [folder / f"part-{i:05d}.parquet" for i in range(len(partitions))]
     with _alone_in(folder):
@@ -266,7 +266,7 @@ def _refuse_other_columns(collection: Any, column: str | None, keep: Sequence[st
     _refuse_absent([column, *(keep or ())], collection.columns)
 
 
-def _settled(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
+def _with_dtype_chosen(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
     """With the dtype that is ``"auto"`` here, so that it is the same in every worker."""
     extractor._validate_params()
     dtype = base.frozen_stages(extractor, base.loaded_backbone(extractor)).dtype

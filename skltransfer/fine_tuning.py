@@ -213,7 +213,7 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     _may_choose_depth = True
     _parameter_constraints: dict = {
         **FineTuner._parameter_constraints,
-        "C": base.PROBE_STRENGTH,
+        "C": base.PROBE_PENALTY,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "calibrate": [StrOptions({"temperature"}), None],
@@ -328,14 +328,14 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
             raise ValueError("classes must be passed in the first call of partial_fit: all labels that will ever come.")
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all of y at once; pass a dict to use partial_fit.")
-        draft = self._draft(start)
+        draft = self._copy_to_fit(start)
         if start is None:
             draft.classes_ = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"classes={classes!r} is not what the first call of partial_fit was given: {self.classes_}."
             )
-        return self._become(draft._learn(X, y, sample_weight, start=start, single_pass=True))
+        return self._take_over(draft._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         check_classification_targets(y)
@@ -415,7 +415,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of steps are too
         small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
     alpha : float or "auto", default="auto"
-        Penalty of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
+        Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
         cross-validation prefers [4]_, for each output.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
@@ -552,7 +552,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     """
 
     _may_choose_depth = True
-    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": base.PROBE_STRENGTH}
+    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": base.PROBE_PENALTY}
 
     def __init__(
         self,
@@ -647,7 +647,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         """
         self._validate_params()
         start = getattr(self, "_network_", None)
-        return self._become(self._draft(start)._learn(X, y, sample_weight, start=start, single_pass=True))
+        return self._take_over(self._copy_to_fit(start)._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def predict(self, X: Any) -> np.ndarray:
         """The predicted number of each sample.

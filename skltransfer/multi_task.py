@@ -64,7 +64,7 @@ class MultiTaskFineTuner(FineTuner):
         Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``; positive. ``"auto"``
         chooses it for each task's labels by generalized cross-validation [5]_.
     alpha : float or "auto", default="auto"
-        Penalty of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
+        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
     max_epochs : int, default=10
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
@@ -206,8 +206,8 @@ class MultiTaskFineTuner(FineTuner):
         **FineTuner._parameter_constraints,
         "tasks": [dict, list, tuple, None],
         "loss_weights": [StrOptions({"equal", "uncertainty"}), "array-like"],
-        "C": base.PROBE_STRENGTH,
-        "alpha": base.PROBE_STRENGTH,
+        "C": base.PROBE_PENALTY,
+        "alpha": base.PROBE_PENALTY,
     }
 
     def __init__(

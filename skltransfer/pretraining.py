@@ -341,7 +341,7 @@ class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEst
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         if backbone.modality in ("audio", "text"):
             self.n_truncated_ = base.n_truncated(samples, backbone)
-        self._settle(task, result)
+        self._set_fitted(task, result)
         return self
 
     def _task(self, backbone: Backbone) -> PretrainingTask:
@@ -363,7 +363,7 @@ class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEst
             checkpoint=base.checkpoint_folder(self),
         )
 
-    def _settle(self, task: PretrainingTask, result: Pretrained) -> None:
+    def _set_fitted(self, task: PretrainingTask, result: Pretrained) -> None:
         backbone, boundary, report = task.stages.backbone, task.boundary, result.report
         self.backbone_ = adapted_backbone(backbone, result.state)
         self.adaptation_report_, self.history_ = report, result.history

@@ -57,7 +57,7 @@ def positive(kind: type = numbers.Real) -> list:
     ]
 
 
-PROBE_STRENGTH: list = [*positive(), StrOptions({"auto"})]
+PROBE_PENALTY: list = [*positive(), StrOptions({"auto"})]
 
 
 def at_least_zero() -> list:

@@ -144,7 +144,7 @@ class FineTuner(
         """
         start = getattr(self, "_network_", None) if getattr(self, "warm_start", False) else None
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
-        self._become(self._draft(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
+        self._take_over(self._copy_to_fit(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
         if callbacks is not None:
             callbacks.fit_ends()
         return self
@@ -194,11 +194,11 @@ class FineTuner(
     def _n_features_out(self) -> int:
         return len(self._network_.changed["readout.mean"])
 
-    def _draft(self, start: Any) -> Self:
+    def _copy_to_fit(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
         return base.unfitted_copy(self) if start is None else copy.copy(self)
 
-    def _become(self, draft: Self) -> Self:
+    def _take_over(self, draft: Self) -> Self:
         self.__dict__ = draft.__dict__  # one step: an interrupt leaves the old model or the new one
         return self
 

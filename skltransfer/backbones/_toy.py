@@ -180,7 +180,7 @@ TOYS = {
 }
 
 
-def _settle_norms(network: nn.Module) -> None:
+def _estimate_norms(network: nn.Module) -> None:
     """Running statistics as training would have left them: not zero and one."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -203,7 +203,7 @@ def load_toy(name: str, weights: str, options: Mapping[str, object], *, outline:
     seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)
     with seeded(seed or 0):
         network = build()
-        _settle_norms(network)
+        _estimate_norms(network)
     if seed is None:
         fit_state(network, read_state(weights), optional={"head.weight", "head.bias"}, where=weights)
     return Backbone(

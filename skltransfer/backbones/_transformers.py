@@ -126,7 +126,7 @@ def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *,
     state = network.state_dict(keep_vars=True)
     network = _without_pooler(network.get_encoder() if config.model_type == "whisper" else network).eval()
     _refuse_random({id(state[key]): key for key in absent if key in state}, network, name)
-    _settle(network)
+    _make_deterministic(network)
     if network.main_input_name not in READERS:
         raise UnsupportedBackboneError(
             f"{name!r} reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
@@ -134,7 +134,7 @@ def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *,
     return network
 
 
-def _settle(network) -> None:
+def _make_deterministic(network) -> None:
     """Turn off what a configuration may ask for that is no part of a forward pass cut into stages."""
     for part in (network.config, network):
         if getattr(part, "layerdrop", 0):

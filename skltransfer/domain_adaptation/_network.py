@@ -220,7 +220,7 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         "method": [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None],
         "adaptation_weight": base.at_least_zero(),
         "prior": base.at_least_zero(),
-        "C": base.PROBE_STRENGTH,
+        "C": base.PROBE_PENALTY,
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
     }
 
@@ -346,13 +346,13 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         weights = np.ones(len(is_source)) if sample_weight is None else np.array(sample_weight, dtype=float)
         check_consistent_length(known, weights)
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
-        draft = self._draft(None)
+        draft = self._copy_to_fit(None)
         target_rows = np.flatnonzero(~is_source)
         draft._learn(
             X, known, np.where(is_source, weights, 0.0), start=None, callbacks=callbacks, target_rows=target_rows
         )
         draft.domain_report_ = draft._report(X, known, is_source)
-        self._become(draft)
+        self._take_over(draft)
         if callbacks is not None:
             callbacks.fit_ends()
         return self

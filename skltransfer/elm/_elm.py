@@ -116,7 +116,7 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
         alpha = left_out.best(alphas, self._precision(rows)) if len(alphas) > 1 else float(alphas[0])
         self._judge(rows, left_out.outputs(alpha) if rows.can_leave_one_out else None)
         self._layer, self.alpha_ = layer, alpha
-        return self._settle(moments, spectrum.coefficients(alpha))
+        return self._set_coefficients(moments, spectrum.coefficients(alpha))
 
     def _go_on(self, rows: Rows) -> Self:
         """Learn from further rows."""
@@ -126,9 +126,9 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
                 "as many as before, or fit a clone."
             )
         moments = self._moments + Moments.of(self._layer, rows)
-        return self._settle(moments, coefficients(moments, self.alpha_))
+        return self._set_coefficients(moments, coefficients(moments, self.alpha_))
 
-    def _settle(self, moments: Moments, coefficients: np.ndarray) -> Self:
+    def _set_coefficients(self, moments: Moments, coefficients: np.ndarray) -> Self:
         self._moments = moments
         self.coef_ = coefficients.T  # (k, h)
         self.intercept_ = moments.target - moments.center @ coefficients
@@ -156,7 +156,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Penalty of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
         divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
         for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False
@@ -402,7 +402,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
     activation : {"relu", "tanh"}, default="relu"
         ``"tanh"`` is bounded, so that a row far from all others is not taken far.
     alpha : "loo", float or array-like of float, default="loo"
-        Penalty of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
+        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
         divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
         for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
     direct_links : bool, default=False
@@ -546,8 +546,8 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         can_score = left_out is not None and len(left_out) > 1
         self.best_score_ = float(r2_score(rows.targets, left_out, sample_weight=rows.weights)) if can_score else np.nan
 
-    def _settle(self, moments: Moments, coefficients: np.ndarray) -> Self:
-        super()._settle(moments, coefficients)
+    def _set_coefficients(self, moments: Moments, coefficients: np.ndarray) -> Self:
+        super()._set_coefficients(moments, coefficients)
         if self._is_flat:
             self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
         return self

@@ -65,7 +65,7 @@ def at_better_boundary(
         return job, None  # what is wrong with the samples is said by the fit
     refuse_other_data(distinct)
     task, data = job.to_task(distinct)
-    found, counts = processes().same(_held_out_scores((frozen, job), samples, task, data))
+    found, counts = processes().broadcast(_held_out_scores((frozen, job), samples, task, data))
     if not counts.sum():
         return frozen, None
     before, after = found
@@ -100,7 +100,7 @@ def _held_out_scores(
 ) -> tuple[list[PerSample], np.ndarray]:
     """Of each job, the scores of all k samples that were held out, and the weights of these, (k,)."""
     found, weights = [[] for _ in jobs], [np.empty(0)]
-    seed, verbose = processes().same(jobs[0].plan.seed), jobs[0].plan.verbose
+    seed, verbose = processes().broadcast(jobs[0].plan.seed), jobs[0].plan.verbose
     shorts = [_short(job, task, seed) for job in jobs]
     splits = list(_splits(data, task.strata(data.targets), seed))
     for train, held_out in progress_bar(splits, desc="comparing freeze depths", unit="fold", shown=verbose):

@@ -130,7 +130,7 @@ def adapt_to_texts(task: PretrainingTask, samples: Samples) -> Pretrained:
     ValueError
         If no stage is left to train, or there are fewer than two distinct texts with words in them.
     """
-    plan = replace(task.plan, autocast=task.stages.autocast, seed=processes().same(task.plan.seed))
+    plan = replace(task.plan, autocast=task.stages.autocast, seed=processes().broadcast(task.plan.seed))
     fit = _MaskedFit.of(replace(task, plan=plan), samples)
     head, suffix = fit.model.head_parameters(), fit.model.suffix_parameters()
     if fit.model.is_head_new:

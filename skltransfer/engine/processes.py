@@ -27,33 +27,33 @@ class Processes(Protocol):
     count: int
     device: torch.device | None
 
-    def same(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value."""
 
-    def make_same(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
         """Copy the first process's tensors into everybody's."""
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor by its sum over all processes."""
 
 
-class Alone:
+class SingleProcess:
     """One process."""
 
     rank, count, device = 0, 1, None
 
-    def same(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The value."""
         return value
 
-    def make_same(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
         """Nothing to do."""
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
         """Nothing to do."""
 
 
-class Launched:
+class ProcessGroup:
     """Several processes, through accelerate.
 
     Parameters
@@ -64,13 +64,13 @@ class Launched:
     def __init__(self, state: Any) -> None:
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
-    def same(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value."""
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])[0]
 
-    def make_same(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
         """Copy the first process's tensors into everybody's."""
         from accelerate.utils import broadcast
 
@@ -78,7 +78,7 @@ class Launched:
             for tensor in tensors:
                 tensor.copy_(broadcast(tensor.detach().clone()))
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one exchange."""
         from accelerate.utils import reduce
 
@@ -90,18 +90,18 @@ class Launched:
 def processes() -> Processes:
     """This process and its companions, once the script has made an ``Accelerator`` or a ``PartialState``."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return Alone()
+        return SingleProcess()
     if torch.distributed.get_world_size() == 1:
-        return Alone()
+        return SingleProcess()
     try:
         from accelerate import PartialState
     except ImportError as error:
         raise MissingDependencyError(
             "Training in several processes needs accelerate: pip install 'skltransfer[distributed]'."
         ) from error
-    return Launched(PartialState())
+    return ProcessGroup(PartialState())
 
 
-def share(rows: np.ndarray, of: Processes) -> np.ndarray:
+def shard(rows: np.ndarray, of: Processes) -> np.ndarray:
     """This process's part of a batch; the parts differ by one row at most."""
     return np.array_split(rows, of.count)[of.rank]

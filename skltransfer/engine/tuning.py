@@ -28,7 +28,7 @@ from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import Targets
 from skltransfer.engine.tasks.task import Start, Task, VectorTask
 from skltransfer.engine.training.augmentation import AugmentedActivations
-from skltransfer.engine.training.batch_norm import refresh_norms, settle_norms
+from skltransfer.engine.training.batch_norm import average_norms, refresh_norms
 from skltransfer.engine.training.checkpoint import Checkpoint
 from skltransfer.engine.training.domain_losses import DomainLoss
 from skltransfer.engine.training.loop import History, TrainingPlan, Validation, batches, joined_history, train
@@ -77,7 +77,7 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
 
 def _with_dtype_and_seed(job: TuningJob) -> TrainingPlan:
     """The plan with the dtype to train in, and one seed for all processes."""
-    return replace(job.plan, autocast=_training_dtype(job), seed=processes().same(job.plan.seed))
+    return replace(job.plan, autocast=_training_dtype(job), seed=processes().broadcast(job.plan.seed))
 
 
 def _training_dtype(job: TuningJob) -> torch.dtype | None:
@@ -219,7 +219,7 @@ class _Fit:
         """Statistics that training will replace at once must not decide how features are scaled."""
         plan, rows = self.job.plan, self.data.rows
         with autocast(self.job.stages.device, plan.autocast):
-            settle_norms(
+            average_norms(
                 network, (self.activations.take(rows[part]) for part in batches(np.arange(len(rows)), plan.batch_size))
             )
 
@@ -296,7 +296,7 @@ def _train_in_phases(fit: _Fit, network: TunedNetwork) -> History:
         observer = _observed(fit, network, history)
         plan = replace(job.plan, max_epochs=len(epochs))
         history = joined_history(history, _train_from(boundary, fit, network, plan, observer))
-        if observer is not None and processes().same(observer.has_ended):
+        if observer is not None and processes().broadcast(observer.has_ended):
             break
     return history
 

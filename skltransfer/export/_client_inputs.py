@@ -20,7 +20,7 @@ SECONDS = (0.3, 0.5)
 Arrays = tuple[torch.Tensor, ...]
 
 
-class Intake(ABC):
+class ClientInput(ABC):
     """From arrays to what the first stage is given.
 
     Parameters
@@ -66,7 +66,7 @@ class Intake(ABC):
         return folder.exists()
 
 
-class PixelIntake(Intake):
+class PixelInput(ClientInput):
     """Pictures as Pillow gives them, resized and cropped: (n, h, w, 3) of uint8."""
 
     axes = {"pixels": ("n",)}
@@ -101,7 +101,7 @@ class PixelIntake(Intake):
         }
 
 
-class TokenIntake(Intake):
+class TokenInput(ClientInput):
     """Token ids (n, length), and 1 where there is a token, 0 where there is padding."""
 
     axes = {"input_ids": ("n", "length"), "attention_mask": ("n", "length")}
@@ -133,7 +133,7 @@ class TokenIntake(Intake):
         }
 
 
-class SoundIntake(Intake):
+class SoundInput(ClientInput):
     """What the feature extractor makes of sounds: waveforms (n, length), all equally long, or (n, bands, frames)."""
 
     def __init__(self, backbone: Backbone, width: int | None = None) -> None:
@@ -155,7 +155,7 @@ class SoundIntake(Intake):
         return {"input": "sound", "rate": self.preprocessing.rate}
 
 
-class RowIntake(Intake):
+class RowInput(ClientInput):
     """Rows of numbers (n, width), as many as the table had columns."""
 
     axes = {"rows": ("n",)}
@@ -178,9 +178,9 @@ class RowIntake(Intake):
         return {"input": "rows", "width": self.width}
 
 
-INTAKES: dict[str, type[Intake]] = {
-    "audio": SoundIntake,
-    "image": PixelIntake,
-    "rows": RowIntake,
-    "text": TokenIntake,
+CLIENT_INPUTS: dict[str, type[ClientInput]] = {
+    "audio": SoundInput,
+    "image": PixelInput,
+    "rows": RowInput,
+    "text": TokenInput,
 }

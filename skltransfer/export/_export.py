@@ -23,7 +23,7 @@ from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._system.version import __version__
 from skltransfer.backbones import Backbone, reload_backbone, seeded
 from skltransfer.exceptions import UnsupportedBackboneError
-from skltransfer.export._client_inputs import INTAKES, Intake
+from skltransfer.export._client_inputs import CLIENT_INPUTS, ClientInput
 from skltransfer.export._whole_network import (
     WholeNetwork,
     frozen_reference,
@@ -120,7 +120,7 @@ def export_onnx(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         draft, files = Path(folder, path.name), Path(folder, path.stem)
         difference = _written(source, draft, given, quantize)
-        has_files = source.intake.save_files(files)
+        has_files = source.client_input.save_files(files)
         description = {
             "format": FORMAT,
             "skltransfer": __version__,
@@ -128,7 +128,7 @@ def export_onnx(
             "backbone": _name_of(source.backbone),
             "fitted_dtype": getattr(estimator, "dtype_", None),
             "quantize": quantize,
-            "preprocessing": source.intake.recipe() | {"files": path.stem if has_files else None},
+            "preprocessing": source.client_input.recipe() | {"files": path.stem if has_files else None},
             "outputs": source.outputs,
             "largest_difference": difference,
         }
@@ -154,7 +154,7 @@ class _Source:
     Attributes
     ----------
     backbone : Backbone
-    intake : Intake
+    client_input : ClientInput
     network : WholeNetwork
     reference : callable
         From what the first stage is given to outputs of the estimator in float32, by name.
@@ -163,7 +163,7 @@ class _Source:
     """
 
     backbone: Backbone
-    intake: Intake
+    client_input: ClientInput
     network: WholeNetwork
     reference: Callable[[torch.Tensor], dict[str, np.ndarray]]
     outputs: dict[str, dict[str, Any]]
@@ -171,16 +171,16 @@ class _Source:
     def read(self, estimator: Any, X: Any) -> list[tuple[torch.Tensor, ...]]:
         """The arrays of each sample."""
         samples = estimator._samples(X, self.backbone, reset=False)
-        return [self.intake.one(samples.read(row)) for row in range(len(samples))]
+        return [self.client_input.one(samples.read(row)) for row in range(len(samples))]
 
     def feeds(self, arrays: Sequence[tuple[torch.Tensor, ...]]) -> list[dict[str, np.ndarray]]:
         """The same, named, as onnxruntime takes them."""
-        return [dict(zip(self.intake.axes, map(torch.Tensor.numpy, each), strict=True)) for each in arrays]
+        return [dict(zip(self.client_input.axes, map(torch.Tensor.numpy, each), strict=True)) for each in arrays]
 
     def difference(self, path: Path, arrays: Sequence[tuple[torch.Tensor, ...]]) -> float:
         """The largest from the estimator that a file shows; NaN if one of them says so."""
         found = _onnx.run(path, self.feeds(arrays))
-        pairs = zip(found, (self.reference(self.intake.batch(*each)) for each in arrays), strict=True)
+        pairs = zip(found, (self.reference(self.client_input.batch(*each)) for each in arrays), strict=True)
         return float(np.max([self._difference(*pair) for pair in pairs]))
 
     def _difference(self, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
@@ -202,11 +202,11 @@ def _source_of(estimator: Any) -> _Source:
         )
     check_is_fitted(estimator)
     backbone, network, task = reload_backbone(*estimator._origin_), estimator._network_, estimator._task_
-    intake = _intake_of(estimator, backbone)
+    client_input = _client_input_of(estimator, backbone)
     return _Source(
         backbone,
-        intake,
-        tuned_whole(network, backbone, task, intake),
+        client_input,
+        tuned_whole(network, backbone, task, client_input),
         lambda batch: tuned_reference(network, backbone, task, batch),
         task.described(list(getattr(estimator, "tasks_", ()))),
     )
@@ -216,17 +216,17 @@ def _source_of_extractor(extractor: PretrainedFeatureExtractor) -> _Source:
     extractor._validate_params()
     backbone = base.loaded_backbone(extractor)
     place = (backbone, extractor._boundaries(backbone), base.resolved_pooling(extractor, backbone))
-    intake = _intake_of(extractor, backbone)
+    client_input = _client_input_of(extractor, backbone)
     return _Source(
         backbone,
-        intake,
-        frozen_whole(*place, intake),
+        client_input,
+        frozen_whole(*place, client_input),
         lambda batch: frozen_reference(*place, batch),
         {"features": {"layer": extractor.layer}},
     )
 
 
-def _intake_of(estimator: Any, backbone: Backbone) -> Intake:
+def _client_input_of(estimator: Any, backbone: Backbone) -> ClientInput:
     if backbone.is_windowed:
         raise UnsupportedBackboneError(
             "long_samples='windows' cannot be exported: a file of ONNX reads one input at a time. Fit with "
@@ -243,7 +243,7 @@ def _intake_of(estimator: Any, backbone: Backbone) -> Intake:
         raise UnsupportedBackboneError(
             f"{backbone.name!r} has {n_bytes / 1e9:.1f} GB of weights; one file of ONNX holds 2. Choose a smaller one."
         )
-    return INTAKES[backbone.modality](backbone, width)
+    return CLIENT_INPUTS[backbone.modality](backbone, width)
 
 
 def _name_of(backbone: Backbone) -> str:
@@ -262,9 +262,9 @@ def _written(source: _Source, draft: Path, given: list[tuple[torch.Tensor, ...]]
         If there is no such graph, or it says something else.
     """
     with seeded(0):
-        known = [source.intake.example(n, longer=longer) for n, longer in ((2, True), (1, False), (3, True))]
+        known = [source.client_input.example(n, longer=longer) for n, longer in ((2, True), (1, False), (3, True))]
     try:
-        _onnx.write(source.network, source.intake.axes, known[0], draft)
+        _onnx.write(source.network, source.client_input.axes, known[0], draft)
         difference = _checked(source, draft, known + given, TOLERANCE)
     except (OSError, MemoryError, UnsupportedBackboneError):
         raise

@@ -17,41 +17,41 @@ from skltransfer.backbones import Backbone
 from skltransfer.engine.networks.adapters import merged
 from skltransfer.engine.networks.state import NetworkState
 from skltransfer.engine.tasks.task import VectorTask
-from skltransfer.export._client_inputs import Intake
+from skltransfer.export._client_inputs import ClientInput
 
 CPU = torch.device("cpu")
 
 
 class WholeNetwork(nn.Module):
-    """Intake, stages, head and answers in one forward.
+    """What a client sends, stages, readout and answers in one forward.
 
     Parameters
     ----------
-    intake : Intake
+    client_input : ClientInput
     body : nn.Module
         From the stages' inputs to what ``answer`` takes; a copy of its own.
     answer : callable
         From the body's outputs to named tensors.
     """
 
-    def __init__(self, intake: Intake, body: nn.Module, answer: Callable[[torch.Tensor], dict]) -> None:
+    def __init__(self, client_input: ClientInput, body: nn.Module, answer: Callable[[torch.Tensor], dict]) -> None:
         super().__init__()
-        self.intake, self.body, self.answer = intake, body, answer
+        self.client_input, self.body, self.answer = client_input, body, answer
         for entry in (module.entry for module in body.modules() if hasattr(module, "entry")):
             entry.pads = False  # of sounds; texts say themselves where they end
         self.eval().requires_grad_(False)
 
     def forward(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.answer(self.body(self.intake.batch(*inputs)))
+        return self.answer(self.body(self.client_input.batch(*inputs)))
 
 
-def tuned_whole(network: NetworkState, backbone: Backbone, task: VectorTask, intake: Intake) -> WholeNetwork:
+def tuned_whole(network: NetworkState, backbone: Backbone, task: VectorTask, client_input: ClientInput) -> WholeNetwork:
     """A tuned network with its head's answers; adapters are added to the weights beside them."""
     spec = replace(network.spec, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
     body = replace(network, spec=spec).trainable(backbone, task.readout, CPU)
     if spec.adapter is not None:
         body = merged(body)
-    return WholeNetwork(intake, body, task.exported)
+    return WholeNetwork(client_input, body, task.exported)
 
 
 def tuned_reference(network: NetworkState, backbone: Backbone, task: VectorTask, batch: torch.Tensor) -> dict:
@@ -82,9 +82,11 @@ class _Features(nn.Module):
         return torch.cat([found[boundary] for boundary in self.order], dim=1)
 
 
-def frozen_whole(backbone: Backbone, boundaries: Sequence[int], pooling: str, intake: Intake) -> WholeNetwork:
+def frozen_whole(
+    backbone: Backbone, boundaries: Sequence[int], pooling: str, client_input: ClientInput
+) -> WholeNetwork:
     """A frozen network's features."""
-    return WholeNetwork(intake, _Features(backbone, boundaries, pooling), lambda features: {"features": features})
+    return WholeNetwork(client_input, _Features(backbone, boundaries, pooling), lambda features: {"features": features})
 
 
 def frozen_reference(backbone: Backbone, boundaries: Sequence[int], pooling: str, batch: torch.Tensor) -> dict:

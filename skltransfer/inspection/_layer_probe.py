@@ -92,7 +92,7 @@ class LayerProbeDisplay:
         scoring : str or callable, default=None
             As in scikit-learn. None is accuracy for labels, r2 for numbers.
         C, alpha : float or "auto", default="auto"
-            Penalty of the probe, logistic regression for labels and ridge regression for numbers, as in
+            Strength of the probe, logistic regression for labels and ridge regression for numbers, as in
             :class:`FineTunedClassifier` and :class:`FineTunedRegressor`.
         random_state : int, RandomState instance or None, default=None
             Of folds.

@@ -275,15 +275,15 @@ def transfer_report(
     scoring = ("accuracy" if classifies else "r2") if scoring is None else scoring
     rng = check_random_state(random_state)
     splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=rng.randint(2**31 - 1))
-    study = _Study(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)))
+    validation = _CrossValidation(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)))
     sizes = [] if target_sizes is None else sorted({int(size) for size in target_sizes})
     seed = int(rng.randint(2**31 - 1))
     cuts = {size: subsampled(splits, y, size, classifies=classifies, seed=seed) for size in sizes}
     n_fits = (1 + len(named)) * len(splits) * (1 + len(cuts))
     with progress_bar(total=n_fits, desc="transfer_report", unit="fit", shown=verbose) as progress:
-        by_size = {size: study.on(cut, progress.update) for size, cut in cuts.items()}
-        found = study.on(splits, progress.update)
-    return study.report(splits, found, by_size, rope)
+        by_size = {size: validation.on(cut, progress.update) for size, cut in cuts.items()}
+        found = validation.on(splits, progress.update)
+    return validation.report(splits, found, by_size, rope)
 
 
 def _refuse_tasks(estimator: Any) -> None:
@@ -297,7 +297,7 @@ def _refuse_tasks(estimator: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _Study:
+class _CrossValidation:
     """What is asked, of what data; its methods fit and compare."""
 
     estimator: Any

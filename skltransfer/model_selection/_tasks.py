@@ -182,12 +182,12 @@ def task_report(
     splits = checked_splits(cv, X, table, classifies=False, seed=seed)
     if not each_row_is_tested_once(splits, len(table)):
         raise ValueError(f"cv must test each row once, so that predictions can be pooled; {cv!r} does not.")
-    study = _Study(estimator, X, y, names, table)
+    evaluation = _TaskEvaluation(estimator, X, y, names, table)
     with progress_bar(total=len(splits) * (1 + len(names)), desc="task_report", shown=verbose) as progress:
-        together, kinds = study.together(splits, progress.update)
-        alone = study.alone(splits, kinds, progress.update)
+        together, kinds = evaluation.together(splits, progress.update)
+        alone = evaluation.alone(splits, kinds, progress.update)
     ratio = float(np.mean([len(test) / len(train) for train, test in splits]))
-    judged = [study.judge(task, kind, together, alone, splits, ratio) for task, kind in enumerate(kinds)]
+    judged = [evaluation.judge(task, kind, together, alone, splits, ratio) for task, kind in enumerate(kinds)]
     adjusted = holm([comparison.p_value for _, comparison in judged])
     return TaskReport([_record(*found, p, rope) for found, p in zip(judged, adjusted, strict=True)])
 
@@ -198,7 +198,7 @@ def _record(record: dict[str, Any], comparison: Comparison, p: float, rope: floa
 
 
 @dataclass(frozen=True)
-class _Study:
+class _TaskEvaluation:
     """What is asked, of what data; its methods fit and compare."""
 
     estimator: MultiTaskFineTuner

@@ -112,14 +112,14 @@ def test_shares_of_a_batch_cover_it_once():
     for n in (0, 1, 2, 3, 10):
         parts = []
         for Third.rank in range(3):
-            parts.append(processes.share(np.arange(n), Third))
+            parts.append(processes.shard(np.arange(n), Third))
         np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_alone_nothing_is_exchanged():
     found = processes.processes()
-    assert (found.rank, found.count, found.device, found.same(3)) == (0, 1, None, 3)
+    assert (found.rank, found.count, found.device, found.broadcast(3)) == (0, 1, None, 3)
 
 
 def test_the_missing_library_is_named(monkeypatch):

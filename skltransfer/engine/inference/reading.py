@@ -23,7 +23,7 @@ class BadSamplePolicy:
     missing: str = "raise"
     unreadable: str = "raise"
 
-    def settle(self, error: BadSampleError) -> float:
+    def value_for(self, error: BadSampleError) -> float:
         """The value that fills the row, or the error itself, raised."""
         policy = self.missing if isinstance(error, MissingSampleError) else self.unreadable
         if policy == "raise":
@@ -55,7 +55,7 @@ class Complaints:
     def add(self, position: int, error: BadSampleError) -> None:
         """Take note; raise when there are enough."""
         try:
-            self.policy.settle(error)
+            self.policy.value_for(error)
         except BadSampleError:
             self.refused.append(error)
             if len(self.refused) == MOST_COMPLAINTS:

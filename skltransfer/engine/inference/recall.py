@@ -73,7 +73,7 @@ class Recalled:
 def recall(
     stages: FrozenStages, samples: Samples, addresses: Sequence[Address], policy: BadSamplePolicy | None = None
 ) -> Recalled:
-    """Activations of all samples at all addresses, from the store or from the deepest landing that it holds.
+    """Activations of all samples at all addresses, from the store or computed from the deepest boundary that it holds.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def recall(
         return _Recall(stages, samples, addresses, policy or BadSamplePolicy(), progress).run()
 
 
-_Place = tuple[int, int]  # (position of a sample, number of its window)
+_Window = tuple[int, int]  # (position of a sample, number of its window)
 
 
 class _Prepared(NamedTuple):
@@ -102,13 +102,13 @@ class _Prepared(NamedTuple):
     position: int
     digest: bytes = b""
     recalled: list[torch.Tensor] | None = None
-    landing: int = 0
+    entry: int = 0
     parts: Sequence[torch.Tensor] = ()
     error: BadSampleError | None = None
 
 
 class _Recall:
-    """One pass over samples: what is known is copied, what is not waits, per landing, until a batch is full."""
+    """One pass over samples: what is known is copied; the rest waits, by where its pass begins, for a full batch."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class _Recall:
         self.peeked: list[Peeked] = [Peeked()] * len(samples)
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
-        self.queues: dict[tuple[int, int], list[tuple[_Place, torch.Tensor]]] = defaultdict(list)  # (landing, length)
+        self.queues: dict[tuple[int, int], list[tuple[_Window, torch.Tensor]]] = defaultdict(list)  # (entry, length)
         self.n_parts: dict[int, int] = {}  # of samples that are computed, by position
         self.gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
         self.n_computed = 0
@@ -197,7 +197,7 @@ class _Recall:
             return positions
         for i, (where, rows) in enumerate(found):
             row_of = dict(zip(where.tolist(), range(len(where)), strict=True))
-            self._place(i, [known[j] for j in complete], rows[[row_of[j] for j in complete]])
+            self._hand_out(i, [known[j] for j in complete], rows[[row_of[j] for j in complete]])
         for j in complete:
             self.digests[known[j]] = digests[j]
             self.first.setdefault(digests[j], known[j])
@@ -257,13 +257,13 @@ class _Recall:
             recalled = None if digest in self.first else self._recalled(digest)
             if digest in self.first or recalled is not None:
                 return _Prepared(position, digest, recalled)
-            landing, activation = self._deepest_landing(digest)
+            entry, activation = self._deepest_known(digest)
             if activation is not None:
                 parts = activation.unbind(0) if self.stages.backbone.is_windowed else [activation]
             else:
                 content = self.samples.read(position) if content is None else content
                 parts = self.stages.backbone.preprocessing.parts(content)
-            return _Prepared(position, digest, None, landing, parts)
+            return _Prepared(position, digest, None, entry, parts)
         except BadSampleError as error:
             return _Prepared(position, error=error)
 
@@ -281,7 +281,7 @@ class _Recall:
         self.first[sample.digest] = sample.position
         if sample.recalled is not None:
             for i, value in enumerate(sample.recalled):
-                self._place(i, [sample.position], [value])
+                self._hand_out(i, [sample.position], [value])
                 self.store.put(self.addresses[i], sample.digest, value)  # perhaps it was only passed before
             return
         self._remember_name(sample)
@@ -291,7 +291,7 @@ class _Recall:
         self.n_parts[sample.position] = len(sample.parts)
         for number, part in enumerate(sample.parts):
             is_ragged = self.stages.backbone.is_ragged
-            key = (sample.landing, self.stages.padded_length(len(part)) if is_ragged else 0)
+            key = (sample.entry, self.stages.padded_length(len(part)) if is_ragged else 0)
             self.queues[key].append(((sample.position, number), part))
             if len(self.queues[key]) == self.batch:
                 self._run(*key)
@@ -308,7 +308,7 @@ class _Recall:
         values = [self.store.get(address, digest) for address in self.addresses]
         return None if any(value is None for value in values) else values
 
-    def _deepest_landing(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
+    def _deepest_known(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
         if self.store is not None:
             for boundary in range(min(address.boundary for address in self.addresses), 0, -1):
                 value = self.store.get(self.stages.address(boundary), digest)
@@ -320,23 +320,23 @@ class _Recall:
         for key in sorted(self.queues):
             self._run(*key)
 
-    def _run(self, landing: int, length: int) -> None:
-        queue = self.queues.pop((landing, length))
+    def _run(self, entry: int, length: int) -> None:
+        queue = self.queues.pop((entry, length))
         places = [place for place, _ in queue]
         batch = self.stages.stacked([activation for _, activation in queue]).to(self.stages.device)
         batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
-        self._land(landing, places, batch, fresh=landing == 0)
-        for start, stop in itertools.pairwise([landing, *(stop for stop in self.stops if stop > landing)]):
+        self._record(entry, places, batch, fresh=entry == 0)
+        for start, stop in itertools.pairwise([entry, *(stop for stop in self.stops if stop > entry)]):
             batch = run_padded(self.stages.between(start, stop), batch, self.batch)
-            self._land(stop, places, batch, fresh=True)
+            self._record(stop, places, batch, fresh=True)
 
-    def _land(self, boundary: int, places: list[_Place], batch: torch.Tensor, *, fresh: bool) -> None:
+    def _record(self, boundary: int, places: list[_Window], batch: torch.Tensor, *, fresh: bool) -> None:
         """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
         for i, address in enumerate(self.addresses):
             if address.boundary == boundary:
                 value = self._trimmed(batch) if address.pooling is None else self._pooled(batch.float(), address)
                 positions, rows = self._of_samples(address, places, value)
-                self._place(i, positions, rows)
+                self._hand_out(i, positions, rows)
                 self._remember(address, positions, rows)
         passed = self.stages.address(boundary)
         is_passed = fresh and self.keeps_passed and 0 < boundary < self.stages.backbone.n_stages
@@ -346,7 +346,7 @@ class _Recall:
                 self.store.put_passed(passed, self.digests[position], value, fits=self.stages.fits)
 
     def _of_samples(
-        self, address: Address, places: list[_Place], rows: Sequence[torch.Tensor]
+        self, address: Address, places: list[_Window], rows: Sequence[torch.Tensor]
     ) -> tuple[list[int], Sequence[torch.Tensor]]:
         """Positions and values of the samples all of whose windows are there: stacked, or averaged if pooled."""
         if not self.stages.backbone.is_windowed:
@@ -371,7 +371,7 @@ class _Recall:
         lengths = mask_of(batch).sum(1).tolist()
         return [row[:length] for row, length in zip(batch, lengths, strict=True)]
 
-    def _place(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
+    def _hand_out(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
         if not self.stages.has_one_shape(self.addresses[i]):
             self.outputs[i] = self.outputs[i] or [None] * len(self.samples)
             for position, row in zip(positions, rows, strict=True):
@@ -398,7 +398,7 @@ class _Recall:
             for position, source in self.copies:
                 self.outputs[i][position] = self.outputs[i][source]
             for position, error in self.complaints.bad.items():
-                self.outputs[i][position] = self._filling(self.addresses[i], self.policy.settle(error))
+                self.outputs[i][position] = self._filling(self.addresses[i], self.policy.value_for(error))
 
     def _filling(self, address: Address, value: float) -> torch.Tensor | float:
         """What stands in the place of a bad sample: one token of zeros, in one window, where samples have their own."""

@@ -58,7 +58,7 @@ class _Shard(NamedTuple):
         return int(np.prod(self.row_shape)) * self.dtype.itemsize
 
 
-class _Drawer:
+class _Partition:
     """The files of one address: where each row is, and the rows that wait to be written."""
 
     def __init__(self, folder: Path, address: Address) -> None:
@@ -83,7 +83,7 @@ class ShardFolder:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path, self.max_bytes = path, max_bytes
         self.root = path / LAYOUT
-        self._drawers: dict[Address, _Drawer] = {}
+        self._partitions: dict[Address, _Partition] = {}
         self._lock = Lock()
         self._is_off = self._refuses()
 
@@ -103,26 +103,26 @@ class ShardFolder:
     def refresh(self) -> None:
         """Look again at what other processes wrote, when next asked."""
         with self._lock:
-            for drawer in self._drawers.values():
-                drawer.is_fresh = False
+            for partition in self._partitions.values():
+                partition.is_fresh = False
 
     def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
         """Which of these are there, and their rows."""
         found: list[np.ndarray] = []
         parts: list[torch.Tensor] = []
         with self._lock, self._trouble_turns_it_off():
-            drawer = self._drawer(address)
+            partition = self._partition(address)
             wanted = defaultdict(list)
             for position, digest in enumerate(digests):
-                if digest in drawer.waiting:
+                if digest in partition.waiting:
                     found.append(np.array([position]))
-                    parts.append(drawer.waiting[digest][None])
-                elif digest in drawer.places:
-                    shard, row = drawer.places[digest]
+                    parts.append(partition.waiting[digest][None])
+                elif digest in partition.places:
+                    shard, row = partition.places[digest]
                     wanted[shard.path].append((position, row, shard))
             for rows in wanted.values():
                 positions, numbers = np.array([(p, r) for p, r, _ in rows]).T
-                part = self._read(drawer, rows[0][2], numbers)
+                part = self._read(partition, rows[0][2], numbers)
                 if part is not None:
                     found.append(positions)
                     parts.append(part)
@@ -133,38 +133,38 @@ class ShardFolder:
     def new_keys(self, address: Address) -> list[bytes]:
         """Digests of the rows that are there, each told once."""
         with self._lock, self._trouble_turns_it_off():
-            drawer = self._drawer(address)
-            new = [digest for digest in drawer.places if digest not in drawer.told]
-            drawer.told.update(new)
+            partition = self._partition(address)
+            new = [digest for digest in partition.places if digest not in partition.told]
+            partition.told.update(new)
             return new
         return []
 
-    def _drawer(self, address: Address) -> _Drawer:
-        if address not in self._drawers:
+    def _partition(self, address: Address) -> _Partition:
+        if address not in self._partitions:
             space = hashlib.blake2b(json.dumps(_space(address)).encode(), digest_size=16).hexdigest()
             folder = self.root / space / f"{address.boundary}-{address.pooling}"
-            self._drawers[address] = _Drawer(folder, address)
-        drawer = self._drawers[address]
-        if not drawer.is_fresh and not self._is_off:
-            self._index(drawer)
-            drawer.is_fresh = True
-        return drawer
+            self._partitions[address] = _Partition(folder, address)
+        partition = self._partitions[address]
+        if not partition.is_fresh and not self._is_off:
+            self._index(partition)
+            partition.is_fresh = True
+        return partition
 
-    def _index(self, drawer: _Drawer) -> None:
-        if not drawer.folder.is_dir():
+    def _index(self, partition: _Partition) -> None:
+        if not partition.folder.is_dir():
             return
-        names = {entry.name for entry in os.scandir(drawer.folder) if entry.name.endswith(".safetensors")}
-        for name in sorted(names - drawer.seen):
-            drawer.seen.add(name)
-            path = drawer.folder / name
-            described = _described(path, drawer.address)
+        names = {entry.name for entry in os.scandir(partition.folder) if entry.name.endswith(".safetensors")}
+        for name in sorted(names - partition.seen):
+            partition.seen.add(name)
+            path = partition.folder / name
+            described = _described(path, partition.address)
             if described is None:
-                self._drop(drawer, path)
+                self._drop(partition, path)
             else:
                 shard, digests = described
-                drawer.places.update((digest, (shard, row)) for row, digest in enumerate(digests))
+                partition.places.update((digest, (shard, row)) for row, digest in enumerate(digests))
 
-    def _read(self, drawer: _Drawer, shard: _Shard, rows: np.ndarray) -> torch.Tensor | None:
+    def _read(self, partition: _Partition, shard: _Shard, rows: np.ndarray) -> torch.Tensor | None:
         """Copies of some rows; None, and the file dropped, if any is not what it was."""
         try:
             content = _content(shard, rows)
@@ -172,13 +172,13 @@ class ShardFolder:
         except FileNotFoundError:  # another process needed the room
             content = None
         if content is None:
-            self._drop(drawer, shard.path)
+            self._drop(partition, shard.path)
             return None
         return torch.from_numpy(content.reshape(-1)).view(shard.dtype).view(len(rows), *shard.row_shape)
 
-    def _drop(self, drawer: _Drawer, path: Path) -> None:
+    def _drop(self, partition: _Partition, path: Path) -> None:
         logger.info("%s is damaged, not ours, or gone: what it held is computed anew", path)
-        drawer.places = {digest: place for digest, place in drawer.places.items() if place[0].path != path}
+        partition.places = {digest: place for digest, place in partition.places.items() if place[0].path != path}
         remove(path)
 
     # Writing
@@ -188,38 +188,38 @@ class ShardFolder:
         with self._lock, self._trouble_turns_it_off():
             if self._is_off:
                 return
-            drawer = self._drawer(address)
-            if digest not in drawer.places:
-                drawer.waiting[digest] = row
-            n_bytes = len(drawer.waiting) * row.numel() * row.element_size()
-            if n_bytes >= SHARD_BYTES or len(drawer.waiting) >= SHARD_ROWS:
-                self._write(drawer)
+            partition = self._partition(address)
+            if digest not in partition.places:
+                partition.waiting[digest] = row
+            n_bytes = len(partition.waiting) * row.numel() * row.element_size()
+            if n_bytes >= SHARD_BYTES or len(partition.waiting) >= SHARD_ROWS:
+                self._write(partition)
 
     def flush(self) -> None:
         """Write whatever waits."""
         with self._lock, self._trouble_turns_it_off():
-            for drawer in self._drawers.values():
-                if drawer.waiting:
-                    self._write(drawer)
+            for partition in self._partitions.values():
+                if partition.waiting:
+                    self._write(partition)
 
-    def _write(self, drawer: _Drawer) -> None:
-        waiting, drawer.waiting = drawer.waiting, {}
+    def _write(self, partition: _Partition) -> None:
+        waiting, partition.waiting = partition.waiting, {}
         for shape in {row.shape for row in waiting.values()}:
-            self._write_shard(drawer, {digest: row for digest, row in waiting.items() if row.shape == shape})
-        drawer.is_fresh = False
+            self._write_shard(partition, {digest: row for digest, row in waiting.items() if row.shape == shape})
+        partition.is_fresh = False
 
-    def _write_shard(self, drawer: _Drawer, waiting: dict[bytes, torch.Tensor]) -> None:
+    def _write_shard(self, partition: _Partition, waiting: dict[bytes, torch.Tensor]) -> None:
         rows = torch.stack(list(waiting.values())).contiguous()
-        content = save({"rows": rows}, _header(drawer.address, list(waiting), rows))
-        if not self._make_room(len(content), drawer.address.boundary):
+        content = save({"rows": rows}, _header(partition.address, list(waiting), rows))
+        if not self._make_room(len(content), partition.address.boundary):
             return
-        drawer.folder.mkdir(parents=True, exist_ok=True)
-        described = drawer.folder.parent / "space.json"
+        partition.folder.mkdir(parents=True, exist_ok=True)
+        described = partition.folder.parent / "space.json"
         if not described.exists():
-            described.write_text(json.dumps(_space(drawer.address), indent=1))
-        with replacing(drawer.folder / f"{uuid.uuid4().hex}.safetensors") as draft:
+            described.write_text(json.dumps(_space(partition.address), indent=1))
+        with replacing(partition.folder / f"{uuid.uuid4().hex}.safetensors") as draft:
             draft.write_bytes(content)
-        self._make_room(0, drawer.address.boundary)  # another process may have written at the same moment
+        self._make_room(0, partition.address.boundary)  # another process may have written at the same moment
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Delete files, the shallowest and among them the oldest first, until ``size`` bytes fit."""
@@ -258,7 +258,7 @@ class ShardFolder:
         with self._trouble_turns_it_off():
             if self._is_off:
                 return contextlib.nullcontext()
-            folder = self._drawer(address).folder.parent / "locks"
+            folder = self._partition(address).folder.parent / "locks"
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 return filelock.FileLock(folder / f"{part}.lock").acquire(timeout=LEASE_SECONDS if wait else 0)
@@ -273,7 +273,7 @@ class ShardFolder:
         with self._lock, self._trouble_turns_it_off():
             shutil.rmtree(self.root, ignore_errors=True)
             self.root.mkdir(parents=True, exist_ok=True)
-            self._drawers = {}
+            self._partitions = {}
 
     def size(self) -> tuple[int, int]:
         """Activations and bytes that are there."""
@@ -290,7 +290,7 @@ class ShardFolder:
         except OSError as error:
             self._warn(str(error))
             self._is_off = True
-            self._drawers = {}
+            self._partitions = {}
 
     def _warn(self, cause: str) -> None:
         if not getattr(self, "_is_off", False):

@@ -81,14 +81,14 @@ class ClassificationTask(VectorTask):
             penalty = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
         z = np.hstack([z, np.ones((len(features), 1))])
         k, d = self.n_outputs, z.shape[1]
-        penalty = np.r_[np.full(d - 1, 1 / penalty), 0.0] / weights.sum()
+        decay = np.r_[np.full(d - 1, 1 / penalty), 0.0] / weights.sum()
         share = weights / weights.sum()
         value = _binary_value if k == 1 else _multinomial_value
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             w = flat.reshape(k, d)
             loss, slope = value(z @ w.T, targets, share)
-            return loss + 0.5 * (penalty * w**2).sum(), (slope.T @ z + penalty * w).ravel()
+            return loss + 0.5 * (decay * w**2).sum(), (slope.T @ z + decay * w).ravel()
 
         options = {"maxiter": SOLVER_ITERATIONS, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
         found = minimize(objective, np.zeros(k * d), jac=True, method="L-BFGS-B", options=options)

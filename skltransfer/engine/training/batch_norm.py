@@ -25,7 +25,7 @@ def train_mode(module: nn.Module, norm_policy: str) -> None:
 
 
 @torch.no_grad()
-def settle_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
+def average_norms(module: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
     """Give BatchNorm the mean of its statistics over batches, so that evaluation is what training is about to see.
 
     Parameters

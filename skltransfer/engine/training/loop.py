@@ -19,7 +19,7 @@ from skltransfer._system.progress import progress_bar
 from skltransfer.backbones import seeded
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
-from skltransfer.engine.processes import processes, share
+from skltransfer.engine.processes import processes, shard
 from skltransfer.engine.tasks.targets import each_tensor
 from skltransfer.engine.training.batch_norm import train_mode
 from skltransfer.engine.training.checkpoint import Checkpoint
@@ -178,7 +178,7 @@ def train(
         run.epoch()
         if checkpoint is not None and run.processes.rank == 0:
             checkpoint.write(run.state())
-        if observer is not None and run.processes.same(observer.epoch_ends(run.so_far)):
+        if observer is not None and run.processes.broadcast(observer.epoch_ends(run.so_far)):
             break
     run.keep_the_best()
     return run.history
@@ -213,7 +213,7 @@ class _Run:
                 "Use norm_policy='frozen'."
             )
         refuse_other_data(self.data)
-        self.processes.make_same(self.module.state_dict().values())
+        self.processes.broadcast_tensors(self.module.state_dict().values())
 
     @property
     def n_epochs(self) -> int:
@@ -239,7 +239,7 @@ class _Run:
 
     def _validate(self, number: int) -> None:
         current = evaluate(self.module, self.activations, self.validation.data, self.loss, self.plan)
-        current = self.processes.same(current)  # so that all stop at once, also where devices round differently
+        current = self.processes.broadcast(current)  # so that all stop at once, also where devices round differently
         self.history.setdefault("validation_loss", []).append(current)
         if current < self.best_loss - self.validation.tol or self.best_state is None:
             self.best_loss, self.best_epoch = current, number
@@ -296,7 +296,7 @@ class _Run:
 
     def _gradients(self, rows: np.ndarray) -> torch.Tensor:
         """Leave the mean loss's gradients of this batch in place; return its summed loss."""
-        own = share(rows, self.processes)
+        own = shard(rows, self.processes)
         total = torch.zeros(())
         if len(own):
             activation = self.activations.take_to_train(self.data.rows[own])
@@ -311,16 +311,16 @@ class _Run:
             (total / len(rows) + added).backward()
         total = total.detach().to(self._params()[0].device)
         if self.processes.count > 1:
-            self._add_up(total)
+            self._all_reduce_gradients(total)
         return total
 
-    def _add_up(self, total: torch.Tensor) -> None:
+    def _all_reduce_gradients(self, total: torch.Tensor) -> None:
         """Sum gradients and loss over the processes; what no process has a gradient for keeps none."""
         params = self._params()
         missing = torch.tensor([p.grad is None for p in params], dtype=torch.float32, device=total.device)
         for p in params:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        self.processes.add_up([*(p.grad for p in params), total, missing])
+        self.processes.all_reduce([*(p.grad for p in params), total, missing])
         for p, absent in zip(params, missing.tolist(), strict=True):
             if absent == self.processes.count:
                 p.grad = None
@@ -343,7 +343,7 @@ def refuse_other_data(data: TrainingSet) -> None:
         That says what each process must be given.
     """
     together = processes()
-    if together.count > 1 and together.same(data.content()) != data.content():
+    if together.count > 1 and together.broadcast(data.content()) != data.content():
         raise ValueError(
             f"Process {together.rank} of {together.count} was given other samples, targets or weights than the first. "
             "Each process must call fit with the same data: it takes its share of every batch."

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skltransfer.engine.training.batch_norm import settle_norms
+from skltransfer.engine.training.batch_norm import average_norms
 from skltransfer.engine.training.loop import TrainingPlan, batches
 
 
@@ -23,7 +23,7 @@ def test_batches_are_alike_in_length_and_none_is_of_one_row(n, size):
 def test_live_statistics_begin_as_the_batches_have_them():
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) * 5 + 3
     network = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
-    settle_norms(network, [x[:32], x[32:]])
+    average_norms(network, [x[:32], x[32:]])
     torch.testing.assert_close(network[0].running_mean, x.mean(0))
     assert not any(part.training for part in network.modules())
     assert network[0].momentum == 0.1
