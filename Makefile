@@ -31,8 +31,10 @@ test-all: $(MADE)  ## everything
 lint: $(MADE)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) tests/parameter_docs.py
 
 format: $(MADE)
+	$(RUN) tests/parameter_docs.py --write
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 

@@ -2,7 +2,6 @@
 
 import difflib
 import numbers
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,16 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from skltransfer._estimators import base
+from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, declared, parameter
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer.backbones import Backbone, freeze_boundary
-from skltransfer.engine import ActivationStore, recall
+from skltransfer.engine import recall
 
 
-class PretrainedFeatureExtractor(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
+@declared
+class PretrainedFeatureExtractor(
+    ReadsLongSamples, ReadsBackbone, base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator
+):
     """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
 
     Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
@@ -37,10 +40,10 @@ class PretrainedFeatureExtractor(base.ReadsSamples, VersionStamp, TransformerMix
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
@@ -58,8 +61,8 @@ class PretrainedFeatureExtractor(base.ReadsSamples, VersionStamp, TransformerMix
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
         of at least 0.999), else float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
-        by other processes and later runs too, up to 5 GiB.
+        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     verbose : int, default=0
         1 shows progress.
 
@@ -97,48 +100,9 @@ class PretrainedFeatureExtractor(base.ReadsSamples, VersionStamp, TransformerMix
     (3, 48)
     """
 
-    _parameter_constraints: dict = {
-        **base.SHARED_CONSTRAINTS,
-        **base.READS_LONG_SAMPLES,
-        "layer": ["array-like", str, float, int],
-        "missing": [StrOptions({"raise", "zero", "nan"})],
-        "batch_size": [StrOptions({"auto"})],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        layer: str | float | list = "penultimate",
-        pooling: str = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        long_samples: str | None = None,
-        missing: str = "raise",
-        on_bad_sample: str = "raise",
-        batch_size: str = "auto",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layer = layer
-        self.pooling = pooling
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.long_samples = long_samples
-        self.missing = missing
-        self.on_bad_sample = on_bad_sample
-        self.batch_size = batch_size
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.verbose = verbose
+    layer: str | float | list = parameter("penultimate", ["array-like", str, float, int])
+    missing: str = parameter("raise", [StrOptions({"raise", "zero", "nan"})])
+    batch_size: str = parameter("auto", [StrOptions({"auto"})])
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":

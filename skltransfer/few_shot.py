@@ -1,21 +1,19 @@
 """Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
 
-import numbers
-import os
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skltransfer._estimators import base
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.parameters import declared, parameter, share
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import (
-    ActivationStore,
     ArrayTargets,
     NetworkSpec,
     PrototypeTask,
@@ -27,6 +25,7 @@ from skltransfer.engine import (
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
 
 
+@declared
 class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     """Classify images, texts, audio or rows from 1 to 16 labelled samples per class.
 
@@ -59,10 +58,10 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
@@ -74,10 +73,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32.
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
+        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations of frozen stages are remembered.
+        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
         Order of samples and dropout, for ``method="contrastive"``.
     verbose : int, default=0
@@ -128,56 +128,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     ['above', 'below']
     """
 
-    _parameter_constraints: dict = {
-        **base.SHARED_CONSTRAINTS,
-        **base.READS_LONG_SAMPLES,
-        **{name: FineTuner._parameter_constraints[name] for name in OWN},
-        "method": [StrOptions({"prototype", "contrastive"})],
-        "shrinkage": [Interval(numbers.Real, 0, 1, closed="right")],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        method: str = "prototype",
-        shrinkage: float = 0.95,
-        freeze_depth: float | str = 0.75,
-        max_epochs: int = 20,
-        batch_size: int = 32,
-        learning_rate: float = 1e-4,
-        pooling: str = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        long_samples: str | None = None,
-        on_bad_sample: str = "raise",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.method = method
-        self.shrinkage = shrinkage
-        self.freeze_depth = freeze_depth
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.pooling = pooling
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.long_samples = long_samples
-        self.on_bad_sample = on_bad_sample
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    method: str = parameter("prototype", [StrOptions({"prototype", "contrastive"})])
+    shrinkage: float = parameter(0.95, share("right"))
+    freeze_depth: float | str = parameter(0.75)
+    max_epochs: int = parameter(20)
+    learning_rate: float = parameter(1e-4)
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}

@@ -1,23 +1,27 @@
 """Pretrained networks as classifiers and regressors: one knob from a linear probe to full fine-tuning."""
 
-import numbers
-import os
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from skltransfer._estimators import base
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
-from skltransfer.backbones import Backbone
+from skltransfer._estimators.parameters import (
+    HasAdapter,
+    HasLogisticProbe,
+    HasRidgeProbe,
+    SmoothsLabels,
+    TrainsFully,
+    WarmStarts,
+    declared,
+    parameter,
+)
 from skltransfer.engine import (
-    ActivationStore,
     ArrayTargets,
     ClassificationTask,
     MultilabelTask,
@@ -27,7 +31,10 @@ from skltransfer.engine import (
 )
 
 
-class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+@declared
+class FineTunedClassifier(
+    ClassifierVerbs, ClassifierMixin, WarmStarts, HasAdapter, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
+):
     """Classify images, texts, audio or rows with a pretrained network; ``freeze_depth`` says how much stays frozen.
 
     At ``freeze_depth=1.0`` it is a logistic regression on the frozen network's features; below, the stages after the
@@ -68,28 +75,30 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
     batch_size : int, default=32
-        At most so many samples in a step; batches are alike in length.
+        Largest number of samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
-        Of the head, for AdamW.
+        Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        The last stage's rate, relative to the head's.
+        Learning rate of the last stage, relative to the head's.
     layer_decay : float in (0, 1], default=1.0
-        Each stage's rate, relative to that of the next one.
+        Learning rate of each stage, relative to that of the next one.
     weight_decay : float, default=0.01
-        Of weights; norms and biases are spared.
+        Weight decay (AdamW); norms and biases are not decayed.
     lr_schedule : {"cosine", "constant"}, default="cosine"
+        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the rate rises from zero; for the cosine schedule.
+        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
-        and follow; their affine part is trained either way.
+        What becomes of the running statistics of BatchNorm in unfrozen stages. ``"frozen"`` keeps them;
+        ``"train"`` begins with those of the training samples and updates them. Scale and shift are trained either
+        way.
     label_smoothing : float in [0, 1), default=0.0
-        In the training loss; the probe is solved without.
+        Label smoothing of the training loss; the probe is solved without it.
     class_weight : dict, "balanced" or None, default=None
         Factors of the classes in the loss.
     calibrate : {"temperature"} or None, default=None
@@ -106,11 +115,12 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Of distinct samples, each class keeping its share; equal samples are never on both sides.
+        Share of distinct samples that is held out; classes keep their shares, and equal samples are never on both
+        sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
-        The least fall of the validation loss that counts as progress.
+        The smallest decrease of the validation loss that counts as progress.
     warm_start : bool, default=False
         Go on from the last fit; backbone, boundary and classes must be the same.
     checkpoint : path-like, default=None
@@ -121,10 +131,10 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
@@ -137,13 +147,14 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32. Weights are trained in float32 either way.
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
+        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
-        by other processes and later runs too, up to 5 GiB.
+        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
-        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
+        touched.
     verbose : int, default=0
         1 shows progress.
 
@@ -211,96 +222,9 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     """
 
     _may_choose_depth = True
-    _parameter_constraints: dict = {
-        **FineTuner._parameter_constraints,
-        "C": base.PROBE_PENALTY,
-        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "calibrate": [StrOptions({"temperature"}), None],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        freeze_depth: float | str = "auto",
-        pooling: str = "auto",
-        head: str = "linear",
-        head_init: str = "probe",
-        C: float | str = "auto",
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        backbone_lr_factor: float = 0.1,
-        layer_decay: float = 1.0,
-        weight_decay: float = 0.01,
-        lr_schedule: str = "cosine",
-        warmup: float = 0.1,
-        max_grad_norm: float | None = None,
-        unfreeze_schedule: str | None = None,
-        norm_policy: str = "frozen",
-        label_smoothing: float = 0.0,
-        class_weight: dict | str | None = None,
-        calibrate: str | None = None,
-        adapter: str | None = None,
-        augment: Callable | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 3,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        checkpoint: str | os.PathLike | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        long_samples: str | None = None,
-        on_bad_sample: str = "raise",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.freeze_depth = freeze_depth
-        self.pooling = pooling
-        self.head = head
-        self.head_init = head_init
-        self.C = C
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.backbone_lr_factor = backbone_lr_factor
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.warmup = warmup
-        self.max_grad_norm = max_grad_norm
-        self.unfreeze_schedule = unfreeze_schedule
-        self.norm_policy = norm_policy
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-        self.calibrate = calibrate
-        self.adapter = adapter
-        self.augment = augment
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.long_samples = long_samples
-        self.on_bad_sample = on_bad_sample
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    freeze_depth: float | str = parameter("auto")
+    class_weight: dict | str | None = parameter(None, [dict, StrOptions({"balanced"}), None])
+    calibrate: str | None = parameter(None, [StrOptions({"temperature"}), None])
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.
@@ -381,7 +305,8 @@ class FineTunedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return self.C
 
 
-class FineTunedRegressor(RegressorMixin, FineTuner):
+@declared
+class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, TrainsFully, FineTuner):
     """Predict numbers from images, texts, audio or rows with a pretrained network, partly or wholly frozen.
 
     At ``freeze_depth=1.0`` it is a ridge regression on the frozen network's features; below, the stages after the
@@ -421,26 +346,28 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
         this and all parameters of training below have no effect.
     batch_size : int, default=32
-        At most so many samples in a step; batches are alike in length.
+        Largest number of samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
-        Of the head, for AdamW.
+        Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        The last stage's rate, relative to the head's.
+        Learning rate of the last stage, relative to the head's.
     layer_decay : float in (0, 1], default=1.0
-        Each stage's rate, relative to that of the next one.
+        Learning rate of each stage, relative to that of the next one.
     weight_decay : float, default=0.01
-        Of weights; norms and biases are spared.
+        Weight decay (AdamW); norms and biases are not decayed.
     lr_schedule : {"cosine", "constant"}, default="cosine"
+        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the rate rises from zero; for the cosine schedule.
+        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
-        and follow; their affine part is trained either way.
+        What becomes of the running statistics of BatchNorm in unfrozen stages. ``"frozen"`` keeps them;
+        ``"train"`` begins with those of the training samples and updates them. Scale and shift are trained either
+        way.
     adapter : {"lora"} or None, default=None
         ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
         their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
@@ -456,7 +383,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
-        The least fall of the validation loss that counts as progress.
+        The smallest decrease of the validation loss that counts as progress.
     warm_start : bool, default=False
         Go on from the last fit; backbone, boundary must be the same.
     checkpoint : path-like, default=None
@@ -467,10 +394,10 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
@@ -482,13 +409,14 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32. Weights are trained in float32 either way.
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
+        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
-        by other processes and later runs too, up to 5 GiB.
+        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
-        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
+        touched.
     verbose : int, default=0
         1 shows progress.
 
@@ -552,84 +480,7 @@ class FineTunedRegressor(RegressorMixin, FineTuner):
     """
 
     _may_choose_depth = True
-    _parameter_constraints: dict = {**FineTuner._parameter_constraints, "alpha": base.PROBE_PENALTY}
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        freeze_depth: float | str = "auto",
-        pooling: str = "auto",
-        head: str = "linear",
-        head_init: str = "probe",
-        alpha: float | str = "auto",
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        backbone_lr_factor: float = 0.1,
-        layer_decay: float = 1.0,
-        weight_decay: float = 0.01,
-        lr_schedule: str = "cosine",
-        warmup: float = 0.1,
-        max_grad_norm: float | None = None,
-        unfreeze_schedule: str | None = None,
-        norm_policy: str = "frozen",
-        adapter: str | None = None,
-        augment: Callable | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 3,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        checkpoint: str | os.PathLike | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        long_samples: str | None = None,
-        on_bad_sample: str = "raise",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.freeze_depth = freeze_depth
-        self.pooling = pooling
-        self.head = head
-        self.head_init = head_init
-        self.alpha = alpha
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.backbone_lr_factor = backbone_lr_factor
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.warmup = warmup
-        self.max_grad_norm = max_grad_norm
-        self.unfreeze_schedule = unfreeze_schedule
-        self.norm_policy = norm_policy
-        self.adapter = adapter
-        self.augment = augment
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.long_samples = long_samples
-        self.on_bad_sample = on_bad_sample
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    freeze_depth: float | str = parameter("auto")
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.

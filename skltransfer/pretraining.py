@@ -4,7 +4,6 @@ Promises that what comes out is a :class:`Backbone` value with a fingerprint of 
 that changed. Must not know how networks are trained.
 """
 
-import numbers
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,14 +12,22 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skltransfer._estimators import base, serialization
+from skltransfer._estimators.parameters import (
+    ReadsBackbone,
+    Resumes,
+    TrainsStages,
+    at_least_zero,
+    declared,
+    parameter,
+    share,
+)
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
-    ActivationStore,
     Pretrained,
     PretrainingTask,
     TrainingPlan,
@@ -36,7 +43,10 @@ NO_BETTER = (
 )
 
 
-class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator):
+@declared
+class AdaptedBackbone(
+    Resumes, TrainsStages, ReadsBackbone, base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator
+):
     """Adapt a pretrained network to samples without labels, before any label is seen.
 
     ``backbone_`` is the adapted network: pass that, not the estimator, as ``backbone=`` of others. Whether it serves
@@ -77,17 +87,17 @@ class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEst
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     on_bad_sample : {"raise", "nan"}, default="raise"
         ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; ``transform`` fills them.
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32. Weights are trained in float32 either way.
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
+        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
         Where activations are remembered; those of the adapted network apart from those of the one before.
     random_state : int, RandomState instance or None, default=None
@@ -157,69 +167,14 @@ class AdaptedBackbone(base.ReadsSamples, VersionStamp, TransformerMixin, BaseEst
     array([1])
     """
 
-    _parameter_constraints: dict = {
-        **base.SHARED_CONSTRAINTS,
-        "objective": [StrOptions({"masked_lm", "norm_statistics"})],
-        "freeze_depth": "no_validation",  # read by value, with a message of its own
-        "prior": base.at_least_zero(),
-        "mask_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "max_epochs": base.positive(numbers.Integral),
-        "batch_size": base.positive(numbers.Integral),
-        "learning_rate": base.positive(),
-        "weight_decay": base.at_least_zero(),
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "checkpoint": [str, os.PathLike, None],
-        "random_state": ["random_state"],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        objective: str = "norm_statistics",
-        freeze_depth: float | str = 0.0,
-        prior: float = 0.0,
-        mask_fraction: float = 0.15,
-        max_epochs: int = 3,
-        batch_size: int = 32,
-        learning_rate: float = 5e-5,
-        weight_decay: float = 0.01,
-        validation_fraction: float = 0.1,
-        checkpoint: str | os.PathLike | None = None,
-        pooling: str = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        on_bad_sample: str = "raise",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.objective = objective
-        self.freeze_depth = freeze_depth
-        self.prior = prior
-        self.mask_fraction = mask_fraction
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
-        self.pooling = pooling
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.on_bad_sample = on_bad_sample
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    objective: str = parameter("norm_statistics", [StrOptions({"masked_lm", "norm_statistics"})])
+    freeze_depth: float | str = parameter(0.0)
+    prior: float = parameter(0.0, at_least_zero())
+    mask_fraction: float = parameter(0.15, share())
+    max_epochs: int = parameter(3)
+    learning_rate: float = parameter(5e-5)
+    weight_decay: float = parameter(0.01, at_least_zero())
+    validation_fraction: float = parameter(0.1, share())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:

@@ -5,6 +5,7 @@ import inspect
 import warnings
 
 import numpy as np
+import parameter_docs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,3 +86,23 @@ def test_a_ridge_penalty_is_positive_everywhere(kind):
             kind(alpha=alpha, **own).fit(X, y)
     kind(alpha=1e-12, **own).fit(X, y)
     assert Ridge(alpha=0.0).fit(X, y).coef_.size
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_parameters_are_kept_as_they_are_passed(kind):
+    passed = {name: object() for name in inspect.signature(kind).parameters}
+    model = kind(**passed)
+    assert all(getattr(model, name) is value for name, value in passed.items())
+    assert model.get_params(deep=False).keys() == passed.keys()
+    assert all(model.get_params(deep=False)[name] is value for name, value in passed.items())
+
+
+def test_only_the_backbone_may_be_passed_by_position():
+    for kind in ALL:
+        kinds = [p.kind for p in inspect.signature(kind).parameters.values()]
+        assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) == 1
+        assert set(kinds[1:]) <= {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_each_parameter_is_documented_as_it_was_declared_or_with_a_reason(capsys):
+    assert parameter_docs.main([]) == 0, capsys.readouterr().err

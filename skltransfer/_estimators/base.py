@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, _check_n_features, validate_data
 
-from skltransfer.backbones import POOLINGS, Backbone, load_backbone
+from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.engine import (
     ActivationStore,
     BadSamplePolicy,
@@ -30,39 +29,6 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import NOUNS, SAMPLES, TABLE, Samples, contained, samples_from_collection, samples_from_table
 
 MOST_KNOWN = 100_000
-
-SHARED_CONSTRAINTS: dict[str, list | str] = {
-    "backbone": "no_validation",  # load_backbone has words for what it is not
-    "weights": [str, os.PathLike],
-    "pooling": [StrOptions({"auto", *POOLINGS})],
-    "image_shape": [tuple, list, None],
-    "sampling_rate": [Interval(numbers.Integral, 1, None, closed="left"), None],
-    "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
-    "on_bad_sample": [StrOptions({"raise", "nan"})],
-    "device": [str],
-    "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
-    "cache": [str, os.PathLike, ActivationStore, None],
-    "verbose": ["verbose"],
-}
-
-READS_LONG_SAMPLES: dict[str, list] = {"long_samples": [StrOptions({"truncate", "windows"}), None]}
-
-
-def positive(kind: type = numbers.Real) -> list:
-    """The constraint "a positive number"."""
-    return [
-        Interval(kind, 1, None, closed="left")
-        if kind is numbers.Integral
-        else Interval(kind, 0, None, closed="neither")
-    ]
-
-
-PROBE_PENALTY: list = [*positive(), StrOptions({"auto"})]
-
-
-def at_least_zero() -> list:
-    """The constraint "a number that is not negative"."""
-    return [Interval(numbers.Real, 0, None, closed="left")]
 
 
 def loaded_backbone(estimator: Any) -> Backbone:

@@ -5,7 +5,6 @@ nor how a network is trained.
 """
 
 import copy
-import numbers
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -16,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
 from skltransfer._estimators import base, serialization, target_checks
 from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
+from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, TrainsStages
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer.backbones import (
     AdaptedWeights,
@@ -58,37 +57,17 @@ TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 
 
 class FineTuner(
-    base.ReadsSamples, VersionStamp, CallbackSupportMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    TrainsStages,
+    ReadsLongSamples,
+    ReadsBackbone,
+    base.ReadsSamples,
+    VersionStamp,
+    CallbackSupportMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_task``, ``_penalty``."""
-
-    _parameter_constraints: dict = {
-        **base.SHARED_CONSTRAINTS,
-        **base.READS_LONG_SAMPLES,
-        "freeze_depth": "no_validation",  # read by value, with a message of its own
-        "head": [StrOptions({"linear", "mlp"})],
-        "head_init": [StrOptions({"probe", "random"})],
-        "max_epochs": base.positive(numbers.Integral),
-        "batch_size": base.positive(numbers.Integral),
-        "learning_rate": base.positive(),
-        "backbone_lr_factor": base.at_least_zero(),
-        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
-        "weight_decay": base.at_least_zero(),
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
-        "unfreeze_schedule": [StrOptions({"gradual"}), None],
-        "norm_policy": [StrOptions({"frozen", "train"})],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "n_iter_no_change": base.positive(numbers.Integral),
-        "tol": base.at_least_zero(),
-        "max_grad_norm": [*base.positive(), None],
-        "adapter": [StrOptions({"lora"}), None],
-        "augment": [callable, None],
-        "warm_start": ["boolean"],
-        "checkpoint": [str, os.PathLike, None],
-        "random_state": ["random_state"],
-    }
 
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
 

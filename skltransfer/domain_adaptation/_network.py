@@ -1,16 +1,13 @@
 """A network that is tuned on one domain's labels so that it serves another domain, which has none."""
 
-import numbers
-import os
 import warnings
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length
 
 import skltransfer.domain_adaptation._domains as _domains
@@ -18,9 +15,17 @@ from skltransfer._estimators import base
 from skltransfer._estimators.callbacks import fit_callbacks
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
-from skltransfer.backbones import Backbone, reload_backbone
+from skltransfer._estimators.parameters import (
+    HasLogisticProbe,
+    SmoothsLabels,
+    TrainsFully,
+    at_least_zero,
+    declared,
+    parameter,
+)
+from skltransfer.backbones import reload_backbone
 from skltransfer.domain_adaptation._alignment import Alignment
-from skltransfer.engine import ActivationStore, ArrayTargets, ClassificationTask, DomainShift, Task, TrainingSet, recall
+from skltransfer.engine import ArrayTargets, ClassificationTask, DomainShift, Task, TrainingSet, recall
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
@@ -32,7 +37,10 @@ LABEL_SHIFT = (
 )
 
 
-class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+@declared
+class DomainAdaptedClassifier(
+    ClassifierVerbs, ClassifierMixin, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
+):
     """Classify images, texts, audio or rows of a target domain without labels, from a labelled source domain.
 
     The stages after the boundary are trained on the labels of the source, while a second stream of target samples draws
@@ -54,9 +62,10 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     prior : float, default=0.0
         For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
     freeze_depth : float, int or str, default=0.5
-        How much of the backbone stays as it was. A number in [0, 1]: the fraction of its stages, from the input on;
-        1.0 trains the head alone, 0.0 everything, and what lies between leaves at least one stage on either side.
-        ``-k``: all but the top k stages. A stage's name: up to and including it. :func:`describe_backbone` lists them.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
+        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one
+        stage on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including
+        it; :func:`describe_backbone` lists them.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
         How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
     head : {"linear", "mlp"}, default="linear"
@@ -74,28 +83,30 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Passes over the training set. With ``method=None`` (or without target samples), ``freeze_depth=1.0`` and a
         linear head there are none: the probe is the whole fit, and the parameters of training below have no effect.
     batch_size : int, default=32
-        At most so many samples in a step; batches are alike in length.
+        Largest number of samples in a step; batches are alike in length.
     learning_rate : float, default=1e-3
-        Of the head, for AdamW.
+        Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        The last stage's rate, relative to the head's.
+        Learning rate of the last stage, relative to the head's.
     layer_decay : float in (0, 1], default=1.0
-        Each stage's rate, relative to that of the next one.
+        Learning rate of each stage, relative to that of the next one.
     weight_decay : float, default=0.01
-        Of weights; norms and biases are spared.
+        Weight decay (AdamW); norms and biases are not decayed.
     lr_schedule : {"cosine", "constant"}, default="cosine"
+        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the rate rises from zero; for the cosine schedule.
+        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Gradients that are longer, taken together as one vector, are cut to this length; None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None leaves them.
     unfreeze_schedule : {"gradual"} or None, default=None
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [5]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        Whether the running statistics of BatchNorm in unfrozen stages stay, or begin as those of the training samples
-        and follow; their affine part is trained either way.
+        What becomes of the running statistics of BatchNorm in unfrozen stages. ``"frozen"`` keeps them;
+        ``"train"`` begins with those of the training samples and updates them. Scale and shift are trained either
+        way.
     label_smoothing : float in [0, 1), default=0.0
-        In the training loss; the probe is solved without.
+        Label smoothing of the training loss; the probe is solved without it.
     augment : callable, default=None
         Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
         a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
@@ -104,11 +115,12 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Of distinct samples, each class keeping its share; equal samples are never on both sides.
+        Share of distinct samples that is held out; classes keep their shares, and equal samples are never on both
+        sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
-        The least fall of the validation loss that counts as progress.
+        The smallest decrease of the validation loss that counts as progress.
     checkpoint : path-like, default=None
         A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
         the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
@@ -117,10 +129,10 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
     sampling_rate : int, default=None
-        Of sounds that come as arrays without a rate, in Hz.
+        Sampling rate, in Hz, of audio that comes as arrays.
     max_length : int, default=None
-        Tokens that are read of a text, special ones included; None reads as many as the network was made for, at most
-        512.
+        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
+        made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
         What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
         for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
@@ -133,13 +145,14 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32. Weights are trained in float32 either way.
+        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
+        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations are remembered. ``"memory"`` is shared by all estimators of the process, up to 1 GiB; a folder
-        by other processes and later runs too, up to 5 GiB.
+        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
-        Order of samples, dropout, held-out part and random heads. The global generators are never touched.
+        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
+        touched.
     verbose : int, default=0
         1 shows progress.
 
@@ -215,95 +228,9 @@ class DomainAdaptedClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     [0, 1]
     """
 
-    _parameter_constraints: dict = {
-        **{name: rule for name, rule in FineTuner._parameter_constraints.items() if name not in LEFT_OUT},
-        "method": [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None],
-        "adaptation_weight": base.at_least_zero(),
-        "prior": base.at_least_zero(),
-        "C": base.PROBE_PENALTY,
-        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
-    }
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "bundled:efficientnet-lite0",
-        *,
-        weights: str = "pretrained",
-        method: str | None = "mcc",
-        adaptation_weight: float = 1.0,
-        prior: float = 0.0,
-        freeze_depth: float | str = 0.5,
-        pooling: str = "auto",
-        head: str = "linear",
-        head_init: str = "probe",
-        C: float | str = "auto",
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        backbone_lr_factor: float = 0.1,
-        layer_decay: float = 1.0,
-        weight_decay: float = 0.01,
-        lr_schedule: str = "cosine",
-        warmup: float = 0.1,
-        max_grad_norm: float | None = None,
-        unfreeze_schedule: str | None = None,
-        norm_policy: str = "frozen",
-        label_smoothing: float = 0.0,
-        augment: Callable | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 3,
-        tol: float = 1e-4,
-        checkpoint: str | os.PathLike | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        sampling_rate: int | None = None,
-        max_length: int | None = None,
-        long_samples: str | None = None,
-        on_bad_sample: str = "raise",
-        device: str = "auto",
-        dtype: str = "auto",
-        cache: str | os.PathLike | ActivationStore | None = "memory",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.method = method
-        self.adaptation_weight = adaptation_weight
-        self.prior = prior
-        self.freeze_depth = freeze_depth
-        self.pooling = pooling
-        self.head = head
-        self.head_init = head_init
-        self.C = C
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.backbone_lr_factor = backbone_lr_factor
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.warmup = warmup
-        self.max_grad_norm = max_grad_norm
-        self.unfreeze_schedule = unfreeze_schedule
-        self.norm_policy = norm_policy
-        self.label_smoothing = label_smoothing
-        self.augment = augment
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.checkpoint = checkpoint
-        self.image_shape = image_shape
-        self.sampling_rate = sampling_rate
-        self.max_length = max_length
-        self.long_samples = long_samples
-        self.on_bad_sample = on_bad_sample
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    method: str | None = parameter("mcc", [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None])
+    adaptation_weight: float = parameter(1.0, at_least_zero())
+    prior: float = parameter(0.0, at_least_zero())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:

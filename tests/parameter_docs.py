@@ -1,0 +1,111 @@
+"""Are parameters documented alike in all estimators? Each entry of a docstring is the declared one, or is listed here.
+
+python tests/parameter_docs.py           complains about entries that differ without a reason
+python tests/parameter_docs.py --write   writes the declared entries into the docstrings
+"""
+
+import inspect
+import pathlib
+import re
+import sys
+import textwrap
+
+import skltransfer
+from skltransfer._estimators import parameters
+
+ESTIMATORS = (
+    "AdaptedBackbone",
+    "DomainAdaptedClassifier",
+    "FewShotClassifier",
+    "FineTunedClassifier",
+    "FineTunedRegressor",
+    "MultiTaskFineTuner",
+    "PretrainedFeatureExtractor",
+)
+AUTOMATIC = "it has the value 'auto'"
+ITS_METHOD = "it is for one method alone"
+NO_HEAD = "there is no head"
+REASONS = {  # of entries that differ from the declared one
+    ("AdaptedBackbone", "batch_size"): NO_HEAD,
+    ("AdaptedBackbone", "cache"): "the adapted network's activations are kept apart",
+    ("AdaptedBackbone", "checkpoint"): "it refers to the fine-tuners",
+    ("AdaptedBackbone", "freeze_depth"): "its default is 0.0, and no head is trained",
+    ("AdaptedBackbone", "learning_rate"): "there is one for all that is trained",
+    ("AdaptedBackbone", "max_epochs"): "its passes are over texts",
+    ("AdaptedBackbone", "pooling"): "only transform pools",
+    ("AdaptedBackbone", "random_state"): "it also draws masks",
+    ("DomainAdaptedClassifier", "max_epochs"): "its method decides whether there are any",
+    ("FewShotClassifier", "batch_size"): ITS_METHOD,
+    ("FewShotClassifier", "freeze_depth"): ITS_METHOD,
+    ("FewShotClassifier", "learning_rate"): ITS_METHOD,
+    ("FewShotClassifier", "max_epochs"): ITS_METHOD,
+    ("FewShotClassifier", "random_state"): ITS_METHOD,
+    ("FineTunedClassifier", "freeze_depth"): AUTOMATIC,
+    ("FineTunedRegressor", "freeze_depth"): AUTOMATIC,
+    ("FineTunedRegressor", "validation_fraction"): "there are no classes",
+    ("MultiTaskFineTuner", "C"): "there is a probe per task",
+    ("MultiTaskFineTuner", "alpha"): "there is a probe per task",
+    ("MultiTaskFineTuner", "validation_fraction"): "there are no classes",
+    ("PretrainedFeatureExtractor", "dtype"): "nothing is trained",
+    ("PretrainedFeatureExtractor", "long_samples"): "nothing is predicted",
+    ("PretrainedFeatureExtractor", "pooling"): "any stage may be pooled",
+}
+
+
+def entry_of(kind: type, name: str) -> str:
+    """The canonical entry of a parameter in a docstring, from its group; empty where each estimator has its own."""
+    groups = [base for base in kind.__mro__ if base.__module__ == parameters.__name__]
+    return next((found[name] for found in map(entries, groups) if name in found), "")
+
+
+def entries(kind: type) -> dict[str, str]:
+    """The entries of the section Parameters of a class docstring, by name."""
+    _, _, body = inspect.cleandoc(kind.__doc__).partition("Parameters\n----------\n")
+    body = re.split(r"\n\n[A-Z][A-Za-z ]+\n-+\n", body, maxsplit=1)[0]
+    return {entry.split(" : ")[0]: entry.rstrip() for entry in re.split(r"\n(?=\S)", body) if entry}
+
+
+def without_numbers(entry: str) -> str:
+    """An entry without the numbers of references and without line breaks."""
+    return " ".join(re.sub(r"\[\d+\]_", "[]_", entry).split())
+
+
+def differing(kind: type) -> dict[str, tuple[str, str]]:
+    """Entries that are not the declared ones: what stands there, and what was declared."""
+    found = {name: (entry, entry_of(kind, name)) for name, entry in entries(kind).items()}
+    return {
+        name: (old, new) for name, (old, new) in found.items() if new and without_numbers(old) != without_numbers(new)
+    }
+
+
+def written(kind: type) -> None:
+    """Put the declared entries into the docstring, but for those with a reason, with the numbers of its references."""
+    path = pathlib.Path(inspect.getsourcefile(kind))
+    text = path.read_text(encoding="utf-8")
+    start = text.index(f"class {kind.__name__}(")
+    for name, (old, new) in differing(kind).items():
+        numbers = iter(re.findall(r"\[\d+\]_", old))
+        if (kind.__name__, name) not in REASONS:
+            new = re.sub(r"\[\d+\]_", lambda match: next(numbers, match[0]), new)  # noqa: B023
+            at = text.index(textwrap.indent(old, "    "), start)
+            text = text[:at] + text[at:].replace(textwrap.indent(old, "    "), textwrap.indent(new, "    "), 1)
+    path.write_text(text, encoding="utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    kinds = [getattr(skltransfer, name) for name in ESTIMATORS]
+    if "--write" in arguments:
+        for kind in kinds:
+            written(kind)
+        return 0
+    found = {(kind.__name__, name): pair for kind in kinds for name, pair in differing(kind).items()}
+    for (kind, name), (old, new) in found.items():
+        if (kind, name) not in REASONS:
+            sys.stderr.write(f"{kind}, {name}:\n{textwrap.indent(old, '  - ')}\n{textwrap.indent(new, '  + ')}\n")
+    for place in REASONS.keys() - found.keys():
+        sys.stderr.write(f"{place} is as declared, and needs no reason.\n")
+    return int(found.keys() != REASONS.keys())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
