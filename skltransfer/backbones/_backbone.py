@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from skltransfer._system.forks import Lock
+from skltransfer._system.values import Value
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
 
 
-class Backbone:
+class Backbone(Value):
     """A pretrained network, cut into stages. Made by :func:`load_backbone`; an immutable value.
 
     Parameters
@@ -114,15 +115,6 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, weights={self.weights!r}, {self.n_stages} stages, {self.n_features} features)"
-
-    def __sklearn_clone__(self) -> "Backbone":
-        return self
-
-    def __copy__(self) -> "Backbone":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "Backbone":
-        return self
 
     @property
     def modality(self) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from skltransfer._system.forks import Lock
+from skltransfer._system.values import Value
 from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.folder import NOTES, ShardFolder
 from skltransfer.engine.storing.key import Address
@@ -107,7 +108,7 @@ _folders: "weakref.WeakValueDictionary[tuple[str, int], ShardFolder]" = weakref.
 _opening = Lock()
 
 
-class ActivationStore:
+class ActivationStore(Value):
     """A handle on remembered activations, to pass as ``cache=``; several estimators may share one.
 
     In memory, or in a folder too, which other processes and later runs share: what was asked for is written there, and
@@ -168,15 +169,6 @@ class ActivationStore:
         if self.folder is None and self._backend is not None:
             return store_over, (self._backend, self.max_bytes)
         return _store_at, (self._place, self.folder, self.max_bytes)
-
-    def __sklearn_clone__(self) -> "ActivationStore":
-        return self
-
-    def __copy__(self) -> "ActivationStore":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "ActivationStore":
-        return self
 
     def __repr__(self) -> str:
         folder = "" if self.folder is None else f"{str(self.folder)!r}, "

@@ -90,13 +90,7 @@ class MultiTask(VectorTask):
             value = value.astype(int) if classifies else value[:, None]
             own = penalty[0] if classifies else penalty[1]
             probes.append(head.solve_probe(features[seen], value, weights[seen], scaling, own))
-        return Probe(
-            *scaling,
-            np.vstack([probe.weight for probe in probes]),
-            np.concatenate([probe.bias for probe in probes]),
-            max(probe.n_iter for probe in probes),
-            float(np.mean([probe.loss for probe in probes])),
-        )
+        return Probe.side_by_side(probes)
 
     def of_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (windows, n_outputs) of one sample -> (n_outputs,), as each task's head has them."""

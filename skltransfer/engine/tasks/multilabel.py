@@ -53,13 +53,7 @@ class MultilabelTask(VectorTask):
         """A logistic regression per label; parameters as :meth:`ClassificationTask.solve_probe`'s, targets (n, k)."""
         one = ClassificationTask(np.array([0, 1]))
         probes = [one.solve_probe(features, column, weights, scaling, penalty) for column in targets.T]
-        return Probe(
-            *scaling,
-            np.vstack([probe.weight for probe in probes]),
-            np.concatenate([probe.bias for probe in probes]),
-            max(probe.n_iter for probe in probes),
-            float(np.mean([probe.loss for probe in probes])),
-        )
+        return Probe.side_by_side(probes)
 
     def decision(self, outputs: np.ndarray) -> np.ndarray:
         """Log-odds of each label, (n, k)."""

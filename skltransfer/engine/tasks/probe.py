@@ -4,7 +4,7 @@ Must not know what targets mean.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,18 @@ class Probe:
     bias: np.ndarray
     n_iter: int
     loss: float
+
+    @classmethod
+    def side_by_side(cls, probes: Sequence["Probe"]) -> "Probe":
+        """One probe with the outputs of several on the same scaled features; its loss is their mean."""
+        return cls(
+            probes[0].mean,
+            probes[0].scale,
+            np.vstack([probe.weight for probe in probes]),
+            np.concatenate([probe.bias for probe in probes]),
+            max(probe.n_iter for probe in probes),
+            float(np.mean([probe.loss for probe in probes])),
+        )
 
     def outputs(self, features: np.ndarray) -> np.ndarray:
         """Of the linear map, (n, n_outputs)."""
