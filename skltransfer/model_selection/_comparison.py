@@ -101,6 +101,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
     return Comparison((better - worse) / n, float(error), float(low), float(high), float(p_value), better, worse)
 
 
+def corrected_error(values: np.ndarray, test_over_train: float) -> float:
+    """Standard error of a mean over folds whose training parts overlap (Nadeau and Bengio 2003)."""
+    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + test_over_train))
+
+
 def corrected_t(first: np.ndarray, second: np.ndarray, test_over_train: float) -> Comparison:
     """Two models' scores, fold by fold: Nadeau and Bengio's t-test, for folds that share training rows [1]_.
 
@@ -123,7 +128,7 @@ def corrected_t(first: np.ndarray, second: np.ndarray, test_over_train: float) -
     """
     differences = np.asarray(first, dtype=float) - second
     k, mean = len(differences), float(differences.mean())
-    error = float(np.sqrt(differences.var(ddof=1) * (1 / k + test_over_train)))
+    error = corrected_error(differences, test_over_train)
     if np.isclose(error, 0, atol=1e-12):
         return Comparison(mean, 0.0, mean, mean, float(np.isclose(mean, 0)))
     reach = float(stats.t.ppf(1 - LEVEL / 2, k - 1)) * error

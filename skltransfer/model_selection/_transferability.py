@@ -23,6 +23,7 @@ from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import aligned, frame
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
+from skltransfer.model_selection._comparison import corrected_error
 from skltransfer.model_selection._grid import freeze_depth_grid
 from skltransfer.model_selection._scores import (
     Splits,
@@ -187,11 +188,6 @@ class TransferabilityRanking:
             f"No winner: {by}, {len(others)} of the others may be as good as {first.name} at {first.layer!r}.\n"
             "Take the cheapest of these contenders, or label more."
         )
-
-
-def corrected_error(values: np.ndarray, test_share: float) -> float:
-    """Standard error of a mean over folds whose training parts overlap (Nadeau and Bengio 2003)."""
-    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + test_share))
 
 
 def _table(ranking: TransferabilityRanking) -> list[str]:
