@@ -178,8 +178,8 @@ def extract_to_parquet(
         Fitted or not. ``cache="memory"`` is taken for None, since a sample comes once. ``dtype="auto"`` is settled
         here, for all workers.
     collection : dask DataFrame, Series or Bag
-        Of samples, or of rows (a Bag: of dicts) that hold them in ``column``. Partitions bound the memory that a worker
-        needs.
+        A collection of samples, or of rows (a Bag: of dicts) that hold them in ``column``. Partitions bound the memory
+        that a worker needs.
     folder : path-like
         Made if it is not there; all workers see it under this name.
     column : str, default=None

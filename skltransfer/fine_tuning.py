@@ -163,7 +163,7 @@ class FineTunedClassifier(
     input_kind_ : {"samples", "table"}
         Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
     classes_ : ndarray of shape (n_classes,)
-        Of a multilabel target: the numbers of its columns.
+        Sorted labels; for a multilabel target, the numbers of its columns.
     n_features_in_ : int
         Number of features, where X has columns.
     feature_names_in_ : ndarray of str
@@ -175,7 +175,7 @@ class FineTunedClassifier(
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
-        Of the backbone.
+        Number of stages of the backbone, and how many are frozen.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
@@ -379,7 +379,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Of distinct samples; equal ones are never on both sides.
+        Share of distinct samples that is held out; equal ones are never on both sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
@@ -435,7 +435,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
-        Of the backbone.
+        Number of stages of the backbone, and how many are frozen.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int

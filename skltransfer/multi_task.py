@@ -109,7 +109,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     early_stopping : bool, default=False
         Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Of distinct samples; equal ones are never on both sides.
+        Share of distinct samples that is held out; equal ones are never on both sides.
     n_iter_no_change : int, default=3
         Epochs without progress before stopping.
     tol : float, default=1e-4
@@ -165,7 +165,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
-        Of the backbone.
+        Number of stages of the backbone, and how many are frozen.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
@@ -225,7 +225,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         Returns
         -------
         ndarray of shape (n, n_tasks), or (n,) for one task
-            Of the labels' dtype where all tasks have the same, else of objects.
+            The dtype is that of the labels where all tasks have the same, else object.
 
         Raises
         ------

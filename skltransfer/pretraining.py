@@ -68,17 +68,18 @@ class AdaptedBackbone(
     prior : float, default=0.0
         For ``"norm_statistics"``: how many samples the old statistics are worth.
     mask_fraction : float in (0, 1), default=0.15
-        Of a text's tokens that are asked for, at least one; 8 of 10 are hidden, one is replaced by any other, one is
-        left. Never padding or special tokens.
+        Share of a text's tokens that the network must guess, at least one; 8 of 10 are hidden, one is replaced by any
+        other, one is left. Never padding or special tokens.
     max_epochs : int, default=3
         Passes over the texts; a new head takes as many before them. This and what follows is for ``"masked_lm"``.
     batch_size : int, default=32
     learning_rate : float, default=5e-5
         For AdamW, of all that is trained; a new head, while it is trained alone, has 1e-3.
     weight_decay : float, default=0.01
-        Of weights; norms and biases are spared.
+        Weight decay (AdamW); norms and biases are not decayed.
     validation_fraction : float in (0, 1), default=0.1
-        Of distinct texts, on which losses are taken. The epoch after which that loss is least is the one that stays.
+        Share of distinct texts that is held out; losses are computed on it. The weights of the epoch with the smallest
+        loss are kept.
     checkpoint : path-like, default=None
         A folder in which training leaves its state after each epoch; see :class:`FineTunedClassifier`.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
@@ -123,7 +124,7 @@ class AdaptedBackbone(
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
-        Of the backbone.
+        Number of stages of the backbone, and how many are frozen.
     n_trainable_params_ : int
         Number of the backbone's weights that were trained.
     n_iter_ : int

@@ -19,15 +19,15 @@ class Recommended(NamedTuple):
         What it is recommended for.
     modality : {"audio", "image", "text"}
     n_parameters : int
-        Of its stages, without a source head.
+        Number of weights of its stages, without a source head.
     licence : str
-        Of the weights.
+        Licence of the weights.
     source : str
         Who published the weights, and what they were trained on.
     choose : str
         When it is a good choice, in one sentence.
     page : str
-        Of the original on the hub, as ``org/name``; empty where there is none.
+        Name of the original on the hub, as ``org/name``; empty where there is none.
     """
 
     name: str

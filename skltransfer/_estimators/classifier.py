@@ -40,7 +40,7 @@ class ClassifierVerbs:
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each sample.
 
-        Of a multilabel target, which :class:`FineTunedClassifier` takes, the labels that are more likely than not.
+        For a multilabel target, which :class:`FineTunedClassifier` takes, the labels that are more likely than not.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of float64, shape (n,) for two classes, else (n, n_classes)
-            Of a multilabel target (:class:`FineTunedClassifier` only), log-odds of each label.
+            For a multilabel target (:class:`FineTunedClassifier` only), log-odds of each label.
         """
         outputs = self._run(X)[0]
         return self._task_.decision(outputs)

@@ -88,7 +88,7 @@ class FineTuner(
     @property
     @abstractmethod
     def _penalty(self) -> float:
-        """Of the probe's penalty."""
+        """Strength of the probe's penalty, as the task reads it."""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -263,7 +263,7 @@ class FineTuner(
         return self._may_choose_depth and is_automatic(self.freeze_depth)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
-        """Of the network to be fitted, before any choice by the data."""
+        """The network to be fitted, before any choice by the data."""
         pooling = base.resolved_pooling(self, backbone)
         return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
 

@@ -54,7 +54,7 @@ class Backbone(Value):
     unit_length : bool, default=False
         Whether pooled features of the last stage are scaled to length 1.
     licence, source : str, optional
-        Of the weights; None where they are not known.
+        Licence and source of the weights; None where they are not known.
 
     Attributes
     ----------

@@ -19,9 +19,9 @@ class StageDescription:
     ----------
     name : str
     n_parameters : int
-        Of this stage alone; embeddings that a network of texts begins with are the first stage's.
+        Number of weights of this stage alone; embeddings that a network of texts begins with are the first stage's.
     activation_shape : tuple of int
-        Of one sample, at the end of the stage.
+        Shape of one sample's activation at the end of the stage.
     activation_kib : float
         Its size in float32, in KiB.
     cost_share : float
@@ -46,7 +46,7 @@ class BackboneDescription:
     input_shape : tuple of int
     stages : tuple of StageDescription
     licence : str or None
-        Of the weights, where their source states one: bundled networks and timm's.
+        Licence of the weights, where their source states one: bundled networks and timm's.
     source : str or None
         Who published the weights and what they were trained on, of bundled networks.
     """
@@ -101,8 +101,8 @@ class BackboneDescription:
 def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") -> BackboneDescription:
     """Describe the stages of a backbone: their names are what ``freeze_depth`` and ``layer`` accept.
 
-    Of a name, no weights are fetched or read: the architecture is built with random weights, and the input is that of
-    the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer or
+    Given a name, no weights are fetched or read: the architecture is built with random weights, and the input is that
+    of the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer or
     processor, which are small files; they are fetched if they are not in the cache.
 
     Parameters

@@ -31,7 +31,7 @@ def hub_file(repository: str, filename: str, *, name: str, local_files_only: boo
     repository, filename : str
         E.g. ``"timm/resnet18.a1_in1k"`` and ``"model.safetensors"``.
     name : str
-        Of the backbone, for errors.
+        Name of the backbone, for error messages.
     local_files_only : bool
         Do not fetch.
 

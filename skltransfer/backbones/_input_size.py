@@ -29,7 +29,7 @@ def at_input_size(load: Callable[[int | None], Backbone], side: int | None, name
         From a side, or None for the usual one, to a backbone.
     side : int or None
     name : str
-        Of the backbone, for errors.
+        Name of the backbone, for error messages.
 
     Raises
     ------

@@ -82,9 +82,9 @@ class DenseEntry:
     Parameters
     ----------
     name : str
-        Of its argument.
+        Name of its argument.
     shape : tuple of int
-        Of one input.
+        Shape of one input.
     """
 
     has_one_shape = True
@@ -114,7 +114,7 @@ class WaveformEntry:
     Parameters
     ----------
     kernels, strides : sequence of int
-        Of the convolutions.
+        Kernel sizes and strides of the convolutions.
 
     Attributes
     ----------
@@ -222,7 +222,7 @@ class LayerCut:
     ----------
     stage_names : tuple of str
     shapes : list of tuple of int
-        Of one sample's activation after each stage, for the entry's example.
+        Shapes of one sample's activation after each stage, for the entry's example.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class PackagedFile(NamedTuple):
     module : str
         Its folder in site-packages.
     path : str
-        Of the file, inside of that folder.
+        Path of the file inside of that folder.
     sha256 : str
     extra : str
         The extra of skltransfer that brings the package; empty where every installation has it.
@@ -40,7 +40,7 @@ def packaged_file(file: PackagedFile, *, name: str) -> Path:
     ----------
     file : PackagedFile
     name : str
-        Of the backbone, for errors.
+        Name of the backbone, for error messages.
 
     Raises
     ------

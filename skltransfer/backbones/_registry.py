@@ -241,7 +241,7 @@ def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | No
     ----------
     backbone : Backbone
     model : nn.Module
-        Of :meth:`Backbone.text_model`; its token vectors become the head's where they were the head's before.
+        The result of :meth:`Backbone.text_model`; its token vectors become the head's where they were before.
     """
     weights = getattr(backbone.weights, "base", backbone.weights)
     if not backbone.name.startswith("hf:") or weights != "pretrained":

@@ -43,14 +43,14 @@ class Rehearsal:
     network : nn.Module
     entry : TokenEntry, DenseEntry or WaveformEntry
     paths : sequence of str
-        Of the layers; layer i begins stage i + 1.
+        Paths of the layers; layer i begins stage i + 1.
 
     Attributes
     ----------
     given, returned : dict
         Shapes of what a module was given last, and of what it returned, by its path.
     shapes : list of tuple of int
-        Of one sample's activation: before each layer, and of the network's output.
+        Shapes of one sample's activation before each layer, and of the network's output.
     """
 
     def __init__(self, network: nn.Module, entry, paths: Sequence[str]) -> None:

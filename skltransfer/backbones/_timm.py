@@ -62,7 +62,7 @@ def build_timm(
         From the network with random weights to a state dict in which every entry but the source head's must fit; None
         leaves them random.
     seed : int or None
-        Of the random weights.
+        Seed of the random weights.
     options : mapping
         As :class:`Backbone` takes them.
     **about

@@ -29,13 +29,13 @@ class TextPreprocessing:
     Parameters
     ----------
     tokenizer_hash : str
-        Of all that decides which ids a text has.
+        Hash of all that decides which ids a text has.
     n_tokens : int
         Size of the vocabulary.
     max_length : int
         Most tokens that the network is given at once.
     tokenizer : callable
-        Of transformers.
+        Tokenizer of transformers.
     long_samples : {"truncate", "windows"}, default="truncate"
         What becomes of a longer text.
     n_special : (int, int), default=(0, 0)
@@ -69,7 +69,7 @@ class TextPreprocessing:
 
     @property
     def input_shape(self) -> tuple[int]:
-        """Of an example: texts have any length."""
+        """Shape of an example: texts have any length."""
         return (min(EXAMPLE, self.max_length),)
 
     @property

@@ -332,8 +332,8 @@ def _positions(config) -> int:
 
 
 def _pooling(cut: LayerCut) -> str:
-    """Of pictures, the class token that some networks add before their layers; of what is read from left to right, the
-    last token, which alone has seen all; else the mean."""
+    """How tokens become a vector: by the class token that some networks of pictures add before their layers; by the last
+    token, which alone has seen all, where a network reads from left to right; else by the mean."""
     network, kind = cut.network, cut.network.config.model_type
     if network.main_input_name == "pixel_values":
         has_class_token = any(name.endswith(CLASS_TOKENS) for name in cut.parameter_names(0))

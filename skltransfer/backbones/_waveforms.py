@@ -27,7 +27,7 @@ class AudioPreprocessing:
     rate : int
         In Hz.
     shape : tuple of int or None
-        Of one input, where all have one shape; None for waveforms of any length.
+        Shape of one input, where all have the same; None for waveforms of any length.
     extractor : callable, optional
         A feature extractor of transformers; without one, waveforms are as they are.
     long_samples : {"truncate", "windows"}, default="truncate"
@@ -73,7 +73,7 @@ class AudioPreprocessing:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of an example."""
+        """Shape of an example."""
         return self.shape or (int(EXAMPLE_SECONDS * self.rate),)
 
     def example(self, n: int, generator: torch.Generator) -> torch.Tensor:

@@ -40,7 +40,7 @@ class AdaptedWeights:
     changed : mapping of str to ndarray
         Entries of the library's state dict, as they are now.
     digest : str
-        Of these entries, hexadecimal.
+        Hash of these entries, hexadecimal.
     """
 
     base: str

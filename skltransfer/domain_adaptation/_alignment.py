@@ -29,7 +29,7 @@ class Affine(NamedTuple):
 
     @classmethod
     def shared(cls, source: np.ndarray, target: np.ndarray) -> Self:
-        """Of the spreads of source rows, of target rows and of both together the largest scales a column.
+        """Each column is scaled by the largest of its spreads: over source rows, over target rows, and over both.
 
         So no domain sees a column magnified that varies in the other.
         """
@@ -83,7 +83,7 @@ def _monge(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _power(covariance: np.ndarray, exponent: float) -> np.ndarray:
-    """Of a symmetric matrix without negative eigenvalues; directions without variance stay so."""
+    """Power of a symmetric matrix without negative eigenvalues; directions without variance stay so."""
     values, vectors = eigh(covariance)
     seen = values > max(values[-1], 0) * len(values) * np.finfo(float).eps
     vectors = vectors[:, seen]

@@ -122,13 +122,13 @@ def folds(labels: np.ndarray) -> StratifiedKFold | None:
 
 
 def held_out_predictions(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Of each row by a model that has not seen it; None where a class has a single row."""
+    """Predictions for each row by a model that has not seen it; None where a class has a single row."""
     cv = folds(y)
     return None if cv is None else cross_val_predict(clone(estimator), X, y, cv=cv)
 
 
 def target_probability(X: np.ndarray, is_source: np.ndarray) -> np.ndarray:
-    """Of each row to be a target row, by linear classifiers that have not seen it; both domains count alike, (n,)."""
+    """Probability of each row to be a target row, by linear classifiers that have not seen it; domains count alike."""
     cv = folds(is_source)
     if is_source.all() or cv is None:
         raise ValueError(

@@ -412,7 +412,7 @@ def importance_weighted_accuracy(estimator: Any, X: Any, y: Any) -> float:
     Parameters
     ----------
     estimator : fitted classifier, or Pipeline
-        Of a pipeline, the domains are compared in the features that reach its last step.
+        For a pipeline, the domains are compared in the features that reach its last step.
     X : array-like of shape (n, f), or what the pipeline reads
         Held-out rows of both domains.
     y : array-like of shape (n,)

@@ -58,7 +58,7 @@ class DomainAdaptedClassifier(
         unfrozen stages the source's statistics, trains on the source, then gives them the target's [3]_. None is the
         baseline: the source alone.
     adaptation_weight : float, default=1.0
-        Of the added loss; it rises from zero in the course of training.
+        Weight of the added loss; it rises from zero in the course of training.
     prior : float, default=0.0
         For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
     freeze_depth : float, int or str, default=0.5
@@ -176,7 +176,7 @@ class DomainAdaptedClassifier(
     freeze_boundary_ : str
         Name of the last frozen stage; ``"input"`` where none is frozen.
     n_stages_, n_frozen_stages_ : int
-        Of the backbone.
+        Number of stages of the backbone, and how many are frozen.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
@@ -239,12 +239,12 @@ class DomainAdaptedClassifier(
         Parameters
         ----------
         X : collection of n samples, or array-like of shape (n, f)
-            Of both domains.
+            Samples of both domains.
         y : array-like of shape (n,)
             Labels of source samples; target samples are masked: -1 among whole numbers, NaN among other numbers, None
             among objects such as strings. Beside a single other label, -1 is a label.
         sample_weight : array-like of shape (n,), default=None
-            Of source samples; not negative.
+            Weights of source samples; not negative.
         sample_domain : array-like of int, shape (n,), default=None
             At least 0 for source samples, negative for target samples, whose y is then not looked at. Wins over the
             mask, and is needed for labels -1 and +1.

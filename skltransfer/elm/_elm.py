@@ -166,7 +166,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
     class_weight : dict, "balanced" or None, default=None
         Factors of the classes in the loss; ``"balanced"`` makes classes count alike.
     random_state : int, RandomState instance or None, default=None
-        Of the hidden layer.
+        Decides the random hidden layer.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
     temperature_ : float
         What outputs are divided by to become probabilities, fitted to leave-one-out outputs and smoothed labels [4]_.
     coef_ : ndarray of shape (1, n_hidden) or (n_classes, n_hidden)
-        Of hidden values; one row for two classes. Features that are linked come after the hidden values.
+        Coefficients of hidden values; one row for two classes. Features that are linked come after the hidden values.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     n_features_in_ : int
         Number of features.
@@ -410,7 +410,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         :class:`PretrainedFeatureExtractor`, whose features are many and good as they are; ``fit`` then takes longer the
         more there are.
     random_state : int, RandomState instance or None, default=None
-        Of the hidden layer.
+        Decides the random hidden layer.
 
     Attributes
     ----------
@@ -419,7 +419,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
     best_score_ : float
         Leave-one-out R² of the rows that settled ``alpha_``, averaged over targets; NaN for a single row.
     coef_ : ndarray of shape (n_hidden,) or (n_targets, n_hidden)
-        Of hidden values. Features that are linked come after them.
+        Coefficients of hidden values. Features that are linked come after them.
     intercept_ : float or ndarray of shape (n_targets,)
     n_features_in_ : int
         Number of features.

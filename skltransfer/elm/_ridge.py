@@ -100,12 +100,12 @@ class Spectrum:
         return cls(values[seen], vectors, vectors.T @ moments.cross)
 
     def coefficients(self, alpha: float) -> np.ndarray:
-        """Of a ridge, (h, k)."""
+        """Coefficients of a ridge, (h, k)."""
         return self.vectors @ (self.cross / (self.values + alpha)[:, None])
 
 
 def coefficients(moments: Moments, alpha: float) -> np.ndarray:
-    """Of a ridge, (h, k)."""
+    """Coefficients of a ridge, (h, k)."""
     if alpha <= WELL_CONDITIONED * np.trace(moments.scatter):
         return Spectrum.of(moments).coefficients(alpha)
     ridge = moments.scatter + alpha * np.eye(len(moments.center))

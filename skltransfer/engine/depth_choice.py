@@ -98,7 +98,7 @@ def _with_store(stages: FrozenStages) -> FrozenStages:
 def _held_out_scores(
     jobs: Sequence[TuningJob], samples: Samples, task: VectorTask, data: TrainingSet
 ) -> tuple[list[PerSample], np.ndarray]:
-    """Of each job, the scores of all k samples that were held out, and the weights of these, (k,)."""
+    """For each job, the scores of all k samples that were held out; and their weights, (k,)."""
     found, weights = [[] for _ in jobs], [np.empty(0)]
     seed, verbose = processes().broadcast(jobs[0].plan.seed), jobs[0].plan.verbose
     shorts = [_short(job, task, seed) for job in jobs]
@@ -137,7 +137,7 @@ def _short(job: TuningJob, task: VectorTask, seed: int) -> TuningJob:
 
 
 def _scores_after(job: TuningJob, samples: Samples, train: TrainingSet, held_out: TrainingSet) -> PerSample:
-    """Of each held-out sample, after a fit on the others."""
+    """Scores of the held-out samples after a fit on the others."""
     fitted = tune(job, samples.take(train.rows), train.targets, train.loss_weights)
     outputs, _ = run_tuned(fitted.network, job.stages, samples.take(held_out.rows), job.policy, fitted.task)
     return fitted.task.scores(outputs, held_out.targets.values, held_out.loss_weights)

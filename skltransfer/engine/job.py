@@ -54,7 +54,7 @@ class HoldOut:
     Attributes
     ----------
     fraction : float
-        Of samples.
+        Share of samples.
     stops_early, calibrates : bool
         What they are for.
     n_iter_no_change : int
@@ -97,7 +97,7 @@ class DomainShift:
     method : {"mcc", "deep_coral", "norm_statistics"} or None
         How to draw that domain near.
     weight : float
-        Of the loss.
+        Weight of the loss.
     prior : float
         Samples that old statistics are worth.
     """
@@ -132,7 +132,7 @@ class TuningJob:
         From the canonical training set to the task, and to the set in the task's terms.
     plan : TrainingPlan
     penalty : float, "auto" or a tuple of these
-        Of the probe, as the task reads it.
+        Strength of the probe's penalty, as the task reads it.
     probe_first : bool
         Whether the probe initialises a linear head.
     augment : callable or None

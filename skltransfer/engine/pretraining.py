@@ -44,9 +44,9 @@ class PretrainingTask:
     prior : float
         Samples that old statistics are worth.
     fraction : float
-        Of tokens to ask for.
+        Share of tokens to guess.
     validation_fraction : float
-        Of texts to hold out.
+        Share of texts to hold out.
     plan : TrainingPlan
     checkpoint : Path or None
     """
@@ -68,7 +68,7 @@ class Pretrained:
     Attributes
     ----------
     state : dict of str to tensor
-        Of the stages after the boundary, by the library's names.
+        Weights of the stages after the boundary, by the library's names.
     report : dict of str to object
     history : dict of str to list of float
     n_trainable : int
@@ -167,7 +167,7 @@ class _MaskedFit:
         return cls(task, model, texts, data, held_out, sorted(activations.bad))
 
     def loss(self) -> float:
-        """Of the held-out texts."""
+        """Mean loss of the held-out texts."""
         return evaluate(self.model, self.texts, self.held_out, _given, self.task.plan)
 
     def train(

@@ -291,7 +291,7 @@ def _checked(source: _Source, draft: Path, arrays: list[tuple[torch.Tensor, ...]
 
 
 def _first_words(error: BaseException) -> str:
-    """Of what was wrong in the first place."""
+    """The complaint about what was wrong in the first place."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

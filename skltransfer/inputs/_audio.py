@@ -46,7 +46,7 @@ class AudioSamples(Samples):
     rate : int
         The network's, in Hz.
     sampling_rate : int, optional
-        Of arrays that come without a rate, in Hz.
+        Sampling rate, in Hz, of arrays that come without one.
     shortest : int, default=1
         Samples at the network's rate of the shortest sound that it takes.
     """

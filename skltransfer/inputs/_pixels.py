@@ -90,7 +90,7 @@ def as_rgb(
 ) -> tuple[np.ndarray, Odd]:
     """(h, w) or (h, w, 1 | 3 | 4) of numbers -> (h, w, 3) of uint8, and what is odd about them.
 
-    Of a file, which says itself what its channels are, neither a fourth channel nor dark colours are a guess.
+    A file says itself what its channels are, so that neither a fourth channel nor dark colours are a guess.
     """
     array = array[..., None] if array.ndim == 2 else array
     colours, odd = _as_bytes(array[..., :3], white, refuse)

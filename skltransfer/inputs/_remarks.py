@@ -40,7 +40,7 @@ class Remarks:
         Parameters
         ----------
         digests : mapping of int to bytes
-            Of the content of all rows that were to be read; empty where one could not be.
+            Digests of the content of all rows that were to be read; empty where one could not be.
         judge : mapping of str to callable
             For each kind of level, what to say where the largest of all rows is this; None where nothing is.
         """

@@ -104,7 +104,7 @@ class Samples(ABC):
         Parameters
         ----------
         digests : sequence of bytes, length n
-            Of this view's samples; empty where one could not be read.
+            Digests of this view's samples; empty where one could not be read.
         """
         self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
 

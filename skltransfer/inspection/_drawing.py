@@ -42,7 +42,7 @@ def score_label(scoring: Any, classifies: bool) -> str:
 
 
 def standard_errors(scores: np.ndarray) -> np.ndarray:
-    """Of means over folds: (..., k) -> (...); zero where there is one fold."""
+    """Standard errors of means over folds: (..., k) -> (...); zero where there is one fold."""
     k = scores.shape[-1]
     return scores.std(axis=-1, ddof=1) / np.sqrt(k) if k > 1 else np.zeros(scores.shape[:-1])
 

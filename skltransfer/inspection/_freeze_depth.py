@@ -24,7 +24,7 @@ class FreezeDepthDisplay:
     scores : ndarray of float, shape (m, k)
         On each of k folds.
     stage_names : sequence of str
-        Of the backbone, from the input on.
+        Names of the backbone's stages, from the input on.
     score_name : str
         With its unit, if it has one.
 
@@ -167,6 +167,6 @@ def _suffix(search: Any, metric: str | None) -> str:
 
 
 def _better(results: dict, suffix: str, one: int, other: int) -> int:
-    """Of two candidates the one of the later round of halving; then the one with the higher mean."""
+    """The candidate of the later round of halving; among equals, the one with the higher mean."""
     rounds, means = results.get("iter", np.zeros(len(results["params"]))), results[f"mean_test_{suffix}"]
     return max(one, other, key=lambda row: (rounds[row], np.nan_to_num(means[row], nan=-np.inf)))

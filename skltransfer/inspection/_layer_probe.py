@@ -29,7 +29,7 @@ class LayerProbeDisplay:
     scores : ndarray of float, shape (n_stages, k)
         On each of k folds.
     stage_names : sequence of str
-        Of the backbone, from the input on.
+        Names of the backbone's stages, from the input on.
     score_name : str
         With its unit, if it has one.
 
@@ -95,7 +95,7 @@ class LayerProbeDisplay:
             Strength of the probe, logistic regression for labels and ridge regression for numbers, as in
             :class:`FineTunedClassifier` and :class:`FineTunedRegressor`.
         random_state : int, RandomState instance or None, default=None
-            Of folds.
+            Decides how folds are drawn.
         **parameters
             Further ones of :class:`PretrainedFeatureExtractor`: ``weights``, ``pooling``, ``image_shape`` …
 
@@ -131,7 +131,7 @@ class LayerProbeDisplay:
         scoring : str or callable, default=None
             As in scikit-learn. None is accuracy for labels, r2 for numbers.
         random_state : int, RandomState instance or None, default=None
-            Of folds.
+            Decides how folds are drawn.
 
         Returns
         -------

@@ -26,7 +26,7 @@ class TransferReportDisplay:
     rope : float
         Half the width of the region of practical equivalence.
     verdict : str
-        Of the report.
+        Verdict of the report.
     score_name : str
         Accuracies are drawn in points.
 

@@ -121,7 +121,7 @@ def warnings_of(histories: Sequence[History], chance_loss: float) -> list[str]:
     histories : sequence of mapping
         ``history_`` of each fold's network.
     chance_loss : float
-        Of one who knows the classes' shares alone.
+        The loss of guessing by the classes' shares alone.
 
     Examples
     --------

@@ -64,7 +64,7 @@ def built(baseline: str | BaseEstimator, estimator: Any, *, y: np.ndarray, seed:
     y : ndarray
         Whose shape says whether a sample has several labels.
     seed : int
-        Of what is random in it.
+        Seed of what is random in it.
     scoring : str, callable or None
         By which a model without a network chooses its strength.
     """

@@ -32,7 +32,7 @@ class Evaluated(NamedTuple):
     seconds : float
         That all fits took.
     histories : list of dict
-        Of training, one per fold; empty for what has none.
+        Histories of training, one per fold; empty for what has none.
     boundaries : list of str
         Up to which stage each was frozen; empty for what has no stages.
     """

@@ -27,8 +27,8 @@ def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages
     Parameters
     ----------
     backbone : str or Backbone
-        Of a name, no weights are fetched or read, since they have no influence; as in :func:`describe_backbone`, a name
-        of the Hugging Face hub needs the network's configuration.
+        Given a name, no weights are fetched or read, since they have no influence; as in :func:`describe_backbone`, a
+        name of the Hugging Face hub needs the network's configuration.
     n : int, default=5
         Values wanted, at least 2; fewer come back where the backbone has fewer boundaries, or where one stage holds
         so much of the cost that several wishes meet at its end.

@@ -74,7 +74,7 @@ class TransferReport:
     n, n_folds : int
         Rows, folds.
     n_classes : int or None
-        Of labels.
+        Number of classes.
     test : str
         By which p-values came about.
 
@@ -225,7 +225,7 @@ def transfer_report(
     rope : float, default=0.01
         The region of practical equivalence, in the unit of ``scoring``: a difference within ``±rope`` is none.
     random_state : int, RandomState instance or None, default=None
-        Of folds, random weights and cut training parts; estimators keep their own.
+        Decides folds, random weights and cut training parts; estimators keep their own.
     verbose : int, default=0
         1 shows progress.
 
@@ -411,7 +411,7 @@ class _CrossValidation:
         ]
 
     def _shares(self) -> np.ndarray:
-        """Of the classes."""
+        """How often each class occurs."""
         return np.unique(self.y, return_counts=True)[1] / len(self.y)
 
     def _searches_depth(self) -> bool:
@@ -419,7 +419,7 @@ class _CrossValidation:
         return isinstance(self.estimator, BaseSearchCV) or is_automatic(network_of(self.estimator).freeze_depth)
 
     def _chance_loss(self) -> float:
-        """Of one who knows the shares alone; numbers are standardised in training."""
+        """The loss of guessing by the shares alone; numbers are standardised in training."""
         if not is_classifier(self.estimator):
             return 1.0
         if self.y.ndim == 1:

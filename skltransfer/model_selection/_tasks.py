@@ -144,7 +144,7 @@ def task_report(
     rope : float, default=0.01
         Differences up to this size are none.
     random_state : int, RandomState instance or None, default=None
-        Of folds; estimators keep their own.
+        Decides folds; estimators keep their own.
     verbose : int, default=0
         1 shows progress.
 

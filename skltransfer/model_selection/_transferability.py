@@ -64,7 +64,7 @@ class TransferabilityCandidate:
     score : float
         By the first metric; higher is better.
     standard_error : float or None
-        Of ``score``, where the metric has folds, after Nadeau and Bengio: training parts overlap.
+        Standard error of ``score``, where the metric has folds, after Nadeau and Bengio: training parts overlap.
     fold_scores : tuple of float or None
         What ``score`` is the mean of.
     scores : dict of str to float
@@ -74,8 +74,8 @@ class TransferabilityCandidate:
     source_accuracy : float or None
         That accuracy (top-1), in [0, 1], where it is known.
     seconds : float
-        Of the pass through the backbone, which its layers share (next to none where activations are remembered), and
-        of the scores.
+        Seconds of the pass through the backbone, which its layers share (next to none where activations are
+        remembered), and of the scores.
 
     Examples
     --------

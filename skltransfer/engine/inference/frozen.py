@@ -23,7 +23,7 @@ class FrozenStages:
     ----------
     backbone : Backbone
     dtype : torch.dtype
-        Of weights and activations.
+        Dtype of weights and activations.
     device : torch.device
     store : ActivationStore or None
     verbose : int

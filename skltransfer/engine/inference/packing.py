@@ -16,7 +16,7 @@ class Packing:
     Attributes
     ----------
     shapes : tuple of tuple of int
-        Of one sample at each boundary.
+        Shape of one sample's activation at each boundary.
     is_ragged : bool
         Whether samples have tokens of their own number: then tokens lie side by side.
     """

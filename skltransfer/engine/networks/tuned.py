@@ -30,7 +30,7 @@ class TunedNetwork(nn.Module):
         From the last stage's activation, or a tuple of those that are tapped, to outputs.
     spec : NetworkSpec
     n_axes : int or None
-        Of a batch in which each sample is one input; where it has one more, its samples are packed windows.
+        Axes of a batch in which each sample is one input; where a batch has one more, its samples are packed windows.
     packing : Packing or None
         How the activations of several boundaries arrive as one.
     """
@@ -81,7 +81,7 @@ class TunedNetwork(nn.Module):
 
 
 def _axes(backbone: Backbone, boundary: int) -> int | None:
-    """Of a batch at a boundary, if samples may have several windows there; at the last one these are averaged."""
+    """Axes of a batch at a boundary, if samples may have several windows there; at the last one these are averaged."""
     is_packed = backbone.is_windowed and boundary < backbone.n_stages
     return 1 + len(backbone.activation_shapes[boundary]) if is_packed else None
 

@@ -77,7 +77,7 @@ class ShardFolder:
     ----------
     path : Path
     max_bytes : int
-        Of all files together.
+        Largest size of all files together.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:

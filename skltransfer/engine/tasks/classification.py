@@ -70,9 +70,9 @@ class ClassificationTask(VectorTask):
         features : ndarray of shape (n, d)
         targets : ndarray of int, shape (n,)
         weights : ndarray of shape (n,)
-            Of samples in the loss.
+            Weights of samples in the loss.
         scaling : (mean, scale), each ndarray of shape (d,)
-            Of the features.
+            Mean and scale of the features.
         penalty : float or "auto"
         """
         mean, scale = scaling

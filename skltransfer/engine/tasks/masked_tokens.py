@@ -29,7 +29,7 @@ class MaskedTexts:
         Token ids.
     stages : FrozenStages
     fraction : float
-        Of the tokens to ask for; at least one of each text.
+        Share of the tokens to guess; at least one of each text.
     seed : int
     """
 
@@ -89,7 +89,7 @@ class TiedHead(nn.Module):
     Parameters
     ----------
     width : int
-        Of what the network gives.
+        Width of the network's output.
     tokens : nn.Embedding
         Whose vectors score the tokens; shared with the network where that trains them.
     frequencies : ndarray of shape (vocabulary,)
@@ -120,7 +120,7 @@ class MaskedLanguageModel(nn.Module):
         Number of frozen stages.
     frequencies : ndarray of shape (vocabulary,)
     seed : int
-        Of a head that the checkpoint does not bring.
+        Seed of a head that the checkpoint does not bring.
 
     Attributes
     ----------

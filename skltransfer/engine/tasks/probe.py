@@ -25,7 +25,7 @@ class Probe:
     Attributes
     ----------
     mean, scale : ndarray of shape (d,)
-        Of the features; ``(features - mean) / scale`` enters the linear map.
+        Mean and scale of the features; ``(features - mean) / scale`` enters the linear map.
     weight : ndarray of shape (n_outputs, d)
     bias : ndarray of shape (n_outputs,)
     n_iter : int
@@ -54,7 +54,7 @@ class Probe:
         )
 
     def outputs(self, features: np.ndarray) -> np.ndarray:
-        """Of the linear map, (n, n_outputs)."""
+        """Outputs of the linear map, (n, n_outputs)."""
         return (features - self.mean) / self.scale @ self.weight.T + self.bias
 
 

@@ -55,7 +55,7 @@ class PrototypeTask(ClassificationTask):
         return Probe(*scaling, weight / temperature, bias / temperature, 1, loss)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Of features of length 1, (n, d): how far each sample's cosines are from 1 with its own class, 0 with others.
+        """Loss on features of length 1, (n, d): how far a sample's cosines are from 1 with its class, 0 with others.
 
         The mean square over its own class and that over the others count alike, as with pairs drawn evenly (Reimers &
         Gurevych 2019); all pairs of the batch are used, none is stored.

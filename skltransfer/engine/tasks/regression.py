@@ -20,7 +20,7 @@ class RegressionTask(VectorTask):
     Parameters
     ----------
     mean, scale : ndarray of shape (outputs,)
-        Of the training targets.
+        Mean and scale of the training targets.
     is_flat : bool
         Whether there is one target, and predictions are (n,).
     """

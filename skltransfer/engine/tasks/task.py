@@ -28,7 +28,7 @@ class Start:
     Attributes
     ----------
     penalty : float, "auto" or a tuple of these
-        Of the probe, as the task reads it.
+        Strength of the probe's penalty, as the task reads it.
     solves : bool
         Whether the probe is wanted; else the scaling of features alone.
     reach : float or None
@@ -40,7 +40,7 @@ class Start:
     reach: float | None = None
 
     def fraction(self, probe: Probe) -> float:
-        """Of the probe's weights: the least from which training can still grow it back, and a tenth at least.
+        """Share of the probe's weights: the least from which training can still grow it back, and a tenth at least.
 
         The whole probe hardly errs on the samples that it was solved on, so the backbone would get little gradient but
         noise, and AdamW takes long steps all the same.
@@ -88,7 +88,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Any) -> torch.Tensor:
-        """Of each sample, (n,), so that weights mean what they mean; ``batch`` is what ``Targets.take`` gives."""
+        """The loss of each sample, (n,), so that sample weights count; ``batch`` is what ``Targets.take`` gives."""
 
     @abstractmethod
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
@@ -126,7 +126,7 @@ class Task(ABC):
             Runs a function of a batch of activations over the training set: ``(function) -> (n, ...)``.
         targets : Targets, length n
         weights, loss_weights : ndarray of shape (n,)
-            Of samples as they count in statistics, and in the loss.
+            How much each sample counts in statistics, and in the loss.
         how : Start
         """
         return None

@@ -25,7 +25,7 @@ class AugmentedActivations:
     Parameters
     ----------
     activations : Activations
-        Of the pictures as they are.
+        Activations of the unchanged pictures.
     stages : FrozenStages
     samples : Samples
     addresses : sequence of Address

@@ -27,7 +27,7 @@ class Checkpoint:
     folder : Path
         Made if it is not there.
     key : str
-        Of the training: another key is another file.
+        Names the training: another key is another file.
     """
 
     folder: Path

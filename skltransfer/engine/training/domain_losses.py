@@ -22,12 +22,12 @@ class DomainLoss:
     Parameters
     ----------
     activations : Activations
-        Of target samples.
+        Activations of target samples.
     rows : ndarray of int
         In an order that only their content decides.
     method : {"mcc", "deep_coral"}
     weight : float
-        Of the loss, once it has risen from zero.
+        Weight of the loss, once it has risen from zero.
     batch_size, seed : int
     """
 

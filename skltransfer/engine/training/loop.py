@@ -387,7 +387,7 @@ def on_device(batch: Any, device: torch.device) -> Any:
 
 
 def _mask_seed(seed: int, step: int, rank: int) -> int:
-    """Of dropout and augmentation: the same after an interruption, another in each process."""
+    """Seed of dropout and augmentation: the same after an interruption, another in each process."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 

@@ -117,7 +117,7 @@ def split(
     ----------
     data : TrainingSet
     fraction : float
-        Of samples for validation.
+        Share of samples for validation.
     seed : int
     groups : ndarray of shape (m,), optional
         Labels; each keeps its share, and at least one sample in training.
