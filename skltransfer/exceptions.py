@@ -45,7 +45,7 @@ class BadSampleError(SkltransferError, ValueError):
     shown : str
         How the sample is shown, e.g. its path.
     cause, remedy : str
-        What is wrong, and what to do about it.
+        The fault and its remedy.
     others : tuple of BadSampleError, default=()
         Further rows that cannot be read, where they were found in the same pass.
     """
@@ -75,4 +75,4 @@ class TrainingDivergedError(SkltransferError, ArithmeticError):
 
 
 class AdaptationWarning(UserWarning):
-    """What the domains look like makes it doubtful that adapting to the target does good."""
+    """Warning that adapting to these domains may do harm."""

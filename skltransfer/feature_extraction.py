@@ -50,9 +50,9 @@ class PretrainedFeatureExtractor(
         overlap by a quarter at least, and averages their features. None is as ``backbone`` was loaded, by default
         ``"truncate"``.
     missing : {"raise", "zero", "nan"}, default="raise"
-        What becomes of rows that are None or NaN.
+        How rows that are None or NaN are treated.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        What becomes of rows that cannot be read.
+        How rows that cannot be read are treated.
     batch_size : {"auto"}, default="auto"
         Rows per call of the network: the backbone's own constant, so that no result depends on it.
     device : str, default="auto"

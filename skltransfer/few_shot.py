@@ -69,7 +69,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
         averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        What becomes of rows that cannot be read: ``"nan"`` leaves them out of ``fit``, with a warning.
+        How rows that cannot be read are treated: ``"nan"`` leaves them out of ``fit``, with a warning.
     device : str, default="auto"
         ``"auto"`` is CUDA where there is one, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
@@ -143,7 +143,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         return NetworkSpec(boundary, base.resolved_pooling(self, backbone), normalizes=True)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
-        """What few labels leave no room for is at its default; there is one rate, for the backbone alone."""
+        """A plan with one learning rate, for the backbone alone; the rest is at its default."""
         return TrainingPlan(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,

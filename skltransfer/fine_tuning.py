@@ -183,7 +183,7 @@ class FineTunedClassifier(
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
-        What ``"auto"`` was resolved to.
+        The dtype and device that ``"auto"`` was resolved to.
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.
@@ -443,7 +443,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
-        What ``"auto"`` was resolved to.
+        The dtype and device that ``"auto"`` was resolved to.
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.

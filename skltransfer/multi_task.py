@@ -51,7 +51,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         that are not all whole are regression, all else is classification. A multilabel target is a column of 0 and 1
         for each label.
     loss_weights : {"equal", "uncertainty"} or array-like of shape (n_tasks,), default="equal"
-        What each task's loss counts, after cross-entropies were divided by ``log(n_classes)`` and numbers were
+        Weights of the tasks' losses, after cross-entropies were divided by ``log(n_classes)`` and numbers were
         standardised, so that knowing nothing costs 1 in each [1]_. ``"uncertainty"`` learns a variance per task [2]_.
     freeze_depth : float, int or str, default=0.5
         How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
@@ -173,7 +173,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
-        What ``"auto"`` was resolved to.
+        The dtype and device that ``"auto"`` was resolved to.
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.

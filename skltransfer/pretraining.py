@@ -83,7 +83,7 @@ class AdaptedBackbone(
     checkpoint : path-like, default=None
         A folder in which training leaves its state after each epoch; see :class:`FineTunedClassifier`.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        What ``transform`` makes vectors with; ``"auto"`` is the backbone's own way.
+        How ``transform`` pools maps or tokens to vectors; ``"auto"`` is the backbone's own way.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
         a 2-D X are laid out as strips.
@@ -132,7 +132,7 @@ class AdaptedBackbone(
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate``, ``validation_loss``; empty for ``"norm_statistics"``.
     dtype_, device_ : str
-        What ``"auto"`` was resolved to.
+        The dtype and device that ``"auto"`` was resolved to.
     n_truncated_ : int
         Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
         a warning says so too.

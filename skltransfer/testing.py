@@ -35,7 +35,7 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     estimator : estimator object
         Not fitted. Give it a small network and few epochs: it is fitted some thirty times on 24 samples.
     modality : {"image", "text", "audio"}
-        What its samples are: arrays (20, 24, 3) of uint8; str; (waveform of float32, rate) tuples.
+        Kind of its samples: arrays (20, 24, 3) of uint8; str; (waveform of float32, rate) tuples.
     on_fail : {"raise"} or None, default="raise"
         Whether the first check that fails raises, or all are run and told of.
 
@@ -136,7 +136,7 @@ def _fresh(estimator: Any) -> Any:
 
 
 def _output(estimator: Any, X: Any) -> np.ndarray:
-    """What it says, as numbers where it can."""
+    """Its outputs, as numbers where possible."""
     for method in ("predict_proba", "decision_function", "predict", "transform"):
         if hasattr(estimator, method):
             return np.asarray(getattr(estimator, method)(X))

@@ -109,7 +109,7 @@ def torchvision_names() -> list[str]:
 
 
 def _registered(library: str, *patterns: str) -> list[str]:
-    """What functions under ``@register_model`` are called, in source files of a library, none of which is run."""
+    """Names of functions under ``@register_model`` in source files of a library, none of which is run."""
     spec = importlib.util.find_spec(library)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     files = [file for folder in folders for pattern in patterns for file in sorted(Path(folder).glob(pattern))]

@@ -16,7 +16,7 @@ class Recommended(NamedTuple):
     name : str
         As :func:`load_backbone` takes it.
     use : str
-        What it is recommended for.
+        Use that it is recommended for.
     modality : {"audio", "image", "text"}
     n_parameters : int
         Number of weights of its stages, without a source head.

@@ -95,7 +95,7 @@ def _store(cache: Any) -> ActivationStore | None:
 
 
 def bad_sample_policy(estimator: Any) -> BadSamplePolicy:
-    """What becomes of rows that cannot be read; an estimator without ``missing`` treats missing ones alike."""
+    """How rows that cannot be read are treated; an estimator without ``missing`` treats missing ones alike."""
     return BadSamplePolicy(getattr(estimator, "missing", estimator.on_bad_sample), estimator.on_bad_sample)
 
 

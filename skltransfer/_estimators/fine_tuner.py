@@ -79,7 +79,7 @@ class FineTuner(
 
     @abstractmethod
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> Targets:
-        """What y says, one entry per sample; what is learnt from them alone is set on the draft."""
+        """Targets of y, one entry per sample; attributes that depend on y alone are set here."""
 
     @abstractmethod
     def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
@@ -240,7 +240,7 @@ class FineTuner(
         )
 
     def _job_options(self, backbone: Backbone, start: NetworkState | None, single_pass: bool) -> dict[str, Any]:
-        """What not every estimator has a parameter for."""
+        """Parts of a job for which not every estimator has parameters."""
         return {
             "probe_first": self.head_init == "probe",
             "augment": self._checked_augment(backbone, single_pass),

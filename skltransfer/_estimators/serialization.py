@@ -110,7 +110,7 @@ def described(estimator: Any) -> dict[str, Any]:
 
 
 def _requests(estimator: Any) -> dict[str, dict[str, bool | str | None]]:
-    """What ``set_fit_request`` and its like have set: by method, and by name of what is passed."""
+    """Requests that ``set_fit_request`` and its like have set, by method and by name."""
     if not hasattr(estimator, REQUESTS):
         return {}
     methods = vars(getattr(estimator, REQUESTS))
@@ -215,7 +215,7 @@ def _array(items: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def decoded(value: Any) -> Any:
-    """What :func:`encoded` was given."""
+    """The value that :func:`encoded` was given."""
     if isinstance(value, list):
         return [decoded(item) for item in value]
     if not isinstance(value, dict):

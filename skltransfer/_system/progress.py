@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 
 class NoBar:
-    """What a bar does, without a bar."""
+    """The methods of a progress bar, without a bar."""
 
     def __init__(self, iterable: Iterable = ()) -> None:
         self.iterable = iterable

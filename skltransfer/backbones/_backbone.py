@@ -35,15 +35,15 @@ class Backbone(Value):
         The library's network and where its stages end. Its parameters stop requiring gradients.
     name : str
     weights : str or AdaptedWeights
-        What :func:`load_backbone` was called with.
+        Arguments that :func:`load_backbone` was called with.
     preprocessing : ImagePreprocessing or RowPreprocessing
         From a decoded sample to an input tensor.
     pooling : {"mean", "cls"}
-        What ``pooling="auto"`` means here.
+        Pooling that ``pooling="auto"`` stands for.
     head_names : collection of str
         Entries of the state dict that belong to the source head, not to a stage.
     classes : sequence of str, optional
-        What the source head was trained to tell apart.
+        Classes of the source head.
     source_accuracy : tuple of (str, float), optional
         The data set on which the weights, with their source head, were evaluated, and their top-1 accuracy there, in
         [0, 1].
@@ -234,7 +234,7 @@ class Backbone(Value):
         return self._cuts[ORIGINAL].network
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """What the library's own ``forward`` computes of a batch at the end of each stage, and its output."""
+        """Activations of a batch at the end of each stage in the library's own ``forward``, and its output."""
         return self._cuts[ORIGINAL].library_activations(inputs)
 
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
@@ -281,7 +281,7 @@ class Backbone(Value):
         return self.library_network if suffix is None else suffix.model
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the library's own network says, its source head included: logits (n, classes)."""
+        """Outputs of the library's own network, its source head included: logits (n, classes)."""
         with torch.inference_mode():
             return self.library_activations(inputs)[-1]
 

@@ -37,7 +37,7 @@ class StageDescription:
 
 @dataclass(frozen=True)
 class BackboneDescription:
-    """What :func:`describe_backbone` returns; its text is a table.
+    """Result of :func:`describe_backbone`; its text is a table.
 
     Attributes
     ----------
@@ -102,8 +102,8 @@ def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") 
     """Describe the stages of a backbone: their names are what ``freeze_depth`` and ``layer`` accept.
 
     Given a name, no weights are fetched or read: the architecture is built with random weights, and the input is that
-    of the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer or
-    processor, which are small files; they are fetched if they are not in the cache.
+    of the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer
+    or processor, which are small files; they are fetched if they are not in the cache.
 
     Parameters
     ----------

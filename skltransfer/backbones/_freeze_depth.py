@@ -27,7 +27,7 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str], *, al
         A fraction of the stages; all but the top k (``-k``); or the name of the last frozen stage.
     stage_names : sequence of str
     also : str, default=""
-        What else the caller accepts, as the end of a list.
+        Further values that the caller accepts, as the end of a list.
 
     Returns
     -------

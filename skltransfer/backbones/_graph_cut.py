@@ -141,13 +141,13 @@ class GraphCut:
             )
 
     def piece(self, start: int, stop: int | None = None) -> nn.Module:
-        """What lies between boundary ``start`` and boundary ``stop``; to the network's own output without ``stop``."""
+        """The stages between two boundaries; to the network's own output without ``stop``."""
         if (start, stop) not in self._pieces:
             self._pieces[start, stop] = self._extract(start, self._bounds[-1] if stop is None else self._bounds[stop])
         return self._pieces[start, stop]
 
     def tapped(self, start: int, stops: Sequence[int]) -> nn.Module:
-        """What lies between boundary ``start`` and the last of ``stops``; it returns a tuple of what is at each."""
+        """The stages from boundary ``start`` to the last of ``stops``; returns a tuple of the activations at each."""
         bounds = [self._bounds[stop] for stop in stops]
         return self._extract(start, bounds[-1], taps=bounds)
 
@@ -180,7 +180,7 @@ class GraphCut:
         return tuple(name for name, _ in self.piece(stage, stage + 1).named_parameters())
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """What the library's own ``forward`` returns at the end of each stage, and last of all."""
+        """Outputs of the library's own ``forward`` at the end of each stage, and last of all."""
         seen: dict[str, torch.Tensor] = {}
         handles = [self._watch(end, seen) for end in self.end_modules]
         try:

@@ -16,7 +16,7 @@ WARPED_FROM = 384  # px: the side from which ConvNeXt's processor crops nothing 
 
 
 def image_preprocessing(processor, where: str) -> ImagePreprocessing:
-    """What an image processor does, as a value.
+    """The steps of an image processor, as a value.
 
     Parameters
     ----------

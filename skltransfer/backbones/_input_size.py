@@ -21,7 +21,7 @@ def checked_input_size(value: object) -> int | None:
 
 
 def at_input_size(load: Callable[[int | None], Backbone], side: int | None, name: str) -> Backbone:
-    """What ``load`` gives for this side; refused where the network cannot run at it.
+    """Load with an input of this side; refused where the network cannot run at it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def at_input_size(load: Callable[[int | None], Backbone], side: int | None, name
 
 
 def _advice(usual: Backbone, side: int, name: str, cause: BaseException) -> str:
-    """What to write instead."""
+    """Suggest other sides."""
     usual_side = usual.preprocessing.input_shape[-1]
     works = next((larger for larger in range(side + 1, usual_side) if usual.runs_at(larger)), None)
     if works is None and usual.runs_at(2 * usual_side):  # it takes any side that is not too small

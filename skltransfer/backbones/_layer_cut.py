@@ -244,14 +244,14 @@ class LayerCut:
         return tuple(name for name, owner in self._owners.items() if owner == stage)
 
     def piece(self, start: int, stop: int | None = None) -> nn.Module:
-        """What lies between two boundaries."""
+        """The stages between two boundaries."""
         stop = len(self.stage_names) if stop is None else stop
         if (start, stop) not in self._pieces:
             self._pieces[start, stop] = self._span(start, stop) if start < stop else nn.Identity()
         return self._pieces[start, stop]
 
     def tapped(self, start: int, stops: Sequence[int]) -> nn.Module:
-        """What lies between boundary ``start`` and the last of ``stops``; it returns a tuple of what is at each."""
+        """The stages from boundary ``start`` to the last of ``stops``; returns a tuple of the activations at each."""
         tap = Tap()
         recorded = {
             self.paths[stop - 1]: with_hook(self.network.get_submodule(self.paths[stop - 1]), tap)
@@ -286,7 +286,7 @@ class LayerCut:
         return any(name.endswith("running_mean") for name, _ in self.network.get_submodule(path).named_buffers())
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """What the library's own ``forward`` gives its layers, and last of all; padding as NaN."""
+        """Inputs of the layers in the library's own ``forward``, and its output; padding as NaN."""
         seen: list[torch.Tensor] = []
         handles = [
             layer.register_forward_pre_hook(

@@ -185,13 +185,13 @@ def outlined_backbone(name: str, weights: str | os.PathLike | AdaptedWeights = "
 
 
 def _named(adapter: Callable, source: str, model: str, weights: str, options: dict, input_size: int | None) -> Backbone:
-    """What an adapter loads; what a library says of it is said of its name."""
+    """Load through an adapter; a library's own complaint is told with the backbone's name."""
     with refusing(f"{source}:{model}"):
         return adapter(model, weights, options | {"input_size": input_size})
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
-    """What is kept under a key, made once; while it is made, other threads reach those that are kept."""
+    """Make the value of a key once, and keep it; meanwhile other threads reach the values that are kept."""
     with _lock:
         known, making = _kept(key), _making.setdefault(key, Lock())
     if known is not None:
@@ -235,7 +235,7 @@ def adapted_backbone(backbone: Backbone, state: Mapping[str, torch.Tensor | np.n
 
 
 def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | None:
-    """What the checkpoint guesses hidden tokens with, from vectors (k, d) to scores (k, vocabulary); None without.
+    """The checkpoint's head for guessing hidden tokens, from vectors (k, d) to scores (k, vocabulary); None without.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def _with_suggestion(adapter: Callable, name: str, *arguments, **how) -> Backbon
 
 
 def _of_the_hub(name: object) -> str:
-    """What to write for a folder, or for what looks like a repository of the hub; nothing where a source lists it."""
+    """Suggest how to write a folder, or what looks like a repository of the hub; nothing where a source lists it."""
     path = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
     if isinstance(path, str) and os.path.isdir(path):
         return f" For a folder that holds a model of transformers, write 'hf:{path}'."

@@ -23,14 +23,14 @@ def hidden_of(args: tuple, kwargs: Mapping[str, object]) -> torch.Tensor:
 
 
 class Shape(NamedTuple):
-    """What is remembered of a tensor that a module returned."""
+    """Shape and dtype of a tensor that a module returned."""
 
     dims: tuple[int, ...]
     dtype: torch.dtype
 
 
 def shape_of(output: object) -> object:
-    """What a module returned, with shapes in the place of tensors."""
+    """The structure of a module's output, with shapes in the place of tensors."""
     if isinstance(output, torch.Tensor):
         return Shape(tuple(output.shape), output.dtype)
     if isinstance(output, tuple | list):

@@ -37,7 +37,7 @@ class TextPreprocessing:
     tokenizer : callable
         Tokenizer of transformers.
     long_samples : {"truncate", "windows"}, default="truncate"
-        What becomes of a longer text.
+        How longer texts are treated.
     n_special : (int, int), default=(0, 0)
         Tokens that the tokenizer adds before and after each text.
     """
@@ -183,7 +183,7 @@ def _special_tokens(tokenizer) -> tuple[int, int]:
 
 
 def _manners(tokenizer, *, is_fast: bool) -> str:
-    """What else decides on ids: the side that is cut off and, where a vocabulary does not tell it, switches."""
+    """Further properties that decide on ids: the side that is cut off, and switches that a vocabulary does not tell."""
     found = {}
     if getattr(tokenizer, "truncation_side", "right") == "left":
         found["truncation_side"] = "left"

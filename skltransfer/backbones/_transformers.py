@@ -254,7 +254,7 @@ def _explained(error: Exception, name: str, place: str) -> Exception:
 
 
 class _Output(tuple):
-    """What an encoder of transformers returns, read by position or by name."""
+    """Output of an encoder of transformers, read by position or by name."""
 
     last_hidden_state = property(operator.itemgetter(0))
     hidden_states = attentions = None
@@ -275,7 +275,7 @@ class _Given(nn.Module):
 
 
 class LanguageHead(nn.Module):
-    """What comes after the encoder of a library's own language model: vectors (k, d) -> scores (k, vocabulary).
+    """The part of a library's own language model after its encoder: vectors (k, d) -> scores (k, vocabulary).
 
     Parameters
     ----------
@@ -332,8 +332,8 @@ def _positions(config) -> int:
 
 
 def _pooling(cut: LayerCut) -> str:
-    """How tokens become a vector: by the class token that some networks of pictures add before their layers; by the last
-    token, which alone has seen all, where a network reads from left to right; else by the mean."""
+    """How tokens become a vector: by the class token, which some networks of pictures add before their layers; by the
+    last token, which alone has seen all, where a network reads from left to right; else by the mean."""
     network, kind = cut.network, cut.network.config.model_type
     if network.main_input_name == "pixel_values":
         has_class_token = any(name.endswith(CLASS_TOKENS) for name in cut.parameter_names(0))
@@ -352,7 +352,7 @@ DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "qwen2", 
 
 
 def _sentence_transformer(folder: Path) -> dict[str, object]:
-    """What a sentence-transformers folder says about pooling, normalisation and length."""
+    """Pooling, normalisation and length as a sentence-transformers folder states them."""
     if not (folder / "modules.json").is_file():
         return {}
     found: dict[str, object] = {}

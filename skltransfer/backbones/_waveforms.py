@@ -31,7 +31,7 @@ class AudioPreprocessing:
     extractor : callable, optional
         A feature extractor of transformers; without one, waveforms are as they are.
     long_samples : {"truncate", "windows"}, default="truncate"
-        What becomes of a waveform that is longer than inputs of one shape can hold.
+        How waveforms that are longer than the input are treated.
     shortest : int, default=1
         Samples of the shortest waveform that the network can be given.
     """

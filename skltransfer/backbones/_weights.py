@@ -36,7 +36,7 @@ class AdaptedWeights:
     Attributes
     ----------
     base : str
-        What :func:`load_backbone` calls the weights that were changed.
+        Name, for :func:`load_backbone`, of the weights that were changed.
     changed : mapping of str to ndarray
         Entries of the library's state dict, as they are now.
     digest : str

@@ -33,7 +33,7 @@ DRIFT = (
 
 
 class _Rows(NamedTuple):
-    """What is learnt from, after alignment."""
+    """Training rows after alignment."""
 
     source: np.ndarray  # (n_source, d)
     labels: np.ndarray  # (n_source,)
@@ -243,7 +243,7 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
 
     @_if_estimator_has("decision_function")
     def decision_function(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """What the classifier's own ``decision_function`` says of aligned rows.
+        """The classifier's own ``decision_function`` on aligned rows.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
     def _report(
         self, X: np.ndarray, is_source: np.ndarray, rows: _Rows, first: Any, last: Any
     ) -> tuple[dict[str, Any], list[str]]:
-        """What ``domain_report_`` says, and what is to be warned of."""
+        """The content of ``domain_report_``, and warnings."""
         classes = np.unique(rows.labels)
         held_out = _domains.held_out_predictions(self._plain_estimator(), rows.source, rows.labels)
         known = rows.labels if held_out is None else held_out

@@ -184,7 +184,7 @@ class DomainAdaptedClassifier(
     history_ : dict of str to list of float
         Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
     dtype_, device_ : str
-        What ``"auto"`` was resolved to.
+        The dtype and device that ``"auto"`` was resolved to.
     duplicates_ : list of list of int
         Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
         in the test part makes the score too good.
@@ -320,7 +320,7 @@ class DomainAdaptedClassifier(
         return self.C
 
     def _report(self, X: Any, labels: np.ndarray, is_source: np.ndarray) -> dict[str, Any]:
-        """What the fitted network makes of both domains, and the network as it was before."""
+        """Compare the domains in the fitted network, and in the network as it was before."""
         (outputs, bad), (features, _) = self._run(X), self._run(X, features=True)
         read = np.setdiff1d(np.arange(len(is_source)), list(bad))
         outputs, features, labels, is_source = outputs[read], features[read], labels[read], is_source[read]

@@ -74,7 +74,7 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _precision(self, rows: Rows) -> np.ndarray:
-        """What a squared error of each target counts in the choice of alpha, (k,)."""
+        """Weight of each target's squared error in the choice of alpha, (k,)."""
 
     @abstractmethod
     def _judge(self, rows: Rows, left_out: np.ndarray | None) -> None:
@@ -178,7 +178,8 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         Leave-one-out accuracy of the rows that settled ``alpha_``, weighted as in ``fit`` (so that it is the balanced
         accuracy where ``class_weight="balanced"``); NaN for a single row.
     temperature_ : float
-        What outputs are divided by to become probabilities, fitted to leave-one-out outputs and smoothed labels [4]_.
+        Number by which outputs are divided to become probabilities, fitted to leave-one-out outputs and smoothed labels
+        [4]_.
     coef_ : ndarray of shape (1, n_hidden) or (n_classes, n_hidden)
         Coefficients of hidden values; one row for two classes. Features that are linked come after the hidden values.
     intercept_ : ndarray of shape (1,) or (n_classes,)

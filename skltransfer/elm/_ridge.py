@@ -23,7 +23,7 @@ Features = Callable[[np.ndarray], np.ndarray]  # (n, d) -> (n, h)
 
 
 class Rows(NamedTuple):
-    """What is learnt from."""
+    """Rows with targets and weights."""
 
     X: np.ndarray  # (n, d)
     targets: np.ndarray  # (n, k)
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Moments:
-    """What a ridge with an intercept needs of rows; the sum of two is that of all their rows."""
+    """Sums over rows that determine a ridge with an intercept; they add up."""
 
     weight: float
     center: np.ndarray  # (h,)

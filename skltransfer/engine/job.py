@@ -22,7 +22,7 @@ from skltransfer.inputs import Samples
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What :func:`tune` returns.
+    """Result of :func:`tune`.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class TuningResult:
 
 @dataclass(frozen=True)
 class HoldOut:
-    """What part of the training set is held out, and what for.
+    """The part of the training set that is held out, and its purpose.
 
     Attributes
     ----------
     fraction : float
         Share of samples.
     stops_early, calibrates : bool
-        What they are for.
+        Its purpose.
     n_iter_no_change : int
     tol : float
         As in :class:`Validation`.
@@ -71,7 +71,7 @@ class HoldOut:
 
 @dataclass(frozen=True)
 class Resume:
-    """What a fit goes on from.
+    """The state from which a fit goes on.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class DomainShift:
 
 @dataclass(frozen=True)
 class TuningJob:
-    """What :func:`tune` is to do.
+    """All that :func:`tune` needs besides samples and targets.
 
     Attributes
     ----------

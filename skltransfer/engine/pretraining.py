@@ -33,7 +33,7 @@ HEAD_RATE = 1e-3
 
 @dataclass(frozen=True)
 class PretrainingTask:
-    """What to do with samples without labels.
+    """A self-supervised adaptation that is to be done.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class PretrainingTask:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What became of a network.
+    """Result of a self-supervised adaptation.
 
     Attributes
     ----------

@@ -124,7 +124,7 @@ def run_tuned(
 def answers_of(
     network: NetworkState, stages: FrozenStages, samples: Samples, policy: BadSamplePolicy, task: Task
 ) -> tuple[list, dict[int, BadSampleError]]:
-    """What a task answers for each sample; None for unreadable ones."""
+    """The task's answer for each sample; None for unreadable ones."""
     activations = activations_of(stages, network.spec, samples, policy)
     ready, found = network.for_inference(stages.backbone, task.readout, stages.device), [None] * len(samples)
     readable = np.setdiff1d(np.arange(len(samples)), list(activations.bad))
@@ -162,7 +162,7 @@ def _in_batches(
     stages: FrozenStages,
     of_windows: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(0),
 ) -> np.ndarray:
-    """What a module says of each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
+    """Outputs of a module for each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
     owners, values = [], []
     with torch.inference_mode(), autocast(stages.device, stages.autocast):
         for members, batch in activations.exact_batches(rows, stages.batch):
@@ -224,7 +224,7 @@ class _Fit:
             )
 
     def result(self, network: TunedNetwork, history: History, n_iter: int) -> TuningResult:
-        """What the fit returns if it ends with this network; outputs are calibrated here."""
+        """The result of the fit if it ends with this network; outputs are calibrated here."""
         job, task, held_out = self.job, self.task, self.held_out
         if task.solves_last and not job.is_probe:
             self.start(network, trains=False)

@@ -34,7 +34,7 @@ class ClientInput(ABC):
     axes : mapping of str to tuple of str
         The arrays' names, and for each the names of its first axes: those whose length may change.
     tool : object with ``save_pretrained``, or None
-        What a client needs the files of.
+        Object whose files a client needs.
     """
 
     axes: Mapping[str, tuple[str, ...]]
@@ -53,7 +53,7 @@ class ClientInput(ABC):
 
     @abstractmethod
     def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """What the first stage is given."""
+        """The input of the first stage."""
 
     @abstractmethod
     def recipe(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class TokenInput(ClientInput):
 
 
 class SoundInput(ClientInput):
-    """What the feature extractor makes of sounds: waveforms (n, length), all equally long, or (n, bands, frames)."""
+    """Output of the feature extractor for audio: waveforms (n, length), all equally long, or (n, bands, frames)."""
 
     def __init__(self, backbone: Backbone, width: int | None = None) -> None:
         super().__init__(backbone, width)

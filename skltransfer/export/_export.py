@@ -149,7 +149,7 @@ def _checked_path(path: str | os.PathLike) -> Path:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is exported.
+    """The parts of an export.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class _Source:
     reference : callable
         From what the first stage is given to outputs of the estimator in float32, by name.
     outputs : dict of str to dict
-        What a client is told of each output.
+        Description of each output for clients.
     """
 
     backbone: Backbone

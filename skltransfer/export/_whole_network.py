@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class WholeNetwork(nn.Module):
-    """What a client sends, stages, readout and answers in one forward.
+    """A client's inputs, stages, readout and answers in one forward.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class AudioSamples(Samples):
         return known
 
     def _key(self, encoded: bytes) -> bytes:
-        """What decodes to the same waveform: content and rate."""
+        """Key of all that decides on the waveform: content and rate."""
         return digest_of(b"encoded sound", f"{self.rate} {self.shortest}".encode(), encoded)
 
     def _encoded(self, row: int) -> bytes | None:

@@ -33,11 +33,11 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
     ----------
     X : object
     modality : {"audio", "image", "rows", "text"}
-        What the backbone reads.
+        Kind of samples that the backbone reads.
     channels : {"auto", "first", "last"}, default="auto"
         Where arrays of images have their channels.
     expected : {"table", "samples"}, optional
-        What ``fit`` saw.
+        Kind of container that ``fit`` saw.
 
     Raises
     ------

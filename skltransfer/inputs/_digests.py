@@ -44,6 +44,6 @@ def forget_digests() -> None:
 
 
 def known_digest(key: bytes) -> bytes | None:
-    """What an encoded content decodes to, if that is known."""
+    """Digest of the content that an encoded one decodes to, if it is known."""
     with _lock:
         return _digests.get(key)

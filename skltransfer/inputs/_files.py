@@ -26,7 +26,7 @@ def _is_base64(path: str | os.PathLike) -> bool:
 
 
 def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSampleError]) -> bytes:
-    """What a regular file holds; ``refuse(cause, remedy)`` makes the complaint otherwise."""
+    """Content of a regular file; ``refuse(cause, remedy)`` makes the complaint otherwise."""
     path = _local(path)
     try:
         status = os.stat(path)  # a pipe would be waited for, and a huge file fill the memory: so look before reading

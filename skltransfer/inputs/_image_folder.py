@@ -53,7 +53,7 @@ SPLITS = {"dev", "eval", "test", "testing", "train", "training", "val", "valid",
 
 
 class _Class(NamedTuple):
-    """What one class folder holds."""
+    """Content of one class folder."""
 
     name: str
     pictures: list[str]
@@ -154,7 +154,7 @@ def _leads_up(entry: Path) -> bool:
 
 
 def _read(folder: Path) -> _Class:
-    """What a class folder holds at any depth; links in it could lead round in a circle, or to another class."""
+    """Files of a class folder at any depth; links in it could lead round in a circle, or to another class."""
     one = _Class(folder.name, [], Counter(), [], has_folders=False)
     for place, inner, names in os.walk(folder, onerror=_raised):
         inner[:] = sorted(name for name in inner if not _is_skipped(name))

@@ -90,7 +90,7 @@ class ImageSamples(Samples):
         return isinstance(first, np.ndarray) and first.nbytes > SLOW_TO_HASH
 
     def _key(self, encoded: bytes) -> bytes:
-        """What decodes to the same pixels: content, draft size and level of white."""
+        """Key of all that decides on the pixels: content, draft size and level of white."""
         how = f"{self.draft}" if self.white is None else f"{self.draft} {self.white}"
         return digest_of(b"encoded", how.encode(), encoded)
 
@@ -196,7 +196,7 @@ class ImageSamples(Samples):
 
 @contextlib.contextmanager
 def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
-    """What Pillow says of a damaged picture, with the row and a remedy."""
+    """Tell Pillow's complaint about a damaged picture with the row and a remedy."""
     try:
         yield
     except BadSampleError:

@@ -30,7 +30,7 @@ def refuse_other_kind(items: Sequence[Any], modality: str) -> None:
     ----------
     items : sequence
     modality : {"audio", "image", "text"}
-        What the backbone reads.
+        Kind of samples that the backbone reads.
 
     Raises
     ------

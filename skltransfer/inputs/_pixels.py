@@ -21,7 +21,7 @@ BEYOND = "X holds floats beyond [0, 1], as resizing makes them; what is beyond w
 
 
 class Odd(NamedTuple):
-    """What is odd about one picture: remarks, and its largest number among those of its ``kind``."""
+    """Oddities of one picture: remarks, and its largest number among those of its ``kind``."""
 
     remarks: list[str]
     kind: str

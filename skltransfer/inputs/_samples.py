@@ -31,7 +31,7 @@ def digest_of(*parts: bytes) -> bytes:
 
 
 class Peeked(NamedTuple):
-    """What is known of a sample without decoding it.
+    """Digests of a sample that are known without decoding it.
 
     ``key`` is the digest of its encoded content, ``digest`` that of its decoded one.
     """
@@ -46,7 +46,7 @@ class Samples(ABC):
     Parameters
     ----------
     items : sequence
-        What the user passed, one element per sample.
+        Elements that the user passed, one per sample.
     rows : ndarray of int, optional
         Which of them this view holds, in which order; they are also the row numbers in errors.
     """
@@ -71,7 +71,7 @@ class Samples(ABC):
         return view
 
     def peek(self, position: int) -> Peeked:
-        """What is known of a sample without decoding it; one whose header betrays it is refused.
+        """Digests of a sample that are known without decoding it; a damaged header is refused.
 
         Raises
         ------
@@ -169,7 +169,7 @@ def encoded_content(item: Any) -> bytes | None:
 
 
 def as_array(X: Any) -> np.ndarray:
-    """What turns itself into an array: also a tensor that requires gradients, lies on a GPU or is of bfloat16."""
+    """Convert to an array: also a tensor that requires gradients, lies on a GPU or is of bfloat16."""
     if hasattr(X, "detach"):
         X = X.detach().cpu()
         X = X.float() if str(X.dtype) == "torch.bfloat16" else X

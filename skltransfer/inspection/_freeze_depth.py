@@ -156,7 +156,7 @@ def _searched_key(search: Any) -> str:
 
 
 def _suffix(search: Any, metric: str | None) -> str:
-    """What names of test scores end in."""
+    """The end of the names of test scores."""
     names = [key.removeprefix("mean_test_") for key in search.cv_results_ if key.startswith("mean_test_")]
     if metric is None:
         metric = search.refit if isinstance(search.refit, str) else names[0]

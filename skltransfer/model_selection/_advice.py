@@ -44,7 +44,7 @@ def advice(
     is_searched: bool,
     is_repeated: bool,
 ) -> list[str]:
-    """What to try next.
+    """Suggestions of what to try next.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _names(records: Sequence[Mapping[str, Any]], verdict: str) -> str:
 
 
 def warnings_of(histories: Sequence[History], chance_loss: float) -> list[str]:
-    """What the histories of most folds have in common that they should not.
+    """Warnings about signs that most folds' histories share.
 
     Three signs: the loss on held-out samples rises again by a tenth; the training labels are known by heart in the
     first half of the epochs; the training loss ends above its beginning.

@@ -47,7 +47,7 @@ class Comparison:
     dof: float = np.inf
 
     def verdict(self, p_adjusted: float, rope: float) -> str:
-        """What the comparison says of the first model, once its p-value is adjusted.
+        """Verdict on the first model, once its p-value is adjusted.
 
         A difference within ``rope`` either way is none, whatever its p-value.
         """

@@ -33,7 +33,8 @@ def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages
         Values wanted, at least 2; fewer come back where the backbone has fewer boundaries, or where one stage holds
         so much of the cost that several wishes meet at its end.
     by : {"stages", "cost"}, default="stages"
-        What is spaced evenly: the number of frozen stages, or their share of the multiplications of one forward pass.
+        Quantity that is spaced evenly: the number of frozen stages, or their share of the multiplications of one
+        forward pass.
 
     Returns
     -------

@@ -56,14 +56,14 @@ def p_in_words(p_value: float) -> str:
 
 
 def heading(report: Any) -> str:
-    """What was asked, of what data, how."""
+    """Question, data and method."""
     kinds = "" if report.n_classes is None else f", {report.n_classes} classes"
     chance = "" if report.chance is None else f", chance {100 * report.chance:.1f} %"
     return f"Does transfer help?  n={report.n:,}{kinds}; {report.n_folds} folds, the same for all{chance}"
 
 
 def footing(report: Any) -> list[tuple[str, str]]:
-    """What comes below the table, with a word before each."""
+    """Lines below the table, with a word before each."""
     lines = [(report.verdict, report.reason)]
     lines += [("next" if i == 0 else "", line) for i, line in enumerate(report.advice)]
     lines += [("beware", line) for line in report.warnings]

@@ -43,7 +43,7 @@ BY_FOLD = "Nadeau and Bengio's corrected t on the folds' scores"
 
 @dataclass(frozen=True, repr=False)
 class TransferReport:
-    """What :func:`transfer_report` returns: a table, a verdict, what to try next.
+    """Result of :func:`transfer_report`: a table, a verdict, what to try next.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class TransferReport:
     verdict : {"HELPS", "HURTS", "NO DIFFERENCE", "CANNOT TELL"}
         Over all baselines.
     reason : str
-        What it rests on.
+        Reasons for the verdict.
     advice, warnings : list of str
-        What to try next; what the history of training warns of.
+        Suggestions of what to try next; warnings from the history of training.
     depths : dict of str to int
         Last frozen stages, each with the number of folds that had it.
     scoring : str or callable
-        What was measured; ``rope`` is in its unit.
+        The score; ``rope`` is in its unit.
     rope : float
         Differences up to this size are none.
     chance : float or None
@@ -298,7 +298,7 @@ def _refuse_tasks(estimator: Any) -> None:
 
 @dataclass(frozen=True)
 class _CrossValidation:
-    """What is asked, of what data; its methods fit and compare."""
+    """Models, data and folds; the methods fit and compare."""
 
     estimator: Any
     baselines: Mapping[str, str | BaseEstimator]
@@ -327,7 +327,7 @@ class _CrossValidation:
     def report(
         self, splits: Sequence[Split], found: dict[str, Evaluated], by_size: dict, rope: float
     ) -> TransferReport:
-        """What was found, in numbers and in words."""
+        """The findings, in numbers and in words."""
         table = self._table(splits, found, rope)
         verdict = overall([record["verdict"] for record in table[1:]])
         transfer, is_accuracy = found["transfer"], self.scoring == "accuracy"

@@ -326,12 +326,12 @@ def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
 def nce_score(source_labels: ArrayLike, y: ArrayLike) -> float:
     """Negative conditional entropy of labels, given the source labels of the same samples.
 
-    What is left of :func:`leep_score` where the source says only which class it is; as optimistic.
+    :func:`leep_score` for a source that names only one class per sample; as optimistic.
 
     Parameters
     ----------
     source_labels : array-like of shape (n,)
-        What a network, or a person, says in terms of the source.
+        Source classes that a network, or a person, assigns.
     y : array-like of shape (n,)
         Labels.
 

@@ -35,7 +35,7 @@ HEADERS = ("task", "labels", "together", "on its own", "together ahead by [95 %]
 
 @dataclass(frozen=True, repr=False)
 class TaskReport:
-    """What :func:`task_report` returns; its text is a table with a verdict per task.
+    """Result of :func:`task_report`; its text is a table with a verdict per task.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ def _record(record: dict[str, Any], comparison: Comparison, p: float, rope: floa
 
 @dataclass(frozen=True)
 class _TaskEvaluation:
-    """What is asked, of what data; its methods fit and compare."""
+    """Models, data and folds; the methods fit and compare."""
 
     estimator: MultiTaskFineTuner
     X: Any

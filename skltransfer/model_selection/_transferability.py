@@ -66,7 +66,7 @@ class TransferabilityCandidate:
     standard_error : float or None
         Standard error of ``score``, where the metric has folds, after Nadeau and Bengio: training parts overlap.
     fold_scores : tuple of float or None
-        What ``score`` is the mean of.
+        Scores whose mean is ``score``.
     scores : dict of str to float
         By each metric.
     source_domain : str or None
@@ -102,7 +102,7 @@ class TransferabilityCandidate:
 
 @dataclass(frozen=True)
 class TransferabilityRanking:
-    """What :func:`score_transferability` returns; its text is a table with a verdict.
+    """Result of :func:`score_transferability`; its text is a table with a verdict.
 
     Attributes
     ----------
@@ -255,8 +255,8 @@ def score_transferability(
     task : {"auto", "classification", "regression"}, default="auto"
         ``"auto"`` takes numbers that are not whole as targets of regression, and all else as labels.
     extractor : PretrainedFeatureExtractor, default=None
-        What else to set, e.g. ``image_shape``, ``pooling``, ``cache``: a copy of it reads each candidate, its own
-        ``backbone`` and ``layer`` replaced.
+        An extractor with further settings, e.g. ``image_shape``, ``pooling``, ``cache``: a copy of it reads each
+        candidate, its own ``backbone`` and ``layer`` replaced.
     verbose : int, default=0
         1 shows progress over backbones.
 
@@ -321,7 +321,7 @@ def score_transferability(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked of every candidate."""
+    """The measurements of every candidate."""
 
     metrics: tuple[str, ...]
     layers: Any
@@ -427,7 +427,7 @@ def _name(backbone: Backbone) -> str:
 def _source_head_scores(
     plan: _Plan, extractor: PretrainedFeatureExtractor, backbone: Backbone, X: Any
 ) -> dict[str, float]:
-    """What the pretrained weights' own head says, scored."""
+    """Score of the predictions of the pretrained weights' own head."""
     asked = [metric for metric in plan.metrics if metric in OF_SOURCE_HEAD]
     if not asked:
         return {}

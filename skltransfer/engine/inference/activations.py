@@ -106,7 +106,7 @@ class Activations:
         return self._packed(recall(quiet, self._samples.take(np.asarray(rows)), self._addresses, self._policy).tensors)
 
     def _packed(self, found: list) -> torch.Tensor | list[torch.Tensor]:
-        """What was recalled at each address as one tensor, or one per sample."""
+        """Pack the activations of all addresses into one tensor, or one per sample."""
         if len(found) == 1:
             return found[0]
         packing = Packing.at(self._stages.backbone, [address.boundary for address in self._addresses])

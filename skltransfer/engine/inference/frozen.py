@@ -31,7 +31,7 @@ class FrozenStages:
     fits : bool, default=False
         Whether samples are passed in order to fit on them: then the memory keeps what each stage gave on the way.
     runtime : Runtime, optional
-        What runs the stages; torch itself by default.
+        Runs the stages; torch itself by default.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class FrozenStages:
         self.space += () if runtime is None else (runtime.name,)
 
     def between(self, start: int, stop: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What computes the stages between two boundaries."""
+        """The function that computes the stages between two boundaries."""
         stages = self.backbone.prefix(start, stop, self.dtype, self.device)
         return stages if self.runtime is None else self.runtime.prepared(stages)
 

@@ -18,7 +18,7 @@ A, B = TypeVar("A"), TypeVar("B")
 
 @dataclass(frozen=True)
 class BadSamplePolicy:
-    """What becomes of rows that cannot be read: ``"raise"``, ``"zero"`` or ``"nan"``."""
+    """How rows that cannot be read are treated: ``"raise"``, ``"zero"`` or ``"nan"``."""
 
     missing: str = "raise"
     unreadable: str = "raise"

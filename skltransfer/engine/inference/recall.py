@@ -52,7 +52,7 @@ def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 @dataclass
 class Recalled:
-    """What :meth:`FrozenStages.recall` returns.
+    """Result of :func:`recall`.
 
     Attributes
     ----------
@@ -401,7 +401,7 @@ class _Recall:
                 self.outputs[i][position] = self._filling(self.addresses[i], self.policy.value_for(error))
 
     def _filling(self, address: Address, value: float) -> torch.Tensor | float:
-        """What stands in the place of a bad sample: one token of zeros, in one window, where samples have their own."""
+        """The value in the place of a bad sample: one token of zeros, in one window, where samples have their own."""
         if self.stages.has_one_shape(address):
             return value
         shape = self.stages.backbone.activation_shapes[address.boundary]

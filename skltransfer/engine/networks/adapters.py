@@ -66,7 +66,7 @@ def merged(network: nn.Module) -> nn.Module:
 
 
 def original_name(name: str) -> str:
-    """What an entry of the state dict is called without adapters."""
+    """Name of an entry of the state dict without adapters."""
     return name.replace(BASE, ".")
 
 

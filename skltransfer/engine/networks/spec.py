@@ -21,7 +21,7 @@ class NetworkSpec:
     head : {"linear", "mlp"} or another name
         Whether the head has a hidden layer; a task whose readout is no head on one vector has a name of its own.
     adapter : {"lora"} or None
-        What is trained of the unfrozen stages: low-rank adapters, or all of their weights.
+        Whether low-rank adapters are trained in the unfrozen stages, or all of their weights.
     normalizes : bool
         Whether the head sees features scaled to length 1, not standardised ones.
     n_outputs : int

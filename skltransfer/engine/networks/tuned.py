@@ -48,7 +48,7 @@ class TunedNetwork(nn.Module):
         self.suffix, self.readout, self.spec, self.n_axes, self.packing = suffix, readout, spec, n_axes, packing
 
     def given(self, activation: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """What the readout takes, in float32."""
+        """The readout's input, in float32."""
         if not self.spec.taps:
             return self._after(activation)
         arrived = (activation,) if self.packing is None else self.packing.unpacked(activation)

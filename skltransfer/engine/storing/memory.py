@@ -239,7 +239,7 @@ class ActivationStore(Value):
             self._backend.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
 
     def answer(self, question: str) -> bool | None:
-        """What another process found out and wrote into the folder; None where none did."""
+        """The answer that another process wrote into the folder; None where none did."""
         if self._backend is None:
             return None
         self._backend.refresh()

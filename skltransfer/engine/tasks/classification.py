@@ -29,7 +29,7 @@ class ClassificationTask(VectorTask):
     smoothing : float, default=0.0
         Label smoothing (Szegedy et al. 2016) of the loss; the probe is solved without.
     temperature : float, default=1.0
-        What outputs are divided by before they become probabilities.
+        Number by which outputs are divided before they become probabilities.
     """
 
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:

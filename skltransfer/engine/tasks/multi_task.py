@@ -26,7 +26,7 @@ class MultiTask(VectorTask):
     parts : sequence of (str, dict)
         For each task ``"classification"`` or ``"regression"``, and its head's attributes.
     factors : ndarray of shape (tasks,)
-        What each task's loss counts, times how much rarer its labels are than rows.
+        Weight of each task's loss, times how much rarer its labels are than rows.
     learns_weights : bool
         Whether the last outputs, one per task and the same for all rows, are logarithms of the tasks' variances.
     """

@@ -26,7 +26,7 @@ class MultilabelTask(VectorTask):
     smoothing : float, default=0.0
         Label smoothing of the loss.
     temperature : float, default=1.0
-        What outputs are divided by before they become probabilities.
+        Number by which outputs are divided before they become probabilities.
     """
 
     def __init__(self, classes: np.ndarray, smoothing: float = 0.0, temperature: float = 1.0) -> None:

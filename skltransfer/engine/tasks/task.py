@@ -23,7 +23,7 @@ INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose f
 
 @dataclass(frozen=True)
 class Start:
-    """What a task may begin the readout with.
+    """How a task may initialise the readout.
 
     Attributes
     ----------
@@ -52,7 +52,9 @@ class Start:
 
 
 class Task(ABC):
-    """What is learnt and answered. Targets are entries of :class:`Targets`, one per sample.
+    """Targets, readout, loss and answers of one kind of problem.
+
+    Targets are entries of :class:`Targets`, one per sample.
 
     Attributes
     ----------
@@ -92,7 +94,7 @@ class Task(ABC):
 
     @abstractmethod
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
-        """What ``predict`` returns, a value per sample of a batch.
+        """Values that ``predict`` returns, one per sample of a batch.
 
         Parameters
         ----------
@@ -167,7 +169,7 @@ class VectorTask(Task):
 
     @abstractmethod
     def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-        """What a client needs to know of each exported answer; ``names`` are those of several tasks."""
+        """Description of each exported answer for a client; ``names`` are those of several tasks."""
 
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
         """Labels or numbers, as :meth:`decode` has them."""

@@ -88,7 +88,7 @@ def _in_order(network: TunedNetwork, batch: torch.Tensor) -> list[nn.Module]:
 
 
 class _FarEnough(Exception):  # noqa: N818 - nothing went wrong
-    """What lies behind a layer need not be computed for its statistics."""
+    """Ends a pass: layers behind this one need not be computed for its statistics."""
 
 
 def _refresh(layer: nn.Module, times: int, network: TunedNetwork, batches: Callable, prior: float) -> None:
