@@ -45,8 +45,8 @@ class PretrainedFeatureExtractor(
         Number of tokens that are read of a text, special tokens included. None reads as many as the network was
         made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
-        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
-        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
+        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
         overlap by a quarter at least, and averages their features. None is as ``backbone`` was loaded, by default
         ``"truncate"``.
     missing : {"raise", "zero", "nan"}, default="raise"
@@ -61,7 +61,7 @@ class PretrainedFeatureExtractor(
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
         of at least 0.999), else float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
         up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     verbose : int, default=0
         1 shows progress.

@@ -94,9 +94,8 @@ class FineTunedClassifier(
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        What becomes of the running statistics of BatchNorm in unfrozen stages. ``"frozen"`` keeps them;
-        ``"train"`` begins with those of the training samples and updates them. Scale and shift are trained either
-        way.
+        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
+        begins with those of the training samples and updates them. Scale and shift are trained either way.
     label_smoothing : float in [0, 1), default=0.0
         Label smoothing of the training loss; the probe is solved without it.
     class_weight : dict, "balanced" or None, default=None
@@ -136,9 +135,9 @@ class FineTunedClassifier(
         Number of tokens that are read of a text, special tokens included. None reads as many as the network was
         made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
-        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
-        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
-        overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
+        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
+        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
         ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
         averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
@@ -150,7 +149,7 @@ class FineTunedClassifier(
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
         (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
         up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
         Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
@@ -365,9 +364,8 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
         epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        What becomes of the running statistics of BatchNorm in unfrozen stages. ``"frozen"`` keeps them;
-        ``"train"`` begins with those of the training samples and updates them. Scale and shift are trained either
-        way.
+        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
+        begins with those of the training samples and updates them. Scale and shift are trained either way.
     adapter : {"lora"} or None, default=None
         ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
         their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
@@ -399,9 +397,9 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         Number of tokens that are read of a text, special tokens included. None reads as many as the network was
         made for, at most 512.
     long_samples : {"truncate", "windows"} or None, default=None
-        What becomes of a text of more than ``max_length`` tokens, and of audio longer than the network's input (30 s
-        for Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
-        overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
+        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
+        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
         ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
         averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
@@ -412,7 +410,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
         (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations of frozen stages are remembered. ``"memory"`` is shared by all estimators of the process,
+        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
         up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
     random_state : int, RandomState instance or None, default=None
         Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
