@@ -13,5 +13,5 @@ def reopened(folder, **options):
     """A handle as in a new process: nothing in memory, and an index of its own."""
     store = ActivationStore(folder, **options)
     forget(store)
-    store._shards = ShardFolder(store.folder, store.max_bytes)
+    store._backend = ShardFolder(store.folder, store.max_bytes)
     return store

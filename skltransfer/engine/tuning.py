@@ -14,9 +14,9 @@ from torch import nn
 from skltransfer.backbones import Backbone, Geometry, fingerprint
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
+from skltransfer.engine.inference.climb import filled, run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
-from skltransfer.engine.inference.recall import filled, run_padded
 from skltransfer.engine.job import TuningJob, TuningResult
 from skltransfer.engine.networks.adapters import adapted
 from skltransfer.engine.networks.spec import NetworkSpec

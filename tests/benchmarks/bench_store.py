@@ -74,7 +74,7 @@ def warm_transform(folder: pathlib.Path) -> tuple[str, float]:
         forget_digests()
         extractor.cache = ActivationStore(folder / "store")
         extractor.cache._memory.clear()
-        extractor.cache._shards = ShardFolder(folder / "store", 5 * 2**30)
+        extractor.cache._backend = ShardFolder(folder / "store", 5 * 2**30)
 
     def decode() -> None:
         for path in paths:

@@ -392,7 +392,7 @@ def test_the_comparison_sees_a_wrong_weight_and_not_a_number(two_kinds, tmp_path
     for wrong in (0.1, np.nan):
 
         def bent(network, *rest, wrong=wrong):
-            network.body.head[0].bias += wrong
+            network.body.readout.head[0].bias += wrong
             write(network, *rest)
 
         monkeypatch.setattr(_onnx, "write", bent)

@@ -300,7 +300,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(which=which)
     def flush(self, which):
         store, before = self.handles[which], self._n_bytes()
-        waiting = {(address, key) for address, d in store._shards._drawers.items() for key in d.waiting}
+        waiting = {(address, key) for address, d in store._backend._partitions.items() for key in d.waiting}
         store.flush()
         assert self._n_bytes() <= max(before, store.max_bytes)
         if store.max_bytes == PLENTY:

@@ -65,6 +65,10 @@ class FrozenStages:
         """Where the activations of ``boundary`` live: as they are, or pooled."""
         return Address(self.space, boundary, pooling)
 
+    def pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
+        """A batch of activations at an address's boundary, as vectors."""
+        return self.backbone.pooling_at(address.boundary, address.pooling)(batch)
+
     def has_one_shape(self, address: Address) -> bool:
         """Whether the activations of all samples are alike in shape, so that one tensor holds them."""
         return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)

@@ -5,49 +5,26 @@ its neighbours; that a stage's output is the same whether the stages before it w
 samples are computed once. Must not know y, losses or scikit-learn.
 """
 
-import itertools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from skltransfer._system.forks import after_fork_in_child
 from skltransfer._system.progress import ProgressBar, progress_bar
-from skltransfer.backbones import mask_of
+from skltransfer.engine.inference.climb import Arrival, Climb
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.outputs import Outputs
 from skltransfer.engine.inference.reading import BadSamplePolicy, Complaints, in_threads
 from skltransfer.engine.storing.key import Address
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Peeked, Samples, learn_digests
 
 READ_AHEAD, PEEKED_AT_ONCE = 64, 16  # samples
-_guard: list[bool] = []
-
-
-def _guard_forks() -> None:
-    """A child forked after a multi-threaded forward pass would wait for threads that it does not have."""
-    if not _guard:
-        after_fork_in_child(lambda: torch.set_num_threads(1))
-        _guard.append(True)
-
-
-def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Run ``module`` on exactly ``size`` rows: missing ones are zeros, and are cut off the output."""
-    return module(filled(batch, size))[: len(batch)]
-
-
-def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """A batch of ``size`` rows: missing ones are zeros."""
-    _guard_forks()
-    if len(batch) < size:
-        batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
-    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
 @dataclass
@@ -92,9 +69,6 @@ def recall(
         return _Recall(stages, samples, addresses, policy or BadSamplePolicy(), progress).run()
 
 
-_Window = tuple[int, int]  # (position of a sample, number of its window)
-
-
 class _Prepared(NamedTuple):
     """A sample, read: what is remembered of it, or where its pass begins, in one part or several windows; or why it
     cannot be read."""
@@ -108,7 +82,7 @@ class _Prepared(NamedTuple):
 
 
 class _Recall:
-    """One pass over samples: what is known is copied; the rest waits, by where its pass begins, for a full batch."""
+    """One pass over samples: look at all, hand out what is remembered, let the rest climb, hand that out too."""
 
     def __init__(
         self,
@@ -119,29 +93,27 @@ class _Recall:
         progress: ProgressBar,
     ) -> None:
         self.stages, self.samples, self.addresses, self.policy = stages, samples, list(addresses), policy
-        self.store, self.batch, self.progress = stages.store, stages.batch, progress
-        asked = {address.boundary for address in addresses}
-        self.keeps_passed = stages.store is not None and stages.store.keeps_passed(fits=stages.fits)
-        passed = range(1, max(asked)) if self.keeps_passed else ()
-        self.stops = sorted(asked.union(passed))
-        self.outputs: list[torch.Tensor | list | None] = [None] * len(addresses)
+        self.store, self.progress, self.complaints = stages.store, progress, Complaints(policy)
+        keeps_passed = stages.store is not None and stages.store.keeps_passed(fits=stages.fits)
+        self.outputs = Outputs(stages, self.addresses, len(samples))
+        self.climb = Climb(stages, self.addresses, keeps_passed=keeps_passed)
         self.digests: list[bytes] = [b""] * len(samples)
-        self.complaints = Complaints(policy)
         self.peeked: list[Peeked] = [Peeked()] * len(samples)
         self.first: dict[bytes, int] = {}  # where a content was met first
         self.copies: list[tuple[int, int]] = []  # (position, where the same content is)
-        self.queues: dict[tuple[int, int], list[tuple[_Window, torch.Tensor]]] = defaultdict(list)  # (entry, length)
-        self.n_parts: dict[int, int] = {}  # of samples that are computed, by position
-        self.gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
         self.n_computed = 0
 
     @torch.inference_mode()
     def run(self) -> Recalled:
         """Look at all samples, copy what is remembered, compute the rest."""
         try:
-            self._look()
-            self._compute_parts(self._copy_remembered(self._readable()))
-            self._finish()
+            readable = self._look()
+            unknown = self._copy_remembered(readable)
+            self._compute_parts(unknown)
+            self.complaints.raise_if_any()
+            self._take(self.climb.finish())
+            filling = {position: self.policy.value_for(error) for position, error in self.complaints.bad.items()}
+            tensors = self.outputs.finished(self.copies, filling)
             if self.store is not None:
                 self.store.end_of_pass(self.digests, fits=self.stages.fits, n_computed=self.n_computed)
         finally:
@@ -151,10 +123,10 @@ class _Recall:
             n_hits = len(self.samples) - self.n_computed - len(self.complaints.bad)
             self.store.count(hits=n_hits, misses=self.n_computed)
         self.samples.tell_remarks(self.digests)
-        return Recalled(self.outputs, self.digests, self.complaints.bad)
+        return Recalled(tensors, self.digests, self.complaints.bad)
 
-    def _look(self) -> None:
-        """A first look at all samples: what their headers tell is told before any network runs."""
+    def _look(self) -> list[int]:
+        """A first look at all samples: what their headers tell is told before any network runs. Readable ones."""
         if self.store is not None:
             self.store.refresh()
             learn_digests(self.store.names())
@@ -168,6 +140,7 @@ class _Recall:
                 else:
                     self.peeked[position] = peeked
         self.complaints.raise_if_any()
+        return [position for position in range(n) if position not in self.complaints.bad]
 
     @property
     def _n_threads(self) -> int:
@@ -182,9 +155,6 @@ class _Recall:
                 found.append(error)
         return found
 
-    def _readable(self) -> list[int]:
-        return [position for position in range(len(self.samples)) if position not in self.complaints.bad]
-
     def _copy_remembered(self, positions: list[int]) -> list[int]:
         """Hand out what the store holds of samples whose digest is known; return the others."""
         known = [position for position in positions if self.peeked[position].digest is not None]
@@ -197,7 +167,7 @@ class _Recall:
             return positions
         for i, (where, rows) in enumerate(found):
             row_of = dict(zip(where.tolist(), range(len(where)), strict=True))
-            self._hand_out(i, [known[j] for j in complete], rows[[row_of[j] for j in complete]])
+            self.outputs.put(i, [known[j] for j in complete], rows[[row_of[j] for j in complete]])
         for j in complete:
             self.digests[known[j]] = digests[j]
             self.first.setdefault(digests[j], known[j])
@@ -227,7 +197,7 @@ class _Recall:
         if self.store is None or not self.store.is_shared or not positions:
             return [(None, positions)]
         n = len(self.samples)  # all of them: a process that comes later, and has less to do, must cut alike
-        n_parts = 2 ** min(6, int(math.log2(max(1, n / (8 * self.batch)))))
+        n_parts = 2 ** min(6, int(math.log2(max(1, n / (8 * self.stages.batch)))))
         parts = defaultdict(list)
         for position in positions:
             content = self.peeked[position].key or self.peeked[position].digest
@@ -245,7 +215,7 @@ class _Recall:
             self._visit(prepared)
             self.progress.update()
         if self.store is not None and self.store.is_shared:  # whoever gets the lease next finds all of this part
-            self._run_queues()
+            self._take(self.climb.finish())
             self.store.flush()
 
     def _prepare(self, position: int) -> _Prepared:
@@ -281,20 +251,14 @@ class _Recall:
         self.first[sample.digest] = sample.position
         if sample.recalled is not None:
             for i, value in enumerate(sample.recalled):
-                self._hand_out(i, [sample.position], [value])
+                self.outputs.put(i, [sample.position], [value])
                 self.store.put(self.addresses[i], sample.digest, value)  # perhaps it was only passed before
             return
         self._remember_name(sample)
         if self.store is not None and self.n_computed == 0:
             self.store.begin_computing(fits=self.stages.fits)
         self.n_computed += 1
-        self.n_parts[sample.position] = len(sample.parts)
-        for number, part in enumerate(sample.parts):
-            is_ragged = self.stages.backbone.is_ragged
-            key = (sample.entry, self.stages.padded_length(len(part)) if is_ragged else 0)
-            self.queues[key].append(((sample.position, number), part))
-            if len(self.queues[key]) == self.batch:
-                self._run(*key)
+        self._take(self.climb.add(sample.position, sample.entry, sample.parts))
 
     def _remember_name(self, sample: _Prepared) -> None:
         """So that a later process knows an encoded picture's digest without decoding it."""
@@ -316,104 +280,16 @@ class _Recall:
                     return boundary, value
         return 0, None
 
-    def _run_queues(self) -> None:
-        for key in sorted(self.queues):
-            self._run(*key)
-
-    def _run(self, entry: int, length: int) -> None:
-        queue = self.queues.pop((entry, length))
-        places = [place for place, _ in queue]
-        batch = self.stages.stacked([activation for _, activation in queue]).to(self.stages.device)
-        batch = batch.to(self.stages.dtype) if batch.is_floating_point() else batch
-        self._record(entry, places, batch, fresh=entry == 0)
-        for start, stop in itertools.pairwise([entry, *(stop for stop in self.stops if stop > entry)]):
-            batch = run_padded(self.stages.between(start, stop), batch, self.batch)
-            self._record(stop, places, batch, fresh=True)
-
-    def _record(self, boundary: int, places: list[_Window], batch: torch.Tensor, *, fresh: bool) -> None:
-        """Hand out and remember what a stage gave; the last stage's output is kept only as it was asked for."""
-        for i, address in enumerate(self.addresses):
-            if address.boundary == boundary:
-                value = self._trimmed(batch) if address.pooling is None else self._pooled(batch.float(), address)
-                positions, rows = self._of_samples(address, places, value)
-                self._hand_out(i, positions, rows)
-                self._remember(address, positions, rows)
-        passed = self.stages.address(boundary)
-        is_passed = fresh and self.keeps_passed and 0 < boundary < self.stages.backbone.n_stages
-        if is_passed and passed not in self.addresses:
-            for position, row in zip(*self._of_samples(passed, places, self._trimmed(batch)), strict=True):
-                value = row.to("cpu", copy=True)
-                self.store.put_passed(passed, self.digests[position], value, fits=self.stages.fits)
-
-    def _of_samples(
-        self, address: Address, places: list[_Window], rows: Sequence[torch.Tensor]
-    ) -> tuple[list[int], Sequence[torch.Tensor]]:
-        """Positions and values of the samples all of whose windows are there: stacked, or averaged if pooled."""
-        if not self.stages.backbone.is_windowed:
-            return [position for position, _ in places], rows
-        whole: dict[int, torch.Tensor] = {}
-        for (position, number), row in zip(places, rows, strict=True):
-            windows = self.gathered[address, position]
-            windows[number] = row
-            if len(windows) == self.n_parts[position]:
-                stacked = torch.stack([windows[k] for k in range(len(windows))])
-                whole[position] = stacked if address.pooling is None else stacked.mean(0)
-                del self.gathered[address, position]
-        return list(whole), list(whole.values())
-
-    def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
-        return self.stages.backbone.pooling_at(address.boundary, address.pooling)(batch)
-
-    def _trimmed(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
-        """The rows of a batch, without padding."""
-        if not self.stages.backbone.is_ragged:
-            return batch
-        lengths = mask_of(batch).sum(1).tolist()
-        return [row[:length] for row, length in zip(batch, lengths, strict=True)]
-
-    def _hand_out(self, i: int, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
-        if not self.stages.has_one_shape(self.addresses[i]):
-            self.outputs[i] = self.outputs[i] or [None] * len(self.samples)
+    def _take(self, arrivals: Iterable[Arrival]) -> None:
+        """Hand out activations that were computed, and remember them."""
+        for address, number, positions, rows in arrivals:
+            if number is not None:
+                self.outputs.put(number, positions, rows)
+            if self.store is None:
+                continue
             for position, row in zip(positions, rows, strict=True):
-                self.outputs[i][position] = row.to("cpu", copy=True)
-            return
-        if not len(rows):
-            return
-        if self.outputs[i] is None:
-            self.outputs[i] = torch.zeros(len(self.samples), *rows[0].shape, dtype=rows[0].dtype)
-        rows = rows if isinstance(rows, torch.Tensor) else torch.stack(list(rows))
-        self.outputs[i][positions] = rows.to("cpu")
-
-    def _remember(self, address: Address, positions: list[int], rows: Sequence[torch.Tensor]) -> None:
-        if self.store is not None:
-            for position, row in zip(positions, rows, strict=True):
-                self.store.put(address, self.digests[position], row.to("cpu", copy=True))
-
-    def _finish(self) -> None:
-        self.complaints.raise_if_any()
-        self._run_queues()
-        for i, output in enumerate(self.outputs):
-            if output is None:
-                self.outputs[i] = self._of_no_sample(self.addresses[i])
-            for position, source in self.copies:
-                self.outputs[i][position] = self.outputs[i][source]
-            for position, error in self.complaints.bad.items():
-                self.outputs[i][position] = self._filling(self.addresses[i], self.policy.value_for(error))
-
-    def _filling(self, address: Address, value: float) -> torch.Tensor | float:
-        """The value in the place of a bad sample: one token of zeros, in one window, where samples have their own."""
-        if self.stages.has_one_shape(address):
-            return value
-        shape = self.stages.backbone.activation_shapes[address.boundary]
-        shape = (1, *shape[1:]) if self.stages.backbone.is_ragged else shape
-        filling = torch.zeros(shape, dtype=self.stages.dtype)
-        return filling[None] if self.stages.backbone.is_windowed else filling
-
-    def _of_no_sample(self, address: Address) -> torch.Tensor | list[None]:
-        """Room for all samples, where none could be computed."""
-        n = len(self.samples)
-        if not self.stages.has_one_shape(address):
-            return [None] * n
-        empty = torch.zeros(1, *self.stages.backbone.activation_shapes[address.boundary])
-        row = empty.to(self.stages.dtype) if address.pooling is None else self._pooled(empty, address)
-        return torch.zeros(n, *row.shape[1:], dtype=row.dtype)
+                value, digest = row.to("cpu", copy=True), self.digests[position]
+                if number is not None:
+                    self.store.put(address, digest, value)
+                else:
+                    self.store.put_passed(address, digest, value, fits=self.stages.fits)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from skltransfer.backbones import PADDING_ID, seeded, source_language_head
 from skltransfer.engine.inference.activations import Activations
+from skltransfer.engine.inference.climb import run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
-from skltransfer.engine.inference.recall import run_padded
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are asked for; the others are left as they are (Devlin et al. 2019)
 

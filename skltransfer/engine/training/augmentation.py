@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from skltransfer.engine.inference.activations import Activations
+from skltransfer.engine.inference.climb import run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import in_threads
-from skltransfer.engine.inference.recall import run_padded
 from skltransfer.engine.storing.key import Address
 from skltransfer.inputs import Samples
 
@@ -74,10 +74,7 @@ class AugmentedActivations:
             if address.boundary > start:
                 batch = run_padded(stages.between(start, address.boundary), batch, stages.batch)
                 start = address.boundary
-            found.append(batch if address.pooling is None else self._pooled(batch, address))
+            found.append(batch if address.pooling is None else stages.pooled(batch.float(), address))
         if len(found) == 1:
             return found[0]
         return Packing.at(stages.backbone, [address.boundary for address in self._addresses]).packed(found)
-
-    def _pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
-        return self._stages.backbone.pooling_at(address.boundary, address.pooling)(batch.float())

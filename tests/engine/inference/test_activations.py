@@ -1,8 +1,10 @@
 """What the frozen stages said is remembered, within bounds, and never wrong."""
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -244,3 +246,16 @@ def test_a_server_that_learns_between_requests_keeps_no_more_than_the_last_of_th
     growth = np.diff(held)[1:]
     assert (growth == growth[0]).all()  # what is fitted on, and of each request what was read
     assert growth[0] <= 4 * 4 + 4
+
+
+def test_a_pass_leaves_no_cycle_that_would_hold_its_activations(rng):
+    backbone = load_backbone("toy:images")
+    stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None)
+    samples = samples_from_collection(list(rng.random((5, 16, 16))), "image", **backbone.reading)
+    gc.collect()
+    gc.disable()
+    try:
+        found = weakref.ref(recall(stages, samples, [stages.address(4, "mean")]).tensors[0])
+        assert found() is None
+    finally:
+        gc.enable()

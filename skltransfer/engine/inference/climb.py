@@ -1,0 +1,131 @@
+"""Samples climb through frozen stages, from the boundary at which each begins, in full batches.
+
+Promises that every call of a stage has exactly the backbone's batch. Must not know the store, nor where samples come
+from.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from skltransfer._system.forks import after_fork_in_child
+from skltransfer.backbones import mask_of
+from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.storing.key import Address
+
+Window = tuple[int, int]  # (position of a sample, number of its window)
+Rows = Sequence[torch.Tensor]
+_guard: list[bool] = []
+
+
+def _guard_forks() -> None:
+    """A child forked after a multi-threaded forward pass would wait for threads that it does not have."""
+    if not _guard:
+        after_fork_in_child(lambda: torch.set_num_threads(1))
+        _guard.append(True)
+
+
+def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tensor:
+    """Run ``module`` on exactly ``size`` rows: missing ones are zeros, and are cut off the output."""
+    return module(filled(batch, size))[: len(batch)]
+
+
+def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
+    """A batch of ``size`` rows: missing ones are zeros."""
+    _guard_forks()
+    if len(batch) < size:
+        batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+
+class Arrival(NamedTuple):
+    """Activations of some samples at one boundary; without a number they were only passed on the way."""
+
+    address: Address
+    number: int | None  # of the address among those asked for
+    positions: list[int]
+    rows: Rows
+
+
+class Climb:
+    """Queues of samples, one for each boundary at which they begin and each padded length.
+
+    Parameters
+    ----------
+    stages : FrozenStages
+    addresses : sequence of Address
+        Where activations are asked for.
+    keeps_passed : bool
+        Whether activations that are computed on the way, and are asked for nowhere, are told too.
+    """
+
+    def __init__(self, stages: FrozenStages, addresses: Sequence[Address], *, keeps_passed: bool) -> None:
+        self._stages, self._addresses, self._keeps_passed = stages, addresses, keeps_passed
+        asked = {address.boundary for address in addresses}
+        self._stops = sorted(asked.union(range(1, max(asked)) if keeps_passed else ()))
+        self._queues: dict[tuple[int, int], list[tuple[Window, torch.Tensor]]] = defaultdict(list)  # (entry, length)
+        self._n_parts: dict[int, int] = {}  # by position
+        self._gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
+
+    def add(self, position: int, entry: int, parts: Rows) -> Iterator[Arrival]:
+        """Let a sample wait at boundary ``entry``, in one part or several windows; a full batch climbs at once."""
+        self._n_parts[position] = len(parts)
+        for number, part in enumerate(parts):
+            key = (entry, self._stages.padded_length(len(part)) if self._stages.backbone.is_ragged else 0)
+            self._queues[key].append(((position, number), part))
+            if len(self._queues[key]) == self._stages.batch:
+                yield from self._run(*key)
+
+    def finish(self) -> Iterator[Arrival]:
+        """Let all that wait climb, in batches that are filled with zeros."""
+        for key in sorted(self._queues):
+            yield from self._run(*key)
+
+    def _run(self, entry: int, length: int) -> Iterator[Arrival]:
+        queue, stages = self._queues.pop((entry, length)), self._stages
+        windows = [window for window, _ in queue]
+        batch = stages.stacked([activation for _, activation in queue]).to(stages.device)
+        batch = batch.to(stages.dtype) if batch.is_floating_point() else batch
+        yield from self._arrivals(entry, windows, batch, is_computed=entry == 0)
+        for start, stop in itertools.pairwise([entry, *(stop for stop in self._stops if stop > entry)]):
+            batch = run_padded(stages.between(start, stop), batch, stages.batch)
+            yield from self._arrivals(stop, windows, batch, is_computed=True)
+
+    def _arrivals(
+        self, boundary: int, windows: list[Window], batch: torch.Tensor, *, is_computed: bool
+    ) -> Iterator[Arrival]:
+        """The last stage's output is told only as it was asked for."""
+        for i, address in enumerate(self._addresses):
+            if address.boundary == boundary:
+                plain = address.pooling is None
+                value = self._trimmed(batch) if plain else self._stages.pooled(batch.float(), address)
+                yield Arrival(address, i, *self._of_samples(address, windows, value))
+        passed = self._stages.address(boundary)
+        is_passed = is_computed and self._keeps_passed and 0 < boundary < self._stages.backbone.n_stages
+        if is_passed and passed not in self._addresses:
+            yield Arrival(passed, None, *self._of_samples(passed, windows, self._trimmed(batch)))
+
+    def _of_samples(self, address: Address, windows: list[Window], rows: Rows) -> tuple[list[int], Rows]:
+        """Positions and values of the samples all of whose windows are there: stacked, or averaged if pooled."""
+        if not self._stages.backbone.is_windowed:
+            return [position for position, _ in windows], rows
+        whole: dict[int, torch.Tensor] = {}
+        for (position, number), row in zip(windows, rows, strict=True):
+            there = self._gathered[address, position]
+            there[number] = row
+            if len(there) == self._n_parts[position]:
+                stacked = torch.stack([there[k] for k in range(len(there))])
+                whole[position] = stacked if address.pooling is None else stacked.mean(0)
+                del self._gathered[address, position]
+        return list(whole), list(whole.values())
+
+    def _trimmed(self, batch: torch.Tensor) -> Rows:
+        """The rows of a batch, without padding."""
+        if not self._stages.backbone.is_ragged:
+            return batch
+        lengths = mask_of(batch).sum(1).tolist()
+        return [row[:length] for row, length in zip(batch, lengths, strict=True)]
