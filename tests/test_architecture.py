@@ -226,3 +226,12 @@ assert not any("skltransfer" in str(new) for new in snapshot()[4])
 
 def test_importing_everything_leaves_the_process_as_it_was():
     subprocess.run([sys.executable, "-c", SNAPSHOT], check=True)
+
+
+def test_values_of_the_engine_stay_small():
+    """A dataclass of many fields is several things; what belongs together is a value of its own."""
+    for path in sorted((PACKAGE / "engine").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+                assert len(fields) <= 14, f"{path.name}: {node.name} has {len(fields)} fields"
