@@ -446,8 +446,9 @@ class FineTuner(
         model = serialization.restored(cls, header, found, has_moved=backbone is not None)
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}
         spec = NetworkSpec.from_header(header)
-        model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec.n_outputs)
         model._network_ = NetworkState(spec, with_current_names(changed))
+        model._network_.refuse_impossible_spec(found, str(path))
+        model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec.n_outputs)
         model._network_.refuse_unless_it_fits(found, model._task_.readout, str(path))
         if model.dtype_ not in ("float32", "bfloat16"):
             raise ValueError(f"dtype_={model.dtype_!r}")

@@ -213,6 +213,7 @@ SAVED = {
     "a deeper boundary": lambda h: h["network"].update(boundary=10**9),
     "a hidden layer that is not there": lambda h: h["network"].update(head="mlp"),
     "another pooling": lambda h: h["network"].update(pooling="os.system"),
+    "taps beyond the network": lambda h: h["network"].update(taps=[10**9]),
     "a head of another kind": lambda h: h["network"].update(head="os.system"),
     "a part that no network has": lambda h: h["network"].update(evil=1),
     "a network as earlier versions wrote it, too short": lambda h: h.update(network=[1, "mean"]),
@@ -222,7 +223,7 @@ SAVED = {
     "a class that is none of ours": lambda h: h.update({"class": "subprocess.Popen"}),
     "a class that is a list": lambda h: h.update({"class": ["Popen"]}),
     "a method of the task": lambda h: h["task"][1]["pairs"].append(["decode", "evil"]),
-    "another head": lambda h: h.update(head=["RegressionTask", {"pairs": []}]),
+    "another task": lambda h: h.update(task=["RegressionTask", {"pairs": []}]),
     "a task with fewer classes": lambda h: h["task"][1]["pairs"].append(["classes", [0]]),
     "an attribute of the class": lambda h: h["fitted"].update(__class__="evil"),
     "a method of the estimator": lambda h: h["fitted"].update(predict="evil"),
@@ -254,9 +255,9 @@ def test_a_saved_estimator_is_data_or_refused(bench, saved, attack):
 
 ARRAYS = {
     "a name that climbs": lambda arrays: arrays.update({"changed.../../evil": np.zeros(2, np.float32)}),
-    "another shape": lambda arrays: arrays.update({"changed.head.0.weight": np.zeros((2, 2), np.float32)}),
-    "another dtype": lambda arrays: arrays.update({"changed.mean": np.zeros(32, np.int64)}),
-    "no head": lambda arrays: arrays.pop("changed.head.0.weight"),
+    "another shape": lambda arrays: arrays.update({"changed.readout.head.0.weight": np.zeros((2, 2), np.float32)}),
+    "another dtype": lambda arrays: arrays.update({"changed.readout.mean": np.zeros(32, np.int64)}),
+    "no head": lambda arrays: arrays.pop("changed.readout.head.0.weight"),
 }
 
 
@@ -266,6 +267,14 @@ def test_a_saved_estimator_with_arrays_that_do_not_fit_is_refused(bench, saved, 
     ARRAYS[attack](arrays)
     save_file(arrays, path, metadata={"skltransfer": json.dumps(header)})
     with harmless(bench.place), pytest.raises(WeightsError, match=r"does not fit 'toy:rows'"):
+        load(path)
+
+
+def test_an_array_under_an_old_and_a_new_name_is_refused(bench, saved):
+    path, header, arrays = saved
+    arrays["changed.mean"] = arrays["changed.readout.mean"]
+    save_file(arrays, path, metadata={"skltransfer": json.dumps(header)})
+    with harmless(bench.place), pytest.raises(WeightsError):
         load(path)
 
 

@@ -61,6 +61,30 @@ class NetworkState:
         network.load_state_dict(state, strict=False)
         return network.to(device)
 
+    def refuse_impossible_spec(self, backbone: Backbone, where: str) -> None:
+        """Raise if no network on ``backbone`` has these parts, or if it claims more outputs than it holds numbers.
+
+        Raises
+        ------
+        WeightsError
+            That names the part.
+        """
+        spec = self.spec
+        if not 0 <= spec.boundary <= backbone.n_stages:
+            raise WeightsError(
+                f"{where} freezes {spec.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
+            )
+        if spec.pooling not in POOLINGS or spec.head not in ("linear", "mlp") or spec.taps:
+            raise WeightsError(
+                f"{where} has pooling={spec.pooling!r}, head={spec.head!r} and taps={spec.taps!r}; expected one of "
+                f"{POOLINGS}, 'linear' or 'mlp', and no taps."
+            )
+        n_values = sum(value.size for value in self.changed.values())
+        if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):
+            raise WeightsError(
+                f"{where} claims {spec.n_outputs} outputs and {spec.n_constants} constants, but holds {n_values}."
+            )
+
     def refuse_unless_it_fits(self, backbone: Backbone, readout: MakeReadout, where: str) -> None:
         """Raise unless every array has its place in a network on ``backbone``, and the readout is whole.
 
@@ -69,22 +93,7 @@ class NetworkState:
         WeightsError
             With the names of those that do not fit.
         """
-        spec = self.spec
-        if not 0 <= spec.boundary <= backbone.n_stages:
-            raise WeightsError(
-                f"{where} freezes {spec.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
-            )
-        if spec.pooling not in POOLINGS or spec.head not in ("linear", "mlp"):
-            raise WeightsError(
-                f"{where} has pooling={spec.pooling!r} and head={spec.head!r}; expected one of {POOLINGS}, and "
-                "'linear' or 'mlp'."
-            )
-        n_values = sum(value.size for value in self.changed.values())
-        if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):
-            raise WeightsError(
-                f"{where} claims {spec.n_outputs} outputs and {spec.n_constants} constants, but holds {n_values}."
-            )
-        network = new_network(backbone, spec, readout, seed=None)
+        network = new_network(backbone, self.spec, readout, seed=None)
         own = {key: (tuple(value.shape), value.numpy().dtype) for key, value in network.state_dict().items()}
         needed = {key for key in own if not key.startswith("suffix.")}
         wrong = {key for key, value in self.changed.items() if own.get(key) != (value.shape, value.dtype)}
@@ -112,7 +121,10 @@ class NetworkState:
 def with_current_names(changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays under the names that they have now, where they were kept before readouts were modules of their own."""
     parts = ("suffix.", "readout.")
-    return {key if key.startswith(parts) else f"readout.{key}": value for key, value in changed.items()}
+    named = {key if key.startswith(parts) else f"readout.{key}": value for key, value in changed.items()}
+    if len(named) < len(changed):
+        raise ValueError(f"entries come under an old and a new name: {sorted(changed.keys() - named.keys())[:5]}")
+    return named
 
 
 _ready: "weakref.WeakKeyDictionary[NetworkState, dict]" = weakref.WeakKeyDictionary()  # the last used comes last
