@@ -151,6 +151,11 @@ def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, po
 
 
 def _addresses(stages: FrozenStages, spec: NetworkSpec) -> list[Address]:
+    if spec.taps and stages.backbone.is_windowed:
+        raise ValueError(
+            f"Windows of a long sample are averaged, which needs one vector of outputs per sample; taps={spec.taps!r} "
+            "give maps or tokens. Set long_samples='truncate'."
+        )
     is_pooled = spec.boundary == stages.backbone.n_stages and not spec.taps
     return [stages.address(boundary, spec.pooling if is_pooled else None) for boundary in spec.held]
 

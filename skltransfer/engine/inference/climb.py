@@ -72,7 +72,10 @@ class Climb:
         self._gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
 
     def add(self, position: int, entry: int, parts: Rows) -> Iterator[Arrival]:
-        """Let a sample wait at boundary ``entry``, in one part or several windows; a full batch climbs at once."""
+        """Let a sample wait at boundary ``entry``, in one part or several windows; a full batch climbs at once.
+
+        Nothing happens before the iterator is used.
+        """
         self._n_parts[position] = len(parts)
         for number, part in enumerate(parts):
             key = (entry, self._stages.padded_length(len(part)) if self._stages.backbone.is_ragged else 0)

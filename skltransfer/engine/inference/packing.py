@@ -31,11 +31,12 @@ class Packing:
         Raises
         ------
         ValueError
-            If samples are cut into windows, or a boundary is the input.
+            If a boundary is the input.
         """
-        if backbone.is_windowed or 0 in boundaries:
+        if 0 in boundaries:
             raise ValueError(
-                f"Stages of {backbone.name!r} can be tapped after its input and without windows, not at {boundaries}."
+                f"taps are boundaries after a stage of {backbone.name!r}, from 1 to {backbone.n_stages}; got the "
+                "input, boundary 0. Leave it out."
             )
         return cls(tuple(backbone.activation_shapes[boundary] for boundary in boundaries), backbone.is_ragged)
 

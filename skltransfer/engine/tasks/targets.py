@@ -68,9 +68,9 @@ class RecordTargets:
         return len(self.records)
 
     def key(self, row: int) -> tuple:
-        """Names, shapes and contents."""
-        record = self.records[row]
-        return tuple((name, record[name].shape, record[name].tobytes()) for name in sorted(record))
+        """Names, dtypes, shapes and contents."""
+        arrays = sorted(self.records[row].items())
+        return tuple((name, value.dtype.str, value.shape, value.tobytes()) for name, value in arrays)
 
     def take(self, rows: np.ndarray) -> list[dict[str, torch.Tensor]]:
         """A record of tensors per row."""
@@ -82,9 +82,12 @@ class RecordTargets:
 
 
 def each_tensor(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) -> Any:
-    """A tensor, or tensors in lists, tuples and dicts, each changed by a function."""
+    """A tensor, or the tensors in lists, tuples and dicts, each changed by a function; other values stay."""
     if isinstance(batch, torch.Tensor):
         return function(batch)
     if isinstance(batch, Mapping):
         return {key: each_tensor(function, value) for key, value in batch.items()}
-    return type(batch)(each_tensor(function, value) for value in batch)
+    if isinstance(batch, list | tuple):
+        changed = [each_tensor(function, value) for value in batch]
+        return changed if isinstance(batch, list) else tuple(changed)
+    return batch

@@ -9,11 +9,12 @@ from toy_detector import ToyDetection
 from toy_generator import ToyGeneration
 from toy_tagger import ToyTagging
 
-from skltransfer import ActivationStore, load_backbone
+from skltransfer import ActivationStore, FineTunedClassifier, load_backbone
 from skltransfer.engine import (
     BadSamplePolicy,
     FrozenStages,
     NetworkSpec,
+    RecordTargets,
     TrainingPlan,
     TuningJob,
     answers_of,
@@ -29,7 +30,8 @@ class Fit:
     """A task fitted on samples: what an estimator does."""
 
     def __init__(self, name, task, X, targets, taps, boundary, store=None, **plan):
-        self.backbone, self.task, self.policy = load_backbone(name), task, BadSamplePolicy()
+        self.backbone = load_backbone(name) if isinstance(name, str) else name
+        self.task, self.policy = task, BadSamplePolicy()
         self.stages = FrozenStages(self.backbone, dtype=torch.float32, device=torch.device("cpu"), store=store)
         self.X = samples_from_collection(X, self.backbone.modality, **self.backbone.reading)
         if callable(targets):
@@ -134,6 +136,34 @@ def test_the_order_of_rows_does_not_matter(rng):
     )
     for key, value in plain.result.network.changed.items():
         np.testing.assert_array_equal(value, other.result.network.changed[key])
+
+
+def test_windows_are_refused_where_outputs_are_no_vector():
+    backbone, task = load_backbone("toy:text", long_samples="windows", max_length=8), ToyTagging(["letter", "digit"])
+    with pytest.raises(ValueError, match="long_samples='truncate'"):
+        Fit(backbone, task, TEXTS, task.targets(KINDS), taps=(4,), boundary=2)
+
+
+def test_the_input_is_no_tap():
+    task = ToyTagging(["letter", "digit"])
+    with pytest.raises(ValueError, match="from 1 to 4; got the input, boundary 0"):
+        Fit("toy:text", task, TEXTS, task.targets(KINDS), taps=(0, 4), boundary=2)
+
+
+def test_records_of_other_dtypes_differ():
+    zeros = [{"tags": np.zeros(2, dtype)} for dtype in (np.int64, np.float64)]
+    targets = RecordTargets([*zeros, zeros[0]])
+    assert targets.key(0) != targets.key(1)
+    assert targets.key(0) == targets.key(2)
+
+
+def test_answers_of_a_task_with_vectors_are_the_estimators(rng):
+    X, y = rng.random((20, 16, 16)), np.arange(20) % 2
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, max_epochs=1, dtype="float32", random_state=0).fit(X, y)
+    stages = FrozenStages(load_backbone("toy:images"), dtype=torch.float32, device=torch.device("cpu"), store=None)
+    samples = samples_from_collection(list(X), "image", **stages.backbone.reading)
+    found, _ = answers_of(model._network_, stages, samples, BadSamplePolicy(), model._task_)
+    assert found == model.predict(X).tolist()
 
 
 def test_each_is_one_short_file():
