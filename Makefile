@@ -32,6 +32,7 @@ lint: $(MADE)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) tests/parameter_docs.py
+	$(RUN) -m mypy
 
 format: $(MADE)
 	$(RUN) tests/parameter_docs.py --write

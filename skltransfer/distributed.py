@@ -15,10 +15,11 @@ import filelock
 import joblib
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods, validate_params
+from sklearn.utils._param_validation import HasMethods
 
-from skltransfer._estimators import base
+from skltransfer._estimators.base import numbered
 from skltransfer._system.files import DRAFT, remove, replacing
+from skltransfer._system.validation import checks_arguments
 from skltransfer.exceptions import MissingDependencyError
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
 
@@ -60,14 +61,13 @@ class BatchExtractor:
     {'id': (3,), 'features': (3, 32)}
     """
 
-    @validate_params(
+    @checks_arguments(
         {
             "extractor": [PretrainedFeatureExtractor],
             "column": [str],
             "keep": [list, tuple, None],
             "output": [str],
-        },
-        prefer_skip_nested_validation=True,
+        }
     )
     def __init__(
         self,
@@ -147,15 +147,14 @@ def _refuse_absent(names: Sequence[str], columns: Any) -> None:
         raise ValueError(f"There is no column {absent[0]!r}; there are {list(columns)}.")
 
 
-@validate_params(
+@checks_arguments(
     {
         "extractor": [PretrainedFeatureExtractor],
         "collection": [HasMethods(["to_delayed", "map_partitions"])],
         "folder": [str, os.PathLike],
         "column": [str, None],
         "keep": [list, tuple, None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def extract_to_parquet(
     extractor: PretrainedFeatureExtractor,
@@ -269,7 +268,7 @@ def _refuse_other_columns(collection: Any, column: str | None, keep: Sequence[st
 def _with_dtype_chosen(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
     """With the dtype that is ``"auto"`` here, so that it is the same in every worker."""
     extractor._validate_params()
-    dtype = base.frozen_stages(extractor, base.loaded_backbone(extractor)).dtype
+    dtype = extractor._frozen_stages(extractor._loaded_backbone()).dtype
     return clone(extractor).set_params(dtype=str(dtype).removeprefix("torch."))
 
 
@@ -299,13 +298,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _description(extract: BatchExtractor, n_partitions: int) -> dict[str, Any]:
     """All that decides what is in the files, beside the samples."""
     extractor = extract.extractor
-    backbone = base.loaded_backbone(extractor)
+    backbone = extractor._loaded_backbone()
     parameters = ("image_shape", "sampling_rate", "missing", "on_bad_sample", "dtype")
     description = {
         "format": FORMAT,
         "backbone": backbone.fingerprint,
         "layer": [backbone.stage_names[boundary - 1] for boundary in extractor._boundaries(backbone)],
-        "pooling": base.resolved_pooling(extractor, backbone),
+        "pooling": extractor._resolved_pooling(backbone),
         "reading": {name: str(value) for name, value in backbone.reading.items()},
         **{name: getattr(extractor, name) for name in parameters},
         "column": extract.column,
@@ -362,7 +361,7 @@ def _write(extract: BatchExtractor, partition: Any, path: Path) -> None:
     except Exception as error:
         error.add_note(f"while reading the partition of {path.name}")
         raise
-    names = base.numbered(f"{extract.column}_", features.shape[1])
+    names = numbered(f"{extract.column}_", features.shape[1])
     table = pa.Table.from_pandas(pd.concat([kept, pd.DataFrame(features, rows.index, names)], axis=1))
     table = table.replace_schema_metadata({**table.schema.metadata, MADE_FROM: made_from})
     with replacing(path) as draft:

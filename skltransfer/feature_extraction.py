@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
-from skltransfer._estimators import base
+from skltransfer._estimators.base import BackboneEstimator, n_truncated
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, declared, parameter
 from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import recall
 
 
 @declared
 class PretrainedFeatureExtractor(
-    ReadsLongSamples, ReadsBackbone, base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator
+    ReadsLongSamples, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
 ):
     """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
 
@@ -100,11 +101,11 @@ class PretrainedFeatureExtractor(
     (3, 48)
     """
 
-    layer: str | float | list = parameter("penultimate", ["array-like", str, float, int])
-    missing: str = parameter("raise", [StrOptions({"raise", "zero", "nan"})])
-    batch_size: str = parameter("auto", [StrOptions({"auto"})])
+    layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
+    missing: str = parameter(default="raise", constraint=[StrOptions({"raise", "zero", "nan"})])
+    batch_size: str = parameter(default="auto", constraint=[StrOptions({"auto"})])
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":
         """Check the parameters and take note of X's columns; there is nothing to learn.
 
@@ -122,11 +123,11 @@ class PretrainedFeatureExtractor(
         InvalidParameterError, BackboneNotFoundError, WeightsError
             If a parameter is not what it should be.
         """
-        backbone, draft = base.loaded_backbone(self), base.unfitted_copy(self)
+        backbone, draft = self._loaded_backbone(), self._unfitted_copy()
         self._boundaries(backbone)
         samples = draft._samples(X, backbone, reset=True)
         if backbone.modality in ("audio", "text"):
-            draft.n_truncated_ = base.n_truncated(samples, backbone, tell=False)  # transform will
+            draft.n_truncated_ = n_truncated(samples, backbone, tell=False)  # transform will
         self.__dict__ = draft.__dict__  # one step: after an error, all is as it was
         return self
 
@@ -169,36 +170,22 @@ class PretrainedFeatureExtractor(
 
     def _extract(self, X: Any, *, fits: bool) -> np.ndarray:
         self._validate_params()
-        backbone = base.loaded_backbone(self)
-        pooling = base.resolved_pooling(self, backbone)
-        stages = base.frozen_stages(self, backbone, fits=fits)
+        backbone = self._loaded_backbone()
+        pooling = self._resolved_pooling(backbone)
+        stages = self._frozen_stages(backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
-        recalled = recall(stages, samples, addresses, base.bad_sample_policy(self))
+        recalled = recall(stages, samples, addresses, self._bad_sample_policy())
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = base.n_truncated(samples, backbone)
+            self.n_truncated_ = n_truncated(samples, backbone)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the features: zero-padded numbers after the column's name, or after the class's.
-
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            Compared with the names seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of str, shape (n_features,)
-        """
-        return base.names_out(self, input_features, self._n_features_out)
 
     @property
     def _n_features_out(self) -> int:
-        backbone = base.loaded_backbone(self)
-        pooling = base.resolved_pooling(self, backbone)
+        backbone = self._loaded_backbone()
+        pooling = self._resolved_pooling(backbone)
         return sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
 
     def _boundaries(self, backbone: Backbone) -> list[int]:

@@ -8,7 +8,6 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skltransfer._estimators import base
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import declared, parameter, share
@@ -128,11 +127,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     ['above', 'below']
     """
 
-    method: str = parameter("prototype", [StrOptions({"prototype", "contrastive"})])
-    shrinkage: float = parameter(0.95, share("right"))
-    freeze_depth: float | str = parameter(0.75)
-    max_epochs: int = parameter(20)
-    learning_rate: float = parameter(1e-4)
+    method: str = parameter(default="prototype", constraint=[StrOptions({"prototype", "contrastive"})])
+    shrinkage: float = parameter(default=0.95, constraint=share("right"))
+    freeze_depth: float | str = parameter(default=0.75)
+    max_epochs: int = parameter(default=20)
+    learning_rate: float = parameter(default=1e-4)
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}
@@ -140,7 +139,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
         boundary = boundary if self.method == "contrastive" else backbone.n_stages
-        return NetworkSpec(boundary, base.resolved_pooling(self, backbone), normalizes=True)
+        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         """A plan with one learning rate, for the backbone alone; the rest is at its default."""

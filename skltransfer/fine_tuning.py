@@ -221,9 +221,9 @@ class FineTunedClassifier(
     """
 
     _may_choose_depth = True
-    freeze_depth: float | str = parameter("auto")
-    class_weight: dict | str | None = parameter(None, [dict, StrOptions({"balanced"}), None])
-    calibrate: str | None = parameter(None, [StrOptions({"temperature"}), None])
+    freeze_depth: float | str = parameter(default="auto")
+    class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
+    calibrate: str | None = parameter(default=None, constraint=[StrOptions({"temperature"}), None])
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.
@@ -478,7 +478,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     """
 
     _may_choose_depth = True
-    freeze_depth: float | str = parameter("auto")
+    freeze_depth: float | str = parameter(default="auto")
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.

@@ -211,8 +211,10 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     [(8, 2)]
     """
 
-    tasks: dict | list | None = parameter(None, [dict, list, tuple, None])
-    loss_weights: str | list | np.ndarray = parameter("equal", [StrOptions({"equal", "uncertainty"}), "array-like"])
+    tasks: dict | list | None = parameter(default=None, constraint=[dict, list, tuple, None])
+    loss_weights: str | list | np.ndarray = parameter(
+        default="equal", constraint=[StrOptions({"equal", "uncertainty"}), "array-like"]
+    )
 
     def predict(self, X: Any) -> np.ndarray:
         """Label or number of each task.

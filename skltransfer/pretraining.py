@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skltransfer._estimators import base, serialization
+from skltransfer._estimators import serialization
+from skltransfer._estimators.base import BackboneEstimator, n_truncated
 from skltransfer._estimators.parameters import (
     ReadsBackbone,
     Resumes,
@@ -26,6 +27,7 @@ from skltransfer._estimators.parameters import (
     share,
 )
 from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
     Pretrained,
@@ -33,7 +35,6 @@ from skltransfer.engine import (
     TrainingPlan,
     adapt_norms,
     adapt_to_texts,
-    recall,
 )
 from skltransfer.exceptions import AdaptationWarning, UnsupportedBackboneError
 
@@ -45,7 +46,7 @@ NO_BETTER = (
 
 @declared
 class AdaptedBackbone(
-    Resumes, TrainsStages, ReadsBackbone, base.ReadsSamples, VersionStamp, TransformerMixin, BaseEstimator
+    Resumes, TrainsStages, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
 ):
     """Adapt a pretrained network to samples without labels, before any label is seen.
 
@@ -168,16 +169,16 @@ class AdaptedBackbone(
     array([1])
     """
 
-    objective: str = parameter("norm_statistics", [StrOptions({"masked_lm", "norm_statistics"})])
-    freeze_depth: float | str = parameter(0.0)
-    prior: float = parameter(0.0, at_least_zero())
-    mask_fraction: float = parameter(0.15, share())
-    max_epochs: int = parameter(3)
-    learning_rate: float = parameter(5e-5)
-    weight_decay: float = parameter(0.01, at_least_zero())
-    validation_fraction: float = parameter(0.1, share())
+    objective: str = parameter(default="norm_statistics", constraint=[StrOptions({"masked_lm", "norm_statistics"})])
+    freeze_depth: float | str = parameter(default=0.0)
+    prior: float = parameter(default=0.0, constraint=at_least_zero())
+    mask_fraction: float = parameter(default=0.15, constraint=share())
+    max_epochs: int = parameter(default=3)
+    learning_rate: float = parameter(default=5e-5)
+    weight_decay: float = parameter(default=0.01, constraint=at_least_zero())
+    validation_fraction: float = parameter(default=0.1, constraint=share())
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Adapt the backbone to these samples. The result does not depend on their order.
 
@@ -202,7 +203,7 @@ class AdaptedBackbone(
         TrainingDivergedError
             If the loss is no longer a number.
         """
-        self.__dict__ = base.unfitted_copy(self)._adapt(X).__dict__  # one step: an interrupt leaves the old state
+        self.__dict__ = self._unfitted_copy()._adapt(X).__dict__  # one step: an interrupt leaves the old state
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -219,30 +220,13 @@ class AdaptedBackbone(
         check_is_fitted(self)
         backbone = self.backbone_
         samples = self._samples(X, backbone, reset=False)
-        base.n_truncated(samples, backbone)
-        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
-        address = stages.address(backbone.n_stages, base.resolved_pooling(self, backbone))
-        return recall(stages, samples, [address], base.bad_sample_policy(self)).tensors[0].numpy()
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of what ``transform`` returns: zero-padded numbers.
-
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            Compared with the names seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of str, shape (n_features,)
-        """
-        check_is_fitted(self)
-        return base.names_out(self, input_features, self._n_features_out)
+        n_truncated(samples, backbone)
+        return self._last_features(samples, backbone, self.dtype_)
 
     @property
     def _n_features_out(self) -> int:
         backbone = self.backbone_
-        return backbone.pooled_width(backbone.n_stages, base.resolved_pooling(self, backbone))
+        return backbone.pooled_width(backbone.n_stages, self._resolved_pooling(backbone))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the adapted weights to one safetensors file, with where they come from in its header.
@@ -284,7 +268,7 @@ class AdaptedBackbone(
         return model
 
     def _adapt(self, X: Any) -> Self:
-        backbone = base.loaded_backbone(self)
+        backbone = self._loaded_backbone()
         samples = self._samples(X, backbone, reset=True)
         task = self._task(backbone)
         if self.objective == "masked_lm":
@@ -296,15 +280,15 @@ class AdaptedBackbone(
             self.bad_samples_ = list(result.bad)
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = base.n_truncated(samples, backbone)
+            self.n_truncated_ = n_truncated(samples, backbone)
         self._set_fitted(task, result)
         return self
 
     def _task(self, backbone: Backbone) -> PretrainingTask:
         return PretrainingTask(
-            stages=base.frozen_stages(self, backbone, fits=True),
+            stages=self._frozen_stages(backbone, fits=True),
             boundary=freeze_boundary(self.freeze_depth, backbone.stage_names),
-            policy=base.bad_sample_policy(self),
+            policy=self._bad_sample_policy(),
             prior=float(self.prior),
             fraction=self.mask_fraction,
             validation_fraction=self.validation_fraction,
@@ -316,7 +300,7 @@ class AdaptedBackbone(
                 seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
                 verbose=int(self.verbose),
             ),
-            checkpoint=base.checkpoint_folder(self),
+            checkpoint=self._checkpoint_folder(),
         )
 
     def _set_fitted(self, task: PretrainingTask, result: Pretrained) -> None:

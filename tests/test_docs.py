@@ -1,7 +1,9 @@
 """README, docs and docstrings do what they say: each example is run, each link leads somewhere."""
 
+import contextlib
 import doctest
 import importlib.util
+import io
 import pathlib
 import re
 
@@ -14,6 +16,8 @@ MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / "skltransfer").rglob("*.py"))
 ]
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\s*(?:^```output\n(?P<output>.*?)^```)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def page_name(path):
@@ -40,10 +44,31 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__docs__"}
-    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        if "sklearn.callback" in block and importlib.util.find_spec("sklearn.callback") is None:
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if "sklearn.callback" in block["code"] and importlib.util.find_spec("sklearn.callback") is None:
             continue  # scikit-learn before 1.9
-        exec(compile(block, page_name(page), "exec"), namespace)
+        with contextlib.redirect_stdout(printed := io.StringIO()):
+            exec(compile(block["code"], page_name(page), "exec"), namespace)
+        assert same_output(printed.getvalue(), block["output"] or ""), printed.getvalue()
+
+
+def same_output(printed, shown):
+    """Whether the words agree, and numbers do within 5 % or 0.03: processors differ."""
+    if NUMBER.sub("#", " ".join(printed.split())) != NUMBER.sub("#", " ".join(shown.split())):
+        return False
+    pairs = zip(numbers_in(printed), numbers_in(shown), strict=True)
+    return all(abs(a - b) <= max(0.03, 0.05 * abs(b)) for a, b in pairs)
+
+
+def numbers_in(text):
+    return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+
+
+def test_an_output_that_differs_from_its_page_is_noticed():
+    assert same_output("accuracy  0.91 of 1,000", "accuracy 0.93 of 1,000\n")
+    assert not same_output("accuracy 0.85", "accuracy 0.93")
+    assert not same_output("precision 0.93", "accuracy 0.93")
+    assert not same_output("", "accuracy 0.93")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

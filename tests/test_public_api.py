@@ -1,5 +1,6 @@
 """The front door: sorted, complete, documented, typed, with examples."""
 
+import importlib
 import inspect
 import pathlib
 import re
@@ -83,3 +84,11 @@ def test_show_versions_names_what_a_bug_report_needs(capsys):
 
 def test_the_version_is_in_the_changelog():
     assert f"## {skltransfer.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("door", ["skltransfer", "skltransfer.domain_adaptation"])
+def test_a_type_checker_sees_the_names_that_a_lazy_module_offers(door):
+    module = importlib.import_module(door)
+    stub = pathlib.Path(module.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    seen = {name for name in re.findall(r" as (\w+)$", stub, re.MULTILINE) if not name.startswith("_")}
+    assert seen == set(module.__all__)

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_feature_names, _check_feature_names_in, _check_n_features, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_feature_names_in,
+    _check_n_features,
+    check_is_fitted,
+    validate_data,
+)
 
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.engine import (
@@ -21,6 +27,7 @@ from skltransfer.engine import (
     BadSamplePolicy,
     FrozenStages,
     folder_store,
+    recall,
     resolve_device,
     resolve_dtype,
     shared_store,
@@ -31,111 +38,130 @@ from skltransfer.inputs import NOUNS, SAMPLES, TABLE, Samples, contained, sample
 MOST_KNOWN = 100_000
 
 
-def loaded_backbone(estimator: Any) -> Backbone:
-    """The estimator's backbone, loaded once per process."""
-    options = {} if estimator.max_length is None else {"max_length": int(estimator.max_length)}
-    if getattr(estimator, "long_samples", None) is not None:
-        options["long_samples"] = estimator.long_samples
-    if not isinstance(estimator.backbone, Backbone):
-        return load_backbone(estimator.backbone, weights=estimator.weights, **options)
-    backbone = estimator.backbone
-    return load_backbone(backbone.name, weights=backbone.weights, **backbone.options | options) if options else backbone
+class BackboneEstimator:
+    """Parent of estimators that read X with a backbone: from parameters and X to samples and frozen stages."""
 
+    _n_features_out: int  # of ``transform``
 
-def unfitted_copy(estimator: Any) -> Any:
-    """A shallow copy that learns in the estimator's place, without what an earlier fit left."""
-    draft, parameters = copy.copy(estimator), estimator.get_params(deep=False)
-    draft.__dict__ = {k: v for k, v in vars(estimator).items() if k in parameters or not k.endswith("_")}
-    return draft
+    def _loaded_backbone(self) -> Backbone:
+        """The estimator's backbone, loaded once per process."""
+        options = {} if self.max_length is None else {"max_length": int(self.max_length)}
+        if getattr(self, "long_samples", None) is not None:
+            options["long_samples"] = self.long_samples
+        if not isinstance(self.backbone, Backbone):
+            return load_backbone(self.backbone, weights=self.weights, **options)
+        backbone = self.backbone
+        if not options:
+            return backbone
+        return load_backbone(backbone.name, weights=backbone.weights, **backbone.options | options)
 
+    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        """X as samples: a table in scikit-learn's sense, or a collection of what the backbone reads.
 
-def checkpoint_folder(estimator: Any) -> Path | None:
-    """Where training leaves its state, if anywhere.
+        Parameters
+        ----------
+        reset : bool
+            Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
+        """
+        expected = None if reset else getattr(self, "input_kind_", None)
+        reading = backbone.reading
+        container = contained(X, backbone.modality, channels=reading.get("channels", "auto"), expected=expected)
+        if expected is not None and self.image_shape is None:
+            _refuse_other_kind(self, container.kind, X, backbone)
+        estimator = self
+        if not reset and not hasattr(self, "n_features_in_"):  # stateless, or fitted on what has no columns
+            estimator, reset = copy.copy(self), True
+        if reset:
+            estimator.input_kind_ = container.kind
+        if container.kind == TABLE:
+            is_flat = self.image_shape is not None and backbone.modality == "image"
+            X = _checked_table(estimator, container.items, reset=reset, dtype="numeric" if is_flat else np.float32)
+            return samples_from_table(X, backbone.modality, image_shape=self.image_shape, **reading)
+        if hasattr(X, "columns"):
+            _check_feature_names(estimator, X, reset=reset)
+            _check_n_features(estimator, X, reset=reset)
+        elif reset:
+            for stale in ("n_features_in_", "feature_names_in_"):
+                vars(estimator).pop(stale, None)
+        rate = {"sampling_rate": self.sampling_rate} if backbone.modality == "audio" else {}
+        return samples_from_collection(container.items, backbone.modality, **reading, **rate)
 
-    Raises
-    ------
-    ValueError
-        If another fit would draw other random numbers.
-    """
-    if estimator.checkpoint is None:
-        return None
-    if not isinstance(estimator.random_state, numbers.Integral):
-        raise ValueError(
-            f"checkpoint={estimator.checkpoint!r} needs random_state to be an int, so that a fit that goes on is "
-            f"the one that was interrupted; got random_state={estimator.random_state!r}."
+    def _frozen_stages(self, backbone: Backbone, dtype: str | None = None, *, fits: bool = False) -> FrozenStages:
+        """The backbone's frozen stages, with the estimator's device, dtype and cache.
+
+        Where it ``fits``, the cache keeps what each stage gave on the way, for other freeze depths to begin from.
+        """
+        device, store = resolve_device(self.device), _store(self.cache)
+        return FrozenStages(
+            backbone,
+            dtype=resolve_dtype(dtype or self.dtype, backbone, device, store),
+            device=device,
+            store=store,
+            verbose=int(self.verbose),
+            fits=fits,
         )
-    return Path(estimator.checkpoint).expanduser().absolute()
 
+    def _resolved_pooling(self, backbone: Backbone) -> str:
+        """``"auto"`` is the backbone's own way to pool."""
+        return backbone.pooling if self.pooling == "auto" else self.pooling
 
-def resolved_pooling(estimator: Any, backbone: Backbone) -> str:
-    """``"auto"`` is the backbone's own way to pool."""
-    return backbone.pooling if estimator.pooling == "auto" else estimator.pooling
+    def _bad_sample_policy(self) -> BadSamplePolicy:
+        """How rows that cannot be read are treated; an estimator without ``missing`` treats missing ones alike."""
+        return BadSamplePolicy(getattr(self, "missing", self.on_bad_sample), self.on_bad_sample)
 
+    def _checkpoint_folder(self) -> Path | None:
+        """Where training leaves its state, if anywhere.
 
-def frozen_stages(estimator: Any, backbone: Backbone, dtype: str | None = None, *, fits: bool = False) -> FrozenStages:
-    """The backbone's frozen stages, with the estimator's device, dtype and cache.
+        Raises
+        ------
+        ValueError
+            If another fit would draw other random numbers.
+        """
+        if self.checkpoint is None:
+            return None
+        if not isinstance(self.random_state, numbers.Integral):
+            raise ValueError(
+                f"checkpoint={self.checkpoint!r} needs random_state to be an int, so that a fit that goes on is "
+                f"the one that was interrupted; got random_state={self.random_state!r}."
+            )
+        return Path(self.checkpoint).expanduser().absolute()
 
-    Where it ``fits``, the cache keeps what each stage gave on the way, for other freeze depths to begin from.
-    """
-    device, store = resolve_device(estimator.device), _store(estimator.cache)
-    return FrozenStages(
-        backbone,
-        dtype=resolve_dtype(dtype or estimator.dtype, backbone, device, store),
-        device=device,
-        store=store,
-        verbose=int(estimator.verbose),
-        fits=fits,
-    )
+    def _unfitted_copy(self) -> Any:
+        """A shallow copy that learns in the estimator's place, without what an earlier fit left."""
+        draft, parameters = copy.copy(self), self.get_params(deep=False)
+        draft.__dict__ = {k: v for k, v in vars(self).items() if k in parameters or not k.endswith("_")}
+        return draft
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features: zero-padded numbers after the name of X's column, or after the class's name.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Compared with the names seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of str, shape (n_features,)
+        """
+        check_is_fitted(self)
+        if hasattr(self, "n_features_in_"):
+            _check_feature_names_in(self, input_features, generate_names=False)
+        columns = getattr(self, "feature_names_in_", ())
+        prefix = f"{columns[0]}_" if len(columns) == 1 else type(self).__name__.lower()
+        return numbered(prefix, self._n_features_out)
+
+    def _last_features(self, samples: Samples, backbone: Backbone, dtype: str) -> np.ndarray:
+        """Pooled features of the last stage, float32, (n, d)."""
+        stages = self._frozen_stages(backbone, dtype)
+        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
+        return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
 
 
 def _store(cache: Any) -> ActivationStore | None:
     if cache is None or isinstance(cache, ActivationStore):
         return cache
     return shared_store() if cache == "memory" else folder_store(os.fspath(cache))
-
-
-def bad_sample_policy(estimator: Any) -> BadSamplePolicy:
-    """How rows that cannot be read are treated; an estimator without ``missing`` treats missing ones alike."""
-    return BadSamplePolicy(getattr(estimator, "missing", estimator.on_bad_sample), estimator.on_bad_sample)
-
-
-class ReadsSamples:
-    """Parent of estimators that take X as samples: what X is taken for is theirs to say."""
-
-    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
-        """X as samples; parameters as :func:`samples_of`'s."""
-        return samples_of(self, X, backbone, reset=reset)
-
-
-def samples_of(estimator: Any, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
-    """X as samples: a table in scikit-learn's sense, or a collection of what the backbone reads.
-
-    Parameters
-    ----------
-    reset : bool
-        Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
-    """
-    expected = None if reset else getattr(estimator, "input_kind_", None)
-    reading = backbone.reading
-    container = contained(X, backbone.modality, channels=reading.get("channels", "auto"), expected=expected)
-    if expected is not None and estimator.image_shape is None:
-        _refuse_other_kind(estimator, container.kind, X, backbone)
-    if not reset and not hasattr(estimator, "n_features_in_"):  # stateless, or fitted on what has no columns
-        estimator, reset = copy.copy(estimator), True
-    if reset:
-        estimator.input_kind_ = container.kind
-    if container.kind == TABLE:
-        is_flat = estimator.image_shape is not None and backbone.modality == "image"
-        X = _checked_table(estimator, container.items, reset=reset, dtype="numeric" if is_flat else np.float32)
-        return samples_from_table(X, backbone.modality, image_shape=estimator.image_shape, **reading)
-    if hasattr(X, "columns"):
-        _check_feature_names(estimator, X, reset=reset)
-        _check_n_features(estimator, X, reset=reset)
-    elif reset:
-        for stale in ("n_features_in_", "feature_names_in_"):
-            vars(estimator).pop(stale, None)
-    rate = {"sampling_rate": estimator.sampling_rate} if backbone.modality == "audio" else {}
-    return samples_from_collection(container.items, backbone.modality, **reading, **rate)
 
 
 def _refuse_other_kind(estimator: Any, kind: str, X: Any, backbone: Backbone) -> None:
@@ -214,19 +240,7 @@ def _is_cut(samples: Samples, position: int, backbone: Backbone) -> bool:
     return known
 
 
-def names_out(estimator: Any, input_features: Any, n: int) -> np.ndarray:
-    """``prefix000``, ``prefix001`` …: as many digits as the last one needs, so that names sort like numbers.
-
-    The prefix is the column that was read, where X was a frame of one column, else the class name in lower case.
-    """
-    if hasattr(estimator, "n_features_in_"):
-        _check_feature_names_in(estimator, input_features, generate_names=False)
-    columns = getattr(estimator, "feature_names_in_", ())
-    prefix = f"{columns[0]}_" if len(columns) == 1 else type(estimator).__name__.lower()
-    return numbered(prefix, n)
-
-
 def numbered(prefix: str, n: int) -> np.ndarray:
-    """Names of n features."""
+    """``prefix000``, ``prefix001`` …: as many digits as the last one needs, so that names sort like numbers."""
     digits = len(str(n - 1))
     return np.array([f"{prefix}{i:0{digits}d}" for i in range(n)], dtype=object)

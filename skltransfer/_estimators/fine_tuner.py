@@ -13,14 +13,16 @@ from dataclasses import asdict, replace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
-from skltransfer._estimators import base, serialization, target_checks
+from skltransfer._estimators import serialization, target_checks
+from skltransfer._estimators.base import BackboneEstimator, n_truncated
 from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, TrainsStages
 from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import (
     AdaptedWeights,
     Backbone,
@@ -60,7 +62,7 @@ class FineTuner(
     TrainsStages,
     ReadsLongSamples,
     ReadsBackbone,
-    base.ReadsSamples,
+    BackboneEstimator,
     VersionStamp,
     CallbackSupportMixin,
     TransformerMixin,
@@ -90,7 +92,7 @@ class FineTuner(
     def _penalty(self) -> float:
         """Strength of the probe's penalty, as the task reads it."""
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the head, and the stages after the boundary that ``freeze_depth`` sets.
 
@@ -154,28 +156,13 @@ class FineTuner(
         """
         return self._run(X, features=True)[0].astype(np.float32)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of what ``transform`` returns: zero-padded numbers.
-
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            Compared with the names seen in ``fit``.
-
-        Returns
-        -------
-        ndarray of str, shape (n_features,)
-        """
-        check_is_fitted(self)
-        return base.names_out(self, input_features, self._n_features_out)
-
     @property
     def _n_features_out(self) -> int:
         return len(self._network_.changed["readout.mean"])
 
     def _copy_to_fit(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
-        return base.unfitted_copy(self) if start is None else copy.copy(self)
+        return self._unfitted_copy() if start is None else copy.copy(self)
 
     def _take_over(self, draft: Self) -> Self:
         self.__dict__ = draft.__dict__  # one step: an interrupt leaves the old model or the new one
@@ -193,7 +180,7 @@ class FineTuner(
         target_rows: Sequence[int] = (),
     ) -> Self:
         """Fit; ``target_rows`` of X are another domain's, without labels."""
-        backbone = base.loaded_backbone(self)
+        backbone = self._loaded_backbone()
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, len(samples))
         weights = self._checked_weights(sample_weight, y)
@@ -220,7 +207,7 @@ class FineTuner(
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
         if backbone.modality in ("audio", "text"):
-            self.n_truncated_ = base.n_truncated(samples.take(kept), backbone)
+            self.n_truncated_ = n_truncated(samples.take(kept), backbone)
         self._set_fitted(job, result)
         return self
 
@@ -230,9 +217,9 @@ class FineTuner(
 
     def _job(self, backbone: Backbone, start: Any, single_pass: bool) -> TuningJob:
         return TuningJob(
-            stages=base.frozen_stages(self, backbone, fits=True),
+            stages=self._frozen_stages(backbone, fits=True),
             spec=self._spec(backbone, start),
-            policy=base.bad_sample_policy(self),
+            policy=self._bad_sample_policy(),
             to_task=self._to_task,
             plan=self._plan(single_pass),
             penalty=self._penalty,
@@ -245,7 +232,7 @@ class FineTuner(
             "probe_first": self.head_init == "probe",
             "augment": self._checked_augment(backbone, single_pass),
             "hold_out": HoldOut() if single_pass else self._hold_out(),
-            "resume": Resume(start, single_pass, None if single_pass else base.checkpoint_folder(self)),
+            "resume": Resume(start, single_pass, None if single_pass else self._checkpoint_folder()),
         }
 
     def _hold_out(self) -> HoldOut:
@@ -264,7 +251,7 @@ class FineTuner(
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         """The network to be fitted, before any choice by the data."""
-        pooling = base.resolved_pooling(self, backbone)
+        pooling = self._resolved_pooling(backbone)
         return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
 
     def _boundary(self, backbone: Backbone, start: NetworkState | None) -> int:
@@ -374,15 +361,15 @@ class FineTuner(
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
         samples = self._samples(X, backbone, reset=False)
-        base.n_truncated(samples, backbone)
-        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
+        n_truncated(samples, backbone)
+        stages = self._frozen_stages(backbone, dtype=self.dtype_)
         if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
             warnings.warn(
                 f"Fitted in {self.dtype_}, which this processor computes without native support: predictions are slow, "
                 "but the same. Fit with dtype='float32' to avoid it.",
                 stacklevel=3,
             )
-        return run_tuned(self._network_, stages, samples, base.bad_sample_policy(self), self._task_, features=features)
+        return run_tuned(self._network_, stages, samples, self._bad_sample_policy(), self._task_, features=features)
 
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
         """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.

@@ -36,8 +36,8 @@ def share(closed: str = "neither") -> list:
     return [Interval(numbers.Real, 0, 1, closed=closed)]
 
 
-def parameter(default: Any, constraint: list | str | None = None, **how: Any) -> Any:
-    """A field of a group.
+def parameter(*, default: Any, constraint: list | str | None = None, **how: Any) -> Any:
+    """A field of a group; type checkers need both by name.
 
     Parameters
     ----------
@@ -96,20 +96,26 @@ class ReadsBackbone:
     """
 
     backbone: str | Backbone = parameter(
-        "bundled:efficientnet-lite0",
-        "no_validation",  # load_backbone has words for what it is not
+        default="bundled:efficientnet-lite0",
+        constraint="no_validation",  # load_backbone has words for what it is not
         kw_only=False,
     )
-    weights: str = parameter("pretrained", [str, os.PathLike])
-    pooling: str = parameter("auto", [StrOptions({"auto", *POOLINGS})])
-    image_shape: tuple[int, ...] | None = parameter(None, [tuple, list, None])
-    sampling_rate: int | None = parameter(None, [Interval(numbers.Integral, 1, None, closed="left"), None])
-    max_length: int | None = parameter(None, [Interval(numbers.Integral, 1, None, closed="left"), None])
-    on_bad_sample: str = parameter("raise", [StrOptions({"raise", "nan"})])
-    device: str = parameter("auto", [str])
-    dtype: str = parameter("auto", [StrOptions({"auto", "float32", "bfloat16"})])
-    cache: str | os.PathLike | ActivationStore | None = parameter("memory", [str, os.PathLike, ActivationStore, None])
-    verbose: int = parameter(0, ["verbose"])
+    weights: str = parameter(default="pretrained", constraint=[str, os.PathLike])
+    pooling: str = parameter(default="auto", constraint=[StrOptions({"auto", *POOLINGS})])
+    image_shape: tuple[int, ...] | None = parameter(default=None, constraint=[tuple, list, None])
+    sampling_rate: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
+    )
+    max_length: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
+    )
+    on_bad_sample: str = parameter(default="raise", constraint=[StrOptions({"raise", "nan"})])
+    device: str = parameter(default="auto", constraint=[str])
+    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", "float32", "bfloat16"})])
+    cache: str | os.PathLike | ActivationStore | None = parameter(
+        default="memory", constraint=[str, os.PathLike, ActivationStore, None]
+    )
+    verbose: int = parameter(default=0, constraint=["verbose"])
 
 
 @declared
@@ -126,7 +132,7 @@ class ReadsLongSamples:
         averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
     """
 
-    long_samples: str | None = parameter(None, [StrOptions({"truncate", "windows"}), None])
+    long_samples: str | None = parameter(default=None, constraint=[StrOptions({"truncate", "windows"}), None])
 
 
 @declared
@@ -153,13 +159,13 @@ class TrainsStages:
     """
 
     freeze_depth: float | str = parameter(
-        0.5,
-        "no_validation",  # read by value, with a message of its own
+        default=0.5,
+        constraint="no_validation",  # read by value, with a message of its own
     )
-    max_epochs: int = parameter(10, positive(numbers.Integral))
-    batch_size: int = parameter(32, positive(numbers.Integral))
-    learning_rate: float = parameter(1e-3, positive())
-    random_state: int | np.random.RandomState | None = parameter(None, ["random_state"])
+    max_epochs: int = parameter(default=10, constraint=positive(numbers.Integral))
+    batch_size: int = parameter(default=32, constraint=positive(numbers.Integral))
+    learning_rate: float = parameter(default=1e-3, constraint=positive())
+    random_state: int | np.random.RandomState | None = parameter(default=None, constraint=["random_state"])
 
 
 @declared
@@ -195,17 +201,17 @@ class TrainsHead:
         transform goes into a ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
     """
 
-    head: str = parameter("linear", [StrOptions({"linear", "mlp"})])
-    head_init: str = parameter("probe", [StrOptions({"probe", "random"})])
-    backbone_lr_factor: float = parameter(0.1, at_least_zero())
-    layer_decay: float = parameter(1.0, share("right"))
-    weight_decay: float = parameter(0.01, at_least_zero())
-    lr_schedule: str = parameter("cosine", [StrOptions({"cosine", "constant"})])
-    warmup: float = parameter(0.1, share("left"))
-    max_grad_norm: float | None = parameter(None, [*positive(), None])
-    unfreeze_schedule: str | None = parameter(None, [StrOptions({"gradual"}), None])
-    norm_policy: str = parameter("frozen", [StrOptions({"frozen", "train"})])
-    augment: Callable | None = parameter(None, [callable, None])
+    head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
+    head_init: str = parameter(default="probe", constraint=[StrOptions({"probe", "random"})])
+    backbone_lr_factor: float = parameter(default=0.1, constraint=at_least_zero())
+    layer_decay: float = parameter(default=1.0, constraint=share("right"))
+    weight_decay: float = parameter(default=0.01, constraint=at_least_zero())
+    lr_schedule: str = parameter(default="cosine", constraint=[StrOptions({"cosine", "constant"})])
+    warmup: float = parameter(default=0.1, constraint=share("left"))
+    max_grad_norm: float | None = parameter(default=None, constraint=[*positive(), None])
+    unfreeze_schedule: str | None = parameter(default=None, constraint=[StrOptions({"gradual"}), None])
+    norm_policy: str = parameter(default="frozen", constraint=[StrOptions({"frozen", "train"})])
+    augment: Callable | None = parameter(default=None, constraint=[callable, None])
 
 
 @declared
@@ -225,10 +231,10 @@ class StopsEarly:
         The smallest decrease of the validation loss that counts as progress.
     """
 
-    early_stopping: bool = parameter(False, ["boolean"])
-    validation_fraction: float = parameter(0.1, share())
-    n_iter_no_change: int = parameter(3, positive(numbers.Integral))
-    tol: float = parameter(1e-4, at_least_zero())
+    early_stopping: bool = parameter(default=False, constraint=["boolean"])
+    validation_fraction: float = parameter(default=0.1, constraint=share())
+    n_iter_no_change: int = parameter(default=3, constraint=positive(numbers.Integral))
+    tol: float = parameter(default=1e-4, constraint=at_least_zero())
 
 
 @declared
@@ -243,14 +249,14 @@ class Resumes:
         ``random_state`` must be an int. Delete the folder when the work is done.
     """
 
-    checkpoint: str | os.PathLike | None = parameter(None, [str, os.PathLike, None])
+    checkpoint: str | os.PathLike | None = parameter(default=None, constraint=[str, os.PathLike, None])
 
 
 @declared
 class WarmStarts:
     """Whether a fit goes on from the last one."""
 
-    warm_start: bool = parameter(False, ["boolean"])
+    warm_start: bool = parameter(default=False, constraint=["boolean"])
 
 
 @declared
@@ -264,7 +270,7 @@ class HasAdapter:
         their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
     """
 
-    adapter: str | None = parameter(None, [StrOptions({"lora"}), None])
+    adapter: str | None = parameter(default=None, constraint=[StrOptions({"lora"}), None])
 
 
 @declared
@@ -279,7 +285,7 @@ class HasLogisticProbe:
         cross-validation prefers [5]_.
     """
 
-    C: float | str = parameter("auto", [*positive(), StrOptions({"auto"})])
+    C: float | str = parameter(default="auto", constraint=[*positive(), StrOptions({"auto"})])
 
 
 @declared
@@ -293,7 +299,7 @@ class HasRidgeProbe:
         cross-validation prefers [4]_, for each output.
     """
 
-    alpha: float | str = parameter("auto", [*positive(), StrOptions({"auto"})])
+    alpha: float | str = parameter(default="auto", constraint=[*positive(), StrOptions({"auto"})])
 
 
 @declared
@@ -306,7 +312,7 @@ class SmoothsLabels:
         Label smoothing of the training loss; the probe is solved without it.
     """
 
-    label_smoothing: float = parameter(0.0, share("left"))
+    label_smoothing: float = parameter(default=0.0, constraint=share("left"))
 
 
 @declared

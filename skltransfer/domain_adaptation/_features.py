@@ -10,16 +10,17 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 import skltransfer.domain_adaptation._domains as _domains
 from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer._system.validation import checks_arguments, checks_parameters
 from skltransfer.domain_adaptation._alignment import METHODS, Affine, Alignment
 from skltransfer.exceptions import AdaptationWarning
 
@@ -151,7 +152,7 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
         self.align = align
         self.self_training = self_training
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @checks_parameters(also_nested=True)
     def fit(self, X: Any, y: Any, sample_domain: Any = None) -> Self:
         """Learn from source rows with labels and target rows without.
 
@@ -399,10 +400,7 @@ def _surest_of_each(labels: np.ndarray, sureness: np.ndarray, share: float) -> n
     return np.sort(np.concatenate(chosen))
 
 
-@validate_params(
-    {"estimator": [HasMethods(["score"])], "X": "no_validation", "y": ["array-like"]},
-    prefer_skip_nested_validation=True,
-)
+@checks_arguments({"estimator": [HasMethods(["score"])], "X": "no_validation", "y": ["array-like"]})
 def importance_weighted_accuracy(estimator: Any, X: Any, y: Any) -> float:
     """Score a classifier on source rows, each weighted by how much it looks like a target row.
 

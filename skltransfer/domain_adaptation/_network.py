@@ -4,14 +4,13 @@ import warnings
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length
 
 import skltransfer.domain_adaptation._domains as _domains
-from skltransfer._estimators import base
 from skltransfer._estimators.callbacks import fit_callbacks
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.fine_tuner import FineTuner
@@ -23,9 +22,10 @@ from skltransfer._estimators.parameters import (
     declared,
     parameter,
 )
+from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import reload_backbone
 from skltransfer.domain_adaptation._alignment import Alignment
-from skltransfer.engine import ArrayTargets, ClassificationTask, DomainShift, Task, TrainingSet, recall
+from skltransfer.engine import ArrayTargets, ClassificationTask, DomainShift, Task, TrainingSet
 from skltransfer.exceptions import AdaptationWarning
 from skltransfer.inputs import Samples
 
@@ -227,11 +227,13 @@ class DomainAdaptedClassifier(
     [0, 1]
     """
 
-    method: str | None = parameter("mcc", [StrOptions({"mcc", "deep_coral", "norm_statistics"}), None])
-    adaptation_weight: float = parameter(1.0, at_least_zero())
-    prior: float = parameter(0.0, at_least_zero())
+    method: str | None = parameter(
+        default="mcc", constraint=[StrOptions({"mcc", "deep_coral", "norm_statistics"}), None]
+    )
+    adaptation_weight: float = parameter(default=1.0, constraint=at_least_zero())
+    prior: float = parameter(default=0.0, constraint=at_least_zero())
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:
         """Learn from source samples with labels and target samples without.
 
@@ -346,10 +348,7 @@ class DomainAdaptedClassifier(
     def _before(self, X: Any) -> np.ndarray:
         """Features of the backbone as it came, (n, d)."""
         backbone = reload_backbone(*self._origin_)
-        samples = self._samples(X, backbone, reset=False)
-        stages = base.frozen_stages(self, backbone, dtype=self.dtype_)
-        address = stages.address(backbone.n_stages, base.resolved_pooling(self, backbone))
-        return recall(stages, samples, [address], base.bad_sample_policy(self)).tensors[0].float().numpy()
+        return self._last_features(self._samples(X, backbone, reset=False), backbone, self.dtype_)
 
 
 def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import StandardScaler, label_binarize
 from sklearn.utils import check_random_state, gen_batches
@@ -23,6 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from skltransfer._estimators import target_checks
 from skltransfer._estimators.version_stamp import VersionStamp
+from skltransfer._system.validation import checks_parameters
 from skltransfer.elm._ridge import BLOCK, FEW, LeaveOneOut, Moments, Rows, Spectrum, coefficients
 
 ALPHAS = np.logspace(-5, 3, 17)
@@ -244,7 +245,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Draw the hidden layer, and solve the ridge on it.
 
@@ -269,7 +270,7 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         self.classes_ = np.unique(y)
         return self._begin(self._rows(X, y, weights))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Learn from further rows, exactly: the ridge is that of all rows so far.
 
@@ -472,7 +473,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         self.direct_links = direct_links
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Draw the hidden layer, and solve the ridge on it.
 
@@ -496,7 +497,7 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         self._is_flat = y.ndim == 1
         return self._begin(self._rows(X, y, weights))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters()
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn from further rows, exactly: the ridge is that of all rows so far.
 

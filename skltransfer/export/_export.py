@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 import skltransfer.export._onnx as _onnx
-from skltransfer._estimators import base
 from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._system.validation import checks_arguments
 from skltransfer._system.version import __version__
 from skltransfer.backbones import Backbone, reload_backbone, seeded
 from skltransfer.exceptions import UnsupportedBackboneError
@@ -37,10 +37,7 @@ FORMAT, MOST_BYTES = 1, 2_000_000_000  # a file of ONNX ends at 2 GiB
 TOLERANCE, WORTHLESS = 1e-4, 1.0  # a probability that is off by 1 is another's
 
 
-@validate_params(
-    {"estimator": [BaseEstimator], "path": [str, os.PathLike], "quantize": [StrOptions({"int8"}), None]},
-    prefer_skip_nested_validation=True,
-)
+@checks_arguments({"estimator": [BaseEstimator], "path": [str, os.PathLike], "quantize": [StrOptions({"int8"}), None]})
 def export_onnx(
     estimator: FineTuner | PretrainedFeatureExtractor,
     path: str | os.PathLike,
@@ -214,8 +211,8 @@ def _source_of(estimator: Any) -> _Source:
 
 def _source_of_extractor(extractor: PretrainedFeatureExtractor) -> _Source:
     extractor._validate_params()
-    backbone = base.loaded_backbone(extractor)
-    place = (backbone, extractor._boundaries(backbone), base.resolved_pooling(extractor, backbone))
+    backbone = extractor._loaded_backbone()
+    place = (backbone, extractor._boundaries(backbone), extractor._resolved_pooling(backbone))
     client_input = _client_input_of(extractor, backbone)
     return _Source(
         backbone,

@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from skltransfer._estimators import base
 from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer.backbones import freeze_boundary, is_automatic
 from skltransfer.inspection._drawing import BLUE, ORANGE, axes_for, name_stages, score_label, standard_errors
@@ -94,7 +93,7 @@ class FreezeDepthDisplay:
         best = getattr(search, "best_index_", int(np.nanargmin(results[f"rank_test_{suffix}"])))
         place = key.removesuffix("freeze_depth")
         network = network_of(clone(search.estimator).set_params(**results["params"][best]))
-        stages = base.loaded_backbone(network).stage_names
+        stages = network._loaded_backbone().stage_names
         chosen: dict[int, int] = {}
         for row, candidate in enumerate(results["params"]):
             depth = candidate.get(key, network.freeze_depth)

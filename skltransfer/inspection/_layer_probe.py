@@ -9,7 +9,6 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from skltransfer._estimators import base
 from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer._estimators.probe import LogisticProbe, RidgeProbe
 from skltransfer.backbones import Backbone
@@ -154,8 +153,8 @@ class LayerProbeDisplay:
 
     @classmethod
     def _from(cls, extractor, probe, X, y, cv, scoring, random_state) -> Self:
-        backbone = base.loaded_backbone(extractor)
-        pooling = base.resolved_pooling(extractor, backbone)
+        backbone = extractor._loaded_backbone()
+        pooling = extractor._resolved_pooling(backbone)
         features = extractor.set_params(layer=list(backbone.stage_names)).transform(X)  # (n, sum of widths)
         ends = np.cumsum([backbone.pooled_width(stage + 1, pooling) for stage in range(backbone.n_stages)])
         folds = _folds(cv, is_classifier(probe), random_state)

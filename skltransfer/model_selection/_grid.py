@@ -6,18 +6,18 @@ Promises that no two of them are the same candidate. Knows stages and what they 
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from skltransfer._system.validation import checks_arguments
 from skltransfer.backbones import Backbone, describe_backbone, freeze_boundary, outlined_backbone
 
 
-@validate_params(
+@checks_arguments(
     {
         "backbone": [str, Backbone],
         "n": [Interval(Integral, 2, None, closed="left")],
         "by": [StrOptions({"stages", "cost"})],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages") -> list[float]:
     """Values of ``freeze_depth`` to search over, from 0.0 (train everything) to 1.0 (train the head alone).

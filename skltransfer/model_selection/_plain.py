@@ -17,7 +17,6 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
-from skltransfer._estimators import base
 from skltransfer.elm import ELMClassifier, ELMRegressor
 
 SIDE = 16  # px of a thumbnail
@@ -39,7 +38,7 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     -------
     ndarray of float, shape (n, f), or of str, shape (n,)
     """
-    backbone = base.loaded_backbone(reader)
+    backbone = reader._loaded_backbone()
     samples = reader._samples(X, backbone, reset=False)
     contents = [samples.read(position) for position in range(len(samples))]
     if backbone.modality == "text":
@@ -96,4 +95,4 @@ def random_layer(reader: Any, *, y: np.ndarray, seed: int, scoring: Any) -> Pipe
 
 
 def _reads_texts(reader: Any) -> bool:
-    return base.loaded_backbone(reader).modality == "text"
+    return reader._loaded_backbone().modality == "text"

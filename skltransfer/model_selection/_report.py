@@ -16,11 +16,12 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import frame
+from skltransfer._system.validation import checks_arguments
 from skltransfer.backbones import is_automatic
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
@@ -169,7 +170,7 @@ class TransferReport:
         return as_html(self)
 
 
-@validate_params(
+@checks_arguments(
     {
         "estimator": [HasMethods(["fit", "predict", "get_params"])],
         "cv": ["cv_object"],
@@ -179,8 +180,7 @@ class TransferReport:
         "rope": [Interval(numbers.Real, 0, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def transfer_report(
     estimator: Any,

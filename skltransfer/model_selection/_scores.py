@@ -19,10 +19,11 @@ from sklearn.metrics import mutual_info_score
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from skltransfer._estimators.probe import LogisticProbe, RidgeProbe
+from skltransfer._system.validation import checks_arguments
 
 DECADES = np.linspace(-32, 12, 177)  # where the ratio of precisions is looked for, relative to the largest variance
 EPSILON = np.finfo(float).eps
@@ -32,7 +33,7 @@ TASK: dict[str, list] = {"task": [StrOptions({"auto", "classification", "regress
 Splits = list[tuple[np.ndarray, np.ndarray]]
 
 
-@validate_params({**ARRAYS, **TASK}, prefer_skip_nested_validation=True)
+@checks_arguments({**ARRAYS, **TASK})
 def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> float:
     """LogME: the log evidence per sample of a Bayesian linear model on the features.
 
@@ -80,10 +81,7 @@ def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> fl
     return float(np.mean(_log_evidences(features, targets[:, np.ptp(targets, axis=0) > 0])))
 
 
-@validate_params(
-    {**ARRAYS, **TASK, "n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]},
-    prefer_skip_nested_validation=True,
-)
+@checks_arguments({**ARRAYS, **TASK, "n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]})
 def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: Any = 5, task: str = "auto") -> float:
     """Cross-validated accuracy (or R²) of the nearest neighbours in cosine distance, weighted by its inverse.
 
@@ -126,9 +124,7 @@ def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: An
     return float(fold_scores(knn_model(kind, n_neighbors), features, y, splits_of(y, kind, cv)).mean())
 
 
-@validate_params(
-    {**ARRAYS, **TASK, "cv": ["cv_object"], "scoring": [str, callable, None]}, prefer_skip_nested_validation=True
-)
+@checks_arguments({**ARRAYS, **TASK, "cv": ["cv_object"], "scoring": [str, callable, None]})
 def probe_score(
     features: ArrayLike, y: ArrayLike, *, cv: Any = 5, scoring: str | Callable | None = None, task: str = "auto"
 ) -> float:
@@ -176,7 +172,7 @@ def probe_score(
     return float(fold_scores(probe_model(kind), features, y, splits_of(y, kind, cv), scoring).mean())
 
 
-@validate_params(ARRAYS, prefer_skip_nested_validation=True)
+@checks_arguments(ARRAYS)
 def h_score(features: ArrayLike, y: ArrayLike) -> float:
     """H-score with shrinkage: the variance between classes, in units of the features' shrunk covariance.
 
@@ -225,7 +221,7 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
     return float((1 - shrinkage) * (between / shrunk).sum())
 
 
-@validate_params({**ARRAYS, "epsilon": [Interval(Real, 0, None, closed="neither")]}, prefer_skip_nested_validation=True)
+@checks_arguments({**ARRAYS, "epsilon": [Interval(Real, 0, None, closed="neither")]})
 def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4) -> float:
     """TransRate: how many nats shorter the features' code is when labels are known.
 
@@ -273,7 +269,7 @@ def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4
     return float(rate(rotated) - within / len(y))
 
 
-@validate_params({"source_proba": ["array-like"], "y": ["array-like"]}, prefer_skip_nested_validation=True)
+@checks_arguments({"source_proba": ["array-like"], "y": ["array-like"]})
 def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
     """LEEP: the mean log likelihood of labels, given what the source head says, by their empirical joint distribution.
 
@@ -322,7 +318,7 @@ def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
     return float(np.log((given[members] * proba).sum(axis=1)).mean())
 
 
-@validate_params({"source_labels": ["array-like"], "y": ["array-like"]}, prefer_skip_nested_validation=True)
+@checks_arguments({"source_labels": ["array-like"], "y": ["array-like"]})
 def nce_score(source_labels: ArrayLike, y: ArrayLike) -> float:
     """Negative conditional entropy of labels, given the source labels of the same samples.
 

@@ -13,10 +13,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import aligned, frame
+from skltransfer._system.validation import checks_arguments
 from skltransfer.model_selection._comparison import (
     HELPS,
     HURTS,
@@ -106,15 +107,14 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return (record["name"], str(record["n"]), *scores, ahead, p_in_words(record["p_adjusted"]), record["verdict"])
 
 
-@validate_params(
+@checks_arguments(
     {
         "estimator": [MultiTaskFineTuner],
         "cv": ["cv_object"],
         "rope": [Interval(numbers.Real, 0, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def task_report(
     estimator: MultiTaskFineTuner,

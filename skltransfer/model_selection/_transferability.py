@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions
 
-from skltransfer._estimators import base
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import aligned, frame
+from skltransfer._system.validation import checks_arguments
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
 from skltransfer.model_selection._comparison import corrected_error
@@ -201,7 +201,7 @@ def _table(ranking: TransferabilityRanking) -> list[str]:
     return aligned(rows, n_left=2)
 
 
-@validate_params(
+@checks_arguments(
     {
         "backbones": ["array-like", str, Backbone],
         "y": ["array-like"],
@@ -212,8 +212,7 @@ def _table(ranking: TransferabilityRanking) -> list[str]:
         "task": [StrOptions({"auto", "classification", "regression"})],
         "extractor": [PretrainedFeatureExtractor, None],
         "verbose": ["verbose"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def score_transferability(
     backbones: str | Backbone | Sequence[str | Backbone],
@@ -372,7 +371,7 @@ def _planned(metric: Any, layers: Any, X: Any, y: ArrayLike, task: str, cv: Any,
 def _candidates(plan: _Plan, extractor: PretrainedFeatureExtractor, X: Any) -> Iterator[TransferabilityCandidate]:
     """One backbone's candidates, of one pass."""
     start = time.perf_counter()
-    backbone = base.loaded_backbone(extractor)
+    backbone = extractor._loaded_backbone()
     of_layers = _features_of_layers(extractor, backbone, plan.layers, X)
     of_head = _source_head_scores(plan, extractor, backbone, X)
     passed = time.perf_counter() - start
@@ -403,7 +402,7 @@ def _features_of_layers(
     """Features (n, d) by stage, of one call of the extractor."""
     boundaries = _boundaries(backbone, layers)
     names = [backbone.stage_names[boundary - 1] for boundary in boundaries]
-    pooling = base.resolved_pooling(extractor, backbone)
+    pooling = extractor._resolved_pooling(backbone)
     ends = np.cumsum([backbone.pooled_width(boundary, pooling) for boundary in boundaries])
     features = extractor.set_params(layer=names).transform(X).astype(np.float64)
     return dict(zip(names, np.split(features, ends[:-1], axis=1), strict=True))

@@ -56,12 +56,12 @@ def main() -> None:
         f"`import skltransfer` after `import sklearn.base` adds {imports}; "
         f'`load_backbone("{DEFAULT}")` takes {weights}.'
     ]
-    ratios = [Ratio("import: 0.1 s", 0.1 / imports.median, 1)]
-    for name in (DEFAULT, "torchvision:resnet18"):
+    ratios = [Ratio("import, of 0.1 s", 0.1 / imports.median, is_speed_up=False)]
+    for name, short in ((DEFAULT, "default network"), ("torchvision:resnet18", "ResNet-18")):
         text, ratio = one_picture(name)
         parts.append(text)
-        ratios.append(Ratio(f"predict one, {name.partition(':')[2]}: bare forward", ratio, 0.25))
-    record("start", "What it costs to begin", "\n\n".join(parts), ratios)
+        ratios.append(Ratio(f"one prediction, {short}, of the bare forward pass", ratio, 1, is_speed_up=False))
+    record("start", "Import time and the first prediction", "\n\n".join(parts), ratios)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
+from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_ridge, best_temperature
 from skltransfer.engine.tasks.targets import ArrayTargets
 from skltransfer.engine.tasks.task import VectorTask
 
-SOLVER_ITERATIONS = 1000
+SOLVER_ITERATIONS, TOLERANCE = 1000, 1e-7
 
 
 class ClassificationTask(VectorTask):
@@ -38,8 +38,7 @@ class ClassificationTask(VectorTask):
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationTask":
         """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
-        value = _binary_value if self.n_outputs == 1 else _multinomial_value
-        temperature = best_temperature(lambda t: value(outputs / t, targets, weights / weights.sum())[0])
+        temperature = best_temperature(lambda t: self._mean_loss(outputs / t, targets, weights))
         return ClassificationTask(self.classes, self.smoothing, temperature)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
@@ -60,7 +59,7 @@ class ClassificationTask(VectorTask):
     def solve_probe(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Penalty
     ) -> Probe:
-        """L2-penalised logistic regression by L-BFGS; ``penalty`` is scikit-learn's ``C``.
+        """scikit-learn's L2-penalised logistic regression; ``penalty`` is its ``C``.
 
         ``"auto"`` is ``4 / alpha``, where ``alpha`` is the :func:`best_ridge` for indicators of the classes: near
         outputs of zero, where a probability is a half and a quarter of the output, that is the same penalty.
@@ -79,21 +78,22 @@ class ClassificationTask(VectorTask):
         z = (features - mean) / scale
         if penalty == "auto":
             penalty = 4 / best_ridge(z, np.eye(len(self.classes))[targets.astype(int)], weights)
-        z = np.hstack([z, np.ones((len(features), 1))])
-        k, d = self.n_outputs, z.shape[1]
-        decay = np.r_[np.full(d - 1, 1 / penalty), 0.0] / weights.sum()
-        share = weights / weights.sum()
-        value = _binary_value if k == 1 else _multinomial_value
+        absent = np.setdiff1d(np.arange(len(self.classes)), targets)  # a row without weight makes a class known
+        model = LogisticRegression(C=penalty, tol=TOLERANCE, max_iter=SOLVER_ITERATIONS).fit(
+            np.vstack([z, np.zeros((len(absent), z.shape[1]))]),
+            np.concatenate([targets, absent]).astype(int),
+            np.concatenate([weights, np.zeros(len(absent))]),
+        )
+        loss = self._mean_loss(z @ model.coef_.T + model.intercept_, targets, weights)
+        return Probe(mean, scale, model.coef_, model.intercept_, max(1, int(model.n_iter_[0])), loss)
 
-        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            w = flat.reshape(k, d)
-            loss, slope = value(z @ w.T, targets, share)
-            return loss + 0.5 * (decay * w**2).sum(), (slope.T @ z + decay * w).ravel()
-
-        options = {"maxiter": SOLVER_ITERATIONS, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
-        found = minimize(objective, np.zeros(k * d), jac=True, method="L-BFGS-B", options=options)
-        w = found.x.reshape(k, d)
-        return Probe(mean, scale, w[:, :-1], w[:, -1], max(1, found.nit), float(value(z @ w.T, targets, share)[0]))
+    def _mean_loss(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+        """Weighted mean cross-entropy of outputs (n, n_outputs)."""
+        if self.n_outputs == 1:
+            losses = np.logaddexp(0, outputs[:, 0]) - targets * outputs[:, 0]
+        else:
+            losses = -log_softmax(outputs, axis=1)[np.arange(len(targets)), targets]
+        return float(weights @ losses / weights.sum())
 
     def decision(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (n, n_outputs) -> what ``decision_function`` returns: (n,) for two classes."""
@@ -156,17 +156,3 @@ class ClassificationTask(VectorTask):
 def mean_log_odds(outputs: np.ndarray) -> np.ndarray:
     """Log-odds (windows, k) -> (k,) whose probabilities are the windows' mean, without rounding these to 0 or 1."""
     return logsumexp(log_expit(outputs), axis=0) - logsumexp(log_expit(-outputs), axis=0)
-
-
-def _binary_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
-    logit = outputs[:, 0]
-    loss = share @ (np.logaddexp(0, logit) - targets * logit)
-    return loss, (share * (expit(logit) - targets))[:, None]
-
-
-def _multinomial_value(outputs: np.ndarray, targets: np.ndarray, share: np.ndarray) -> tuple[float, np.ndarray]:
-    rows = np.arange(len(targets))
-    log_p = log_softmax(outputs, axis=1)
-    slope = np.exp(log_p)
-    slope[rows, targets] -= 1
-    return -(share @ log_p[rows, targets]), share[:, None] * slope

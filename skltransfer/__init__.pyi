@@ -1,0 +1,33 @@
+"""What a type checker sees of the front door, which loads each name when it is first used."""
+
+from skltransfer._catalogue import list_backbones as list_backbones
+from skltransfer._system.version import __version__ as __version__
+from skltransfer._system.versions import show_versions as show_versions
+from skltransfer.backbones import Backbone as Backbone
+from skltransfer.backbones import describe_backbone as describe_backbone
+from skltransfer.backbones import load_backbone as load_backbone
+from skltransfer.distributed import BatchExtractor as BatchExtractor
+from skltransfer.distributed import extract_to_parquet as extract_to_parquet
+from skltransfer.domain_adaptation import DomainAdaptedClassifier as DomainAdaptedClassifier
+from skltransfer.domain_adaptation import FeatureAdaptedClassifier as FeatureAdaptedClassifier
+from skltransfer.domain_adaptation import importance_weighted_accuracy as importance_weighted_accuracy
+from skltransfer.elm import ELMClassifier as ELMClassifier
+from skltransfer.elm import ELMRegressor as ELMRegressor
+from skltransfer.engine import ActivationStore as ActivationStore
+from skltransfer.export import export_onnx as export_onnx
+from skltransfer.feature_extraction import PretrainedFeatureExtractor as PretrainedFeatureExtractor
+from skltransfer.few_shot import FewShotClassifier as FewShotClassifier
+from skltransfer.fine_tuning import FineTunedClassifier as FineTunedClassifier
+from skltransfer.fine_tuning import FineTunedRegressor as FineTunedRegressor
+from skltransfer.inputs import load_image_folder as load_image_folder
+from skltransfer.inspection import FreezeDepthDisplay as FreezeDepthDisplay
+from skltransfer.inspection import LayerProbeDisplay as LayerProbeDisplay
+from skltransfer.inspection import TrainingHistoryDisplay as TrainingHistoryDisplay
+from skltransfer.inspection import TransferReportDisplay as TransferReportDisplay
+from skltransfer.model_selection import freeze_depth_grid as freeze_depth_grid
+from skltransfer.model_selection import score_transferability as score_transferability
+from skltransfer.model_selection import task_report as task_report
+from skltransfer.model_selection import transfer_report as transfer_report
+from skltransfer.multi_task import MultiTaskFineTuner as MultiTaskFineTuner
+from skltransfer.persistence import load as load
+from skltransfer.pretraining import AdaptedBackbone as AdaptedBackbone
