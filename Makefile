@@ -8,7 +8,7 @@ FUZZER := $(VENV)/.fuzzer
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) SCIPY_ARRAY_API=1 $(RUN) -m pytest -n 2
 
-.PHONY: demo test test-all lint format bench compat fuzz docs linkcheck clean
+.PHONY: demo test test-all lint format bench compat fuzz docs release-check linkcheck clean
 
 $(MADE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +63,9 @@ docs: $(MADE)  ## run every example in README, docs and docstrings; build the si
 	$(ONE_THREAD) $(RUN) -m pytest tests/test_docs.py tests/test_site.py
 	$(RUN) -m sphinx -E -W --keep-going -q docs docs/_build
 	@echo "The site: docs/_build/index.html"
+
+release-check:  ## build the files of a release, check them, and paste the guides into fresh environments; half an hour
+	$(PYTHON) .ci/release.py
 
 linkcheck: $(MADE)  ## do links to other sites lead somewhere? Needs the network
 	$(RUN) -m sphinx -b linkcheck -q docs docs/_build/linkcheck

@@ -1,14 +1,13 @@
 """README, docs and docstrings do what they say: each example is run, each link leads somewhere."""
 
-import contextlib
 import doctest
-import importlib.util
-import io
+import importlib
 import pathlib
 import re
 
 import matplotlib
 import pytest
+from pages import run_page, same_output
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -16,8 +15,6 @@ MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / "skltransfer").rglob("*.py"))
 ]
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\s*(?:^```output\n(?P<output>.*?)^```)?", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def page_name(path):
@@ -43,25 +40,7 @@ def slow_if_long(page):
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__docs__"}
-    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        if "sklearn.callback" in block["code"] and importlib.util.find_spec("sklearn.callback") is None:
-            continue  # scikit-learn before 1.9
-        with contextlib.redirect_stdout(printed := io.StringIO()):
-            exec(compile(block["code"], page_name(page), "exec"), namespace)
-        assert same_output(printed.getvalue(), block["output"] or ""), printed.getvalue()
-
-
-def same_output(printed, shown):
-    """Whether the words agree, and numbers do within 5 % or 0.03: processors differ."""
-    if NUMBER.sub("#", " ".join(printed.split())) != NUMBER.sub("#", " ".join(shown.split())):
-        return False
-    pairs = zip(numbers_in(printed), numbers_in(shown), strict=True)
-    return all(abs(a - b) <= max(0.03, 0.05 * abs(b)) for a, b in pairs)
-
-
-def numbers_in(text):
-    return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+    run_page(page)
 
 
 def test_an_output_that_differs_from_its_page_is_noticed():

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Check a release before it is uploaded: the files, their metadata, and the guides in fresh environments.
+
+Usage: python .ci/release.py [page ...]   (standard library only; needs pip, and half an hour)
+
+1. Builds wheel and source distribution, in a clean copy of what git tracks, and runs ``twine check --strict``.
+2. The version is a release, CHANGELOG.md has a section of that name, and the addresses in pyproject.toml are settled.
+3. For each page of docs/paths (or those named): a new environment that has only what the page tells its readers to
+   install, in which its blocks are pasted one after the other; what they print agrees with the page.
+
+Prints a line per check, and ends with status 1 if one failed.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from collections.abc import Iterator
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSTALLS = re.compile(r"pip install [\"']?skltransfer(\[[\w,-]+\])?[\"']?((?: [\w\[\].=<>-]+)*)")
+Check = tuple[str, bool, str]
+
+
+def environment(folder: pathlib.Path, *wanted: str) -> pathlib.Path:
+    """The Python of a new environment."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    return python
+
+
+def built(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Wheel and source distribution of what git tracks."""
+    source = folder / "source"
+    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
+    python = environment(folder / "builder", "build", "twine")
+    subprocess.run([python, "-m", "build", "--outdir", folder / "dist", source], check=True, stdout=subprocess.DEVNULL)
+    return sorted((folder / "dist").iterdir())
+
+
+def metadata_checks(folder: pathlib.Path, files: list[pathlib.Path]) -> Iterator[Check]:
+    """The files' metadata, the version, the changelog and the addresses."""
+    twine = [folder / "builder" / "bin" / "python", "-m", "twine", "check", "--strict", *files]
+    done = subprocess.run(twine, capture_output=True, text=True)
+    yield "twine check --strict", done.returncode == 0, done.stdout.strip()
+    version = files[0].name.split("-")[1]
+    yield "version is a release", re.fullmatch(r"\d+\.\d+\.\d+", version) is not None, version
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    yield (
+        "the changelog has the version",
+        re.search(rf"^## {re.escape(version)}\b", changelog, re.M) is not None,
+        version,
+    )
+    unsettled = [url for url in PROJECT["urls"].values() if "example.org" in url]
+    yield "addresses are settled", not unsettled, ", ".join(unsettled)
+
+
+def run_in_fresh_environment(page: pathlib.Path, wheel: pathlib.Path) -> Check:
+    """A page's blocks, pasted where nothing is installed but what it says."""
+    said = INSTALLS.search(page.read_text(encoding="utf-8"))
+    if said is None:
+        return page.name, False, "the page does not say what to install"
+    with tempfile.TemporaryDirectory() as folder:
+        python = environment(pathlib.Path(folder) / "env", f"{wheel}{said[1] or ''}", *said[2].split())
+        home = {"HOME": folder, "PATH": os.environ["PATH"]}
+        done = subprocess.run([python, ROOT / "tests" / "pages.py", page], env=home, capture_output=True, text=True)
+    return f"{page.name} ({said[0]})", done.returncode == 0, done.stderr[-2000:]
+
+
+def main(names: list[str]) -> None:
+    pages = [pathlib.Path(name).resolve() for name in names] or sorted((ROOT / "docs" / "paths").glob("*.md"))
+    with tempfile.TemporaryDirectory() as place:
+        folder = pathlib.Path(place)
+        files = built(folder)
+        wheel = next(file for file in files if file.suffix == ".whl")
+        checks = list(metadata_checks(folder, files))
+        checks += [run_in_fresh_environment(page, wheel) for page in pages if page.name != "index.md"]
+    for name, passed, detail in checks:
+        print(f"{'passed' if passed else 'FAILED'}: {name}{'' if passed else f': {detail}'}")
+    raise SystemExit(not all(passed for _, passed, _ in checks))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
