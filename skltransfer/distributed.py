@@ -29,22 +29,29 @@ SAMPLE = "sample"
 
 
 class BatchExtractor:
-    """Turn batches of a table into batches with features, for Ray Data's ``map_batches`` and Spark's ``mapInPandas``.
+    """Compute embeddings of batches of a table, in Ray Data's ``map_batches`` or Spark's ``mapInPandas``.
 
-    It travels as a name; each process that calls it loads the backbone once, and keeps no batch.
+    Use it for data sets of images, texts or audio that are too large for one process; for Dask see
+    :func:`extract_to_parquet`. The object pickles without weights: each process that calls it loads the backbone once.
+    No batch is kept.
 
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Fitted or not. Its ``cache`` may be a folder that all workers see: then a run that was killed, and is started
-        again, reads what is there instead of running the network. ``"memory"`` is taken for None, since a sample comes
-        once. Where processors differ, ``dtype="auto"`` may too: name one.
+        Extractor that computes the embeddings, fitted or not. If its ``cache`` is a folder that all workers share, a
+        run that was interrupted and is restarted reads the embeddings that are there instead of running the network.
+        ``cache="memory"`` is replaced by None, since each sample occurs once. If the workers have different processors,
+        set ``dtype`` rather than ``"auto"``, so that all compute in the same one.
     column : str
-        The one that holds the samples.
+        Name of the column that holds the samples.
     keep : list of str, default=None
-        Columns to pass on beside the features; None passes on all but ``column``.
+        Names of the columns to keep in addition to the embeddings. None keeps all columns except ``column``.
     output : str, default="features"
-        The column of features, one vector per row.
+        Name of the column of embeddings, with one vector per row.
+
+    See Also
+    --------
+    extract_to_parquet : Write embeddings of a Dask collection to Parquet files.
 
     References
     ----------
@@ -83,24 +90,25 @@ class BatchExtractor:
         self.column, self.keep, self.output = column, None if keep is None else list(keep), output
 
     def __call__(self, batch: Any) -> Any:
-        """The kept columns of a batch, and its features.
+        """Compute the embeddings of a batch and return them with the kept columns.
 
         Parameters
         ----------
         batch : dict of str to ndarray, or DataFrame
-            n rows.
+            Rows of the table, with one entry or column per name.
 
         Returns
         -------
         dict of str to ndarray, or DataFrame
-            As the batch is: features are an array of float32 of shape (n, n_features), or a column of n vectors.
+            Batch of the same type. Embeddings are a float32 array of shape (n_rows, n_features_out), or a column of
+            vectors.
 
         Raises
         ------
         ValueError
-            If a column is not there.
+            If a column does not exist.
         BadSampleError
-            With the row in this batch, if a sample cannot be read.
+            If a sample cannot be read; the message names its row in this batch.
         """
         features, kept = self.features(batch), self.kept(batch)
         if isinstance(batch, Mapping):
@@ -108,15 +116,24 @@ class BatchExtractor:
         return batch[kept].assign(**{self.output: list(features)})
 
     def features(self, batch: Any) -> np.ndarray:
-        """The features of a batch, without its other columns.
+        """Compute the embeddings of a batch, without its other columns.
 
         Parameters
         ----------
         batch : dict of str to ndarray, or DataFrame
+            Rows of the table, with one entry or column per name.
 
         Returns
         -------
-        ndarray of float32, shape (n, n_features)
+        ndarray of float32, shape (n_rows, n_features_out)
+            One embedding per row.
+
+        Raises
+        ------
+        ValueError
+            If a column does not exist.
+        BadSampleError
+            If a sample cannot be read; the message names its row in this batch.
         """
         _refuse_absent([self.column], batch)
         samples = list(batch[self.column])
@@ -125,15 +142,22 @@ class BatchExtractor:
         return np.asarray(self.extractor.transform(samples), dtype=np.float32)
 
     def kept(self, batch: Any) -> list[str]:
-        """Names of the columns that are passed on.
+        """Get the names of the columns that are kept.
 
         Parameters
         ----------
         batch : dict of str to ndarray, or DataFrame
+            Rows of the table, with one entry or column per name.
 
         Returns
         -------
         list of str
+            Names of the columns.
+
+        Raises
+        ------
+        ValueError
+            If a column of ``keep`` does not exist.
         """
         if self.keep is None:
             return [name for name in batch if name != self.column]
@@ -164,51 +188,52 @@ def extract_to_parquet(
     column: str | None = None,
     keep: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write the features of a Dask collection to Parquet files, one per partition; go on where a run was killed.
+    """Write the embeddings of a Dask collection to Parquet files, one per partition, resuming after interruptions.
 
-    It runs where Dask runs: in the workers of the active client, or in threads of this process without one. Each worker
-    loads the backbone once, and holds as many partitions as it has threads. A file is written whole or not at all.
-    Called again with the same arguments, after a kill for instance, it reads the partitions that have their file, to
-    see that they are those that it was made from, and computes the others. Needs the extra ``distributed``.
+    Use it for data sets of images, texts or audio that are too large for memory. It runs on the workers of the active
+    Dask client, or else in threads of this process. Each worker loads the backbone once and holds as many partitions as
+    it has threads. A file appears only once it is complete. If the function is called again with the same arguments,
+    for example after a crash, it verifies that existing files belong to their partitions and computes the missing ones.
+    Requires the extra ``distributed``.
 
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Fitted or not. ``cache="memory"`` is taken for None, since a sample comes once. ``dtype="auto"`` is settled
-        here, for all workers.
+        Extractor that computes the embeddings, fitted or not. ``cache="memory"`` is replaced by None, since each sample
+        occurs once. ``dtype="auto"`` is resolved in this process, for all workers.
     collection : dask DataFrame, Series or Bag
-        A collection of samples, or of rows (a Bag: of dicts) that hold them in ``column``. Partitions bound the memory
-        that a worker needs.
+        Collection of samples, or of rows (in a Bag: dicts) that hold them in ``column``. The size of the partitions
+        determines the memory that a worker needs.
     folder : path-like
-        Made if it is not there; all workers see it under this name.
+        Folder to write to, which is created if necessary. All workers must see it under this path.
     column : str, default=None
-        The one that holds the samples; None where the collection holds nothing else.
+        Name of the column that holds the samples. None means that the collection holds nothing else.
     keep : list of str, default=None
-        Columns to write beside the features; None writes all but ``column``.
+        Names of the columns to write in addition to the embeddings. None writes all columns except ``column``.
 
     Returns
     -------
     list of Path
-        The files, in the order of the partitions. ``pandas.read_parquet(folder)`` reads them all; features are columns
-        of float32, named after ``column``.
+        Files in the order of the partitions. ``pandas.read_parquet(folder)`` reads them all; the features are float32
+        columns whose names start with ``column``.
 
     Raises
     ------
     MissingDependencyError
         If dask, pandas or pyarrow is not installed.
     ValueError
-        If a column is not there, or the folder holds features of other samples, of another backbone or layer, in other
-        partitions.
+        If a column does not exist, or if the folder holds embeddings of other samples, of another backbone or layer, or
+        of other partitions.
     BlockingIOError
-        If another process extracts into the folder.
+        If another process is writing to the folder.
     FileNotFoundError
-        If workers write somewhere else.
+        If the workers wrote to another folder than this process sees.
     BadSampleError
-        With the row and the partition, if a sample cannot be read. What was written stays.
+        If a sample cannot be read; the message names its row and partition. Completed files are kept.
 
     See Also
     --------
-    BatchExtractor : The same for Ray Data and Spark.
+    BatchExtractor : Compute embeddings in Ray Data and Spark.
 
     References
     ----------
@@ -385,7 +410,7 @@ def _frame(extract: BatchExtractor, partition: Any) -> Any:
 
 
 def _is_there(path: Path, made_from: str) -> bool:
-    """Whether a partition has its file; one that is damaged does not count.
+    """True if a partition has its file; one that is damaged does not count.
 
     Raises
     ------

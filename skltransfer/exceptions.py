@@ -16,38 +16,40 @@ from collections.abc import Sequence
 
 
 class SkltransferError(Exception):
-    """Parent of every exception that this package raises on its own account."""
+    """Base class of all exceptions that this package raises itself."""
 
 
 class BackboneNotFoundError(SkltransferError, ValueError):
-    """No backbone has this name."""
+    """Error that no backbone has the requested name; the message suggests the nearest names."""
 
 
 class UnsupportedBackboneError(SkltransferError, ValueError):
-    """The network cannot be cut into stages, or the cut network does not compute what the library's does."""
+    """Error that a network cannot be divided into stages, or cannot be used for the requested purpose."""
 
 
 class WeightsError(SkltransferError, OSError):
-    """Weights are absent, cannot be reached, or do not fit the network."""
+    """Error that weights or a saved file are missing, cannot be downloaded or read, or do not match the network."""
 
 
 class MissingDependencyError(SkltransferError, ImportError):
-    """An optional library is not installed; the message names the extra that brings it."""
+    """Error that an optional library is not installed; the message names the extra that installs it."""
 
 
 class BadSampleError(SkltransferError, ValueError):
-    """One row of X cannot be read.
+    """Error that one row of X cannot be read.
+
+    The message names the row, the cause and the remedy.
 
     Parameters
     ----------
     row : int
-        Position in the X that the user passed.
+        Position of the sample in X.
     shown : str
-        How the sample is shown, e.g. its path.
+        Short description of the sample, such as its path.
     cause, remedy : str
-        The fault and its remedy.
+        Cause of the error, and how to correct it.
     others : tuple of BadSampleError, default=()
-        Further rows that cannot be read, where they were found in the same pass.
+        Errors of further rows that were found in the same pass.
     """
 
     def __init__(
@@ -62,17 +64,28 @@ class BadSampleError(SkltransferError, ValueError):
         return type(self), (self.row, self.shown, self.cause, self.remedy, self.others), notes
 
     def along_with(self, others: "Sequence[BadSampleError]") -> "BadSampleError":
-        """The same complaint, which names other rows too."""
+        """Make the same error with further rows in its message.
+
+        Parameters
+        ----------
+        others : sequence of BadSampleError
+            Errors of further rows.
+
+        Returns
+        -------
+        BadSampleError
+            The new error.
+        """
         return type(self)(self.row, self.shown, self.cause, self.remedy, tuple(others))
 
 
 class MissingSampleError(BadSampleError):
-    """One row of X is None or NaN."""
+    """Error that one row of X is missing (None or NaN)."""
 
 
 class TrainingDivergedError(SkltransferError, ArithmeticError):
-    """The training loss became NaN or infinite; the estimator keeps the state it had before ``fit``."""
+    """Error that the training loss became NaN or infinite; the estimator keeps the state it had before ``fit``."""
 
 
 class AdaptationWarning(UserWarning):
-    """Warning that adapting to these domains may do harm."""
+    """Warning that adapting a model to a target domain may reduce its accuracy."""

@@ -21,69 +21,93 @@ from skltransfer.engine import recall
 class PretrainedFeatureExtractor(
     ReadsLongSamples, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
 ):
-    """Turn images, texts, audio or rows into the features of a frozen, pretrained network.
+    """Turn images, texts, audio or rows of numbers into embeddings of a frozen pretrained network.
 
-    Stateless: ``transform`` works without ``fit``, and equal samples give equal features whatever batch, fold or
-    process they come in. Each sample passes the network once; ``cache`` remembers it.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this transformer if you
+    want embeddings in a ``Pipeline`` or ``ColumnTransformer``, next to other columns of a table, or for any
+    scikit-learn estimator: a classifier, a clustering or a nearest-neighbor search. If accuracy with a frozen network
+    is not enough, :class:`FineTunedClassifier` and :class:`FineTunedRegressor` also train the network's last stages;
+    with 1 to 16 labels per class :class:`FewShotClassifier` is simpler.
+
+    The transformer is stateless: ``transform`` works without ``fit``, and a sample's embedding depends neither on the
+    batch nor on the other samples. Each sample passes the network once; ``cache`` keeps the result.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     layer : str, float in [0, 1] or list of these, default="penultimate"
-        Where to read: the pooled output of the last stage; a stage by name; a fraction of the stages; or several of
-        these, concatenated in the order given.
+        Stage whose output is returned. ``"penultimate"`` is the last stage, whose output the original classification
+        head would receive. A string is the name of a stage (see :func:`describe_backbone`), a number in [0, 1] a
+        fraction of the stages, counted from the input. The outputs of a list of these are concatenated in the given
+        order.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How a stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of a stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows that
-        overlap by a quarter at least, and averages their features. None is as ``backbone`` was loaded, by default
-        ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter, and averages their embeddings. None keeps the setting with which ``backbone`` was
+        loaded, by default ``"truncate"``.
     missing : {"raise", "zero", "nan"}, default="raise"
-        How rows that are None or NaN are treated.
+        How missing samples (None or NaN) are treated: raise a :class:`~skltransfer.exceptions.MissingSampleError`, or
+        fill their embeddings with zeros or NaN.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        How rows that cannot be read are treated.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` fills their embeddings with NaN.
     batch_size : {"auto"}, default="auto"
-        Rows per call of the network: the backbone's own constant, so that no result depends on it.
+        Number of samples per call of the network. Only the backbone's own constant is available, so that no result
+        depends on this setting.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it (cosine
-        of at least 0.999), else float32.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        embeddings of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Embeddings
+        are returned as float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     bad_samples_ : list of int
-        Rows of the last ``transform`` that were filled, where ``missing`` or ``on_bad_sample`` allow it.
+        Rows of the last ``transform`` that were filled. Only defined if ``missing`` or ``on_bad_sample`` allows it.
     n_truncated_ : int
-        Texts, or audio clips, of the last ``fit`` or ``transform`` of which a part was left out because they are longer
-        than the network's input; a warning says so too.
+        Number of texts or audio clips of the last ``fit`` or ``transform`` that were truncated because they are longer
+        than the network's input; ``transform`` also warns. Only defined for text and audio.
 
     See Also
     --------
-    FineTunedClassifier : Trains the network's last stages too.
+    FineTunedClassifier : Train the last stages of the network too, for class labels.
+    FineTunedRegressor : Train the last stages of the network too, for numbers.
+    extract_to_parquet : Write the embeddings of a large data set to Parquet files.
 
     References
     ----------
@@ -107,21 +131,26 @@ class PretrainedFeatureExtractor(
 
     @checks_parameters()
     def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":
-        """Check the parameters and take note of X's columns; there is nothing to learn.
+        """Check the parameters and the columns of X. Nothing is learned from the samples.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : ignored
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to check: images, texts, audio clips or rows of a table.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
-        self
+        self : object
+            The checked estimator.
 
         Raises
         ------
-        InvalidParameterError, BackboneNotFoundError, WeightsError
-            If a parameter is not what it should be.
+        ValueError
+            If a parameter or X is invalid.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         """
         backbone, draft = self._loaded_backbone(), self._unfitted_copy()
         self._boundaries(backbone)
@@ -132,39 +161,59 @@ class PretrainedFeatureExtractor(
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Run the frozen network.
+        """Compute the embedding of each sample.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to embed: images, texts or audio clips as the backbone reads them (file paths, bytes, PIL images,
+            strings or arrays), or rows of a table.
 
         Returns
         -------
-        ndarray of float32, shape (n, n_features)
+        ndarray of float32, shape (n_samples, n_features_out)
+            One embedding per sample.
 
         Raises
         ------
         BadSampleError
-            With the row, if a sample cannot be read.
+            If a sample is missing and ``missing="raise"``, or cannot be read and ``on_bad_sample="raise"``; the message
+            names its row.
+        ValueError
+            If a parameter or X is invalid, or X does not match what ``fit`` saw.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         """
         return self._extract(X, fits=False)
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """The same as ``fit``, then ``transform``; the cache also keeps what other layers of these samples need.
+        """Fit, then compute the embedding of each sample.
+
+        The result is that of ``transform``. The cache also keeps the activations that other layers of the same samples
+        need.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : ignored
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to embed: images, texts or audio clips as the backbone reads them (file paths, bytes, PIL images,
+            strings or arrays), or rows of a table.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
-        ndarray of float32, shape (n, n_features)
+        ndarray of float32, shape (n_samples, n_features_out)
+            One embedding per sample.
 
         Raises
         ------
         BadSampleError
-            With the row, if a sample cannot be read.
+            If a sample is missing and ``missing="raise"``, or cannot be read and ``on_bad_sample="raise"``; the message
+            names its row.
+        ValueError
+            If a parameter or X is invalid, or X does not match what ``fit`` saw.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         """
         return self.fit(X)._extract(X, fits=True)
 
@@ -204,19 +253,21 @@ class PretrainedFeatureExtractor(
 
 
 def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: str) -> int:
-    """Number of stages up to the one that is read; ``"penultimate"`` is the last.
+    """Get the number of stages up to the one that is read; ``"penultimate"`` is the last.
 
     Parameters
     ----------
     layer : str or float
+        Name of a stage, ``"penultimate"``, or a fraction of the stages.
     stage_names : sequence of str
+        Names of the backbone's stages.
     parameter : str
-        By which the user passed it.
+        Name of the parameter, for the error message.
 
     Raises
     ------
     ValueError
-        If the value is neither a stage nor a fraction; the message names these, the nearest first.
+        If the value is neither a stage nor a fraction; the message lists the choices, the nearest first.
     """
     if isinstance(layer, str) and layer == "penultimate":
         return len(stage_names)

@@ -26,91 +26,119 @@ OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_stat
 
 @declared
 class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
-    """Classify images, texts, audio or rows from 1 to 16 labelled samples per class.
+    """Classify images, texts, audio or rows of numbers from 1 to 16 labeled samples per class.
 
-    Features of a pretrained network are scaled to length 1; each class is the mean of its samples there, its prototype,
-    and a sample belongs to the nearest [1]_. There is no rate to choose, and fitting takes no training at all.
-    ``method="contrastive"`` first trains the stages after a boundary, so that samples of a class come together and
-    others part, on all pairs of each batch, as SetFit does [2]_; no pair is stored.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if there are
+    too few labels to tune parameters; its defaults need no tuning. With more labels, :class:`FineTunedClassifier` is
+    usually the better choice. If the data to classify come from another source than the labeled data, see
+    :class:`DomainAdaptedClassifier`.
+
+    Embeddings of a pretrained network are scaled to length 1. Each class is represented by the mean of its samples, its
+    prototype, and a sample gets the class of the nearest prototype [1]_; nothing is trained. ``method="contrastive"``
+    first trains the last stages of the network, so that samples of the same class move together and samples of
+    different classes move apart, on all pairs of each batch as in SetFit [2]_.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     method : {"prototype", "contrastive"}, default="prototype"
-        Whether the network stays as it was.
+        ``"prototype"`` keeps the pretrained network unchanged. ``"contrastive"`` trains its last stages before the
+        prototypes are computed, which takes longer.
     shrinkage : float in (0, 1], default=0.95
-        Near is meant under the covariance within classes, shrunk this far towards a multiple of the identity; at 1.0
-        distances are Euclidean.
+        Shrinkage of the covariance within classes toward a multiple of the identity; distances to prototypes are
+        measured under this covariance. At 1.0 distances are Euclidean. The default is high because few samples give a
+        poor estimate of a covariance.
     freeze_depth : float, int or str, default=0.75
-        How much of the backbone stays as it was, for ``method="contrastive"``; see :class:`FineTunedClassifier`.
+        How much of the backbone is frozen, as in :class:`FineTunedClassifier`. It has an effect only with
+        ``method="contrastive"``.
     max_epochs : int, default=20
-        Passes over the training set; this and the next two for ``method="contrastive"``.
+        Number of passes over the training set. It has an effect only with ``method="contrastive"``.
     batch_size : int, default=32
-        Samples whose pairs are looked at together.
+        Maximum number of samples per training step; all pairs within a batch are compared. It has an effect only with
+        ``method="contrastive"``.
     learning_rate : float, default=1e-4
+        Learning rate of all trained stages (AdamW). It has an effect only with ``method="contrastive"``.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        How rows that cannot be read are treated: ``"nan"`` leaves them out of ``fit``, with a warning.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; their probabilities are NaN, and ``predict``, which has no label for them, raises.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     random_state : int, RandomState instance or None, default=None
-        Order of samples and dropout, for ``method="contrastive"``.
+        Controls the order of samples and dropout with ``method="contrastive"``. Pass an int for reproducible results.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     classes_ : ndarray of shape (n_classes,)
-        Labels, sorted.
+        Sorted class labels.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     n_iter_ : int
-        Epochs of training; 1 for prototypes.
+        Number of training epochs; 1 for prototypes.
     history_ : dict of str to list of float
-        One entry per epoch.
+        Training history with one value per epoch for each entry.
     freeze_boundary_ : str
-        The last frozen stage.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_, n_trainable_params_ : int
+        Number of stages of the backbone, number of frozen ones, and number of weights that were trained.
     dtype_, device_ : str
+        Data type and device that were used.
     duplicates_ : list of list of int
-        Rows of equal content.
+        Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, if any.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
 
     See Also
     --------
-    FineTunedClassifier : For more labels.
+    FineTunedClassifier : Classifier for more labeled samples.
+    PretrainedFeatureExtractor : Frozen embeddings as a scikit-learn transformer.
 
     References
     ----------

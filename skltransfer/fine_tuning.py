@@ -35,167 +35,207 @@ from skltransfer.engine import (
 class FineTunedClassifier(
     ClassifierVerbs, ClassifierMixin, WarmStarts, HasAdapter, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
 ):
-    """Classify images, texts, audio or rows with a pretrained network; ``freeze_depth`` says how much stays frozen.
+    """Classify images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
-    At ``freeze_depth=1.0`` it is a logistic regression on the frozen network's features; below, the stages after the
-    boundary are trained too. Early stages hold general features and later ones those of the pretraining task [2]_, so
-    the best boundary depends on both tasks. Frozen stages run in evaluation mode, once per sample, and are cached.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if you have
+    about 16 labeled samples per class or more, and want to adapt the network to them. Its relatives serve other cases:
+    :class:`FewShotClassifier` for fewer labels, :class:`PretrainedFeatureExtractor` with a scikit-learn classifier if
+    you need frozen embeddings in a pipeline or next to other columns, :class:`MultiTaskFineTuner` for several targets
+    per sample, :class:`DomainAdaptedClassifier` if the data to classify differ from the labeled data, and
+    :class:`AdaptedBackbone` to adapt the network to unlabeled samples first.
+
+    ``freeze_depth`` sets how much of the network is trained. At 1.0 the model is a logistic regression on the frozen
+    network's features; below 1.0 the last stages (groups of layers) are trained as well. Early stages hold general
+    features and later stages features of the pretraining task [2]_, so the best depth depends on both tasks. Frozen
+    stages run in evaluation mode, once per sample, and their activations are cached.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     freeze_depth : float, int or str, default="auto"
-        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
-        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one stage
-        on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
-        :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
-        training set: on each of three folds (fewer once 500 samples were held out) it fits five epochs at 0.5, and
-        keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
-        (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
-        training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
-        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or
-        ``partial_fit``, there is no comparison and the depth is 0.5.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
+
+        ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the training set: up to three folds are held out,
+        the network is trained for five epochs at 0.5, and 0.5 is chosen if it improves the log loss (after temperature
+        scaling) by more than one standard error and by more than 0.001. The chosen depth is then fitted on all samples.
+        After 500 held-out samples no further fold is compared, so the comparison costs at most ten epochs of training
+        at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen. With
+        ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or ``partial_fit``
+        there is no comparison, and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     head : {"linear", "mlp"}, default="linear"
-        ``"mlp"`` has one hidden layer of 256 rectified units.
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
-        Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
-        which keeps early steps from distorting the backbone [1]_. The head starts at a tenth of the probe's
-        weights, which leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of
-        steps are too small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
+        Initial weights of a linear head. ``"probe"`` solves a logistic regression on frozen features and starts from a
+        tenth of its weights (more if ``learning_rate`` and the number of steps are too small to restore them), which
+        keeps early steps from distorting the pretrained features [1]_. At ``freeze_depth=1.0`` the probe itself is the
+        fitted head. ``"random"`` draws the weights and trains the head from scratch.
     C : float or "auto", default="auto"
-        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
-        these samples and features: the strength of the ridge regression on class indicators that generalized
-        cross-validation prefers [5]_.
+        Inverse of the strength of the probe's L2 penalty, as in ``LogisticRegression``; must be positive. The probe is
+        the logistic regression on frozen features with which a linear head starts. ``"auto"`` chooses the strength by
+        generalized cross-validation of a ridge regression on class indicators [5]_.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
-        this and all parameters of training below have no effect.
+        Maximum number of passes over the training set. At ``freeze_depth=1.0`` with a linear head and without
+        ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
+        effect.
     batch_size : int, default=32
-        Largest number of samples in a step; batches are alike in length.
+        Maximum number of samples per training step. Samples of similar length are batched together.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        Learning rate of the last stage, relative to the head's.
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
     layer_decay : float in (0, 1], default=1.0
-        Learning rate of each stage, relative to that of the next one.
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
     weight_decay : float, default=0.01
-        Weight decay (AdamW); norms and biases are not decayed.
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Maximum global gradient norm; larger gradients are clipped. None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
     unfreeze_schedule : {"gradual"} or None, default=None
-        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
-        epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
+        unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
-        begins with those of the training samples and updates them. Scale and shift are trained either way.
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
     label_smoothing : float in [0, 1), default=0.0
-        Label smoothing of the training loss; the probe is solved without it.
+        Label smoothing of the training loss. The probe is solved without it.
     class_weight : dict, "balanced" or None, default=None
-        Factors of the classes in the loss.
+        Weights of the classes in the training loss, as a dict from label to weight. ``"balanced"`` weights classes
+        inversely to their frequency, which counteracts class imbalance. None weights all classes equally. A multilabel
+        target requires None.
     calibrate : {"temperature"} or None, default=None
-        Hold out ``validation_fraction`` of the samples, and divide the outputs by the one number that makes their
-        labels most likely [4]_: probabilities become more honest, predictions stay.
+        ``"temperature"`` holds out ``validation_fraction`` of the samples and divides the outputs by the number that
+        maximizes the likelihood of their labels (temperature scaling [4]_). Probabilities become better calibrated;
+        predicted labels do not change.
     adapter : {"lora"} or None, default=None
-        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
-        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
+        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
+        themselves.
     augment : callable, default=None
-        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
-        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
-        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
+        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
+        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
+        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
+        scikit-learn's.
     early_stopping : bool, default=False
-        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct samples that is held out; classes keep their shares, and equal samples are never on both
-        sides.
+        Fraction of distinct samples that is held out, stratified by class. Identical samples are never split between
+        the two parts.
     n_iter_no_change : int, default=3
-        Epochs without progress before stopping.
+        Number of epochs without progress after which early stopping ends the training.
     tol : float, default=1e-4
-        The smallest decrease of the validation loss that counts as progress.
+        Minimum decrease of the validation loss that counts as progress.
     warm_start : bool, default=False
-        Go on from the last fit; backbone, boundary and classes must be the same.
+        If True, ``fit`` continues from the previous fit. The backbone, ``freeze_depth``, ``head``, ``pooling``,
+        ``adapter`` and the classes must be the same.
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
-        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
-        be an int. Delete the folder when the work is done.
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
-        ``predict``, which has no label for them, raises.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; their probabilities are NaN, and ``predict``, which has no label for them, raises.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
-        touched.
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     classes_ : ndarray of shape (n_classes,)
-        Sorted labels; for a multilabel target, the numbers of its columns.
+        Sorted class labels. For a multilabel target, the numbers of its columns.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     freeze_depth_scores_ : dict of float to dict of str to float
-        Cross-validated scores at freeze depths 1.0 and 0.5, by scikit-learn's names: ``"accuracy"`` (of several
-        labels, the share that is right) and ``"neg_log_loss"`` after temperature scaling; of numbers, ``"r2"``. Only
-        where ``freeze_depth="auto"`` compared them.
+        Cross-validated scores at freeze depths 1.0 and 0.5: ``"accuracy"`` (for a multilabel target, the fraction of
+        correct labels) and ``"neg_log_loss"`` after temperature scaling. Only defined if ``freeze_depth="auto"``
+        compared them.
     freeze_boundary_ : str
-        Name of the last frozen stage; ``"input"`` where none is frozen.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_ : int
-        Number of stages of the backbone, and how many are frozen.
+        Number of stages of the backbone, and number of frozen ones.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
+        Number of training epochs. If the head was solved rather than trained, number of solver iterations.
     history_ : dict of str to list of float
-        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
+        ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_ : str
-        The dtype and device that ``"auto"`` was resolved to.
+        Data type and device that were used.
     duplicates_ : list of list of int
-        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
-        in the test part makes the score too good.
+        Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
 
     See Also
     --------
-    PretrainedFeatureExtractor : The frozen features alone, as a transformer.
-    FineTunedRegressor : The same for numbers.
+    FewShotClassifier : Classifier for 1 to 16 labeled samples per class.
+    FineTunedRegressor : Fine-tune a network to predict numbers.
+    MultiTaskFineTuner : Fine-tune a network for several targets at once.
+    PretrainedFeatureExtractor : Frozen embeddings as a scikit-learn transformer.
 
     References
     ----------
@@ -226,24 +266,36 @@ class FineTunedClassifier(
     calibrate: str | None = parameter(default=None, constraint=[StrOptions({"temperature"}), None])
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.
+        """Train for one pass over a batch of samples, starting from the current state.
+
+        The learning rate is constant; the probe, ``early_stopping`` and ``unfreeze_schedule`` are not used. Use it for
+        data that arrive in parts or do not fit into memory.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n,)
-        classes : array-like, default=None
-            All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n,), default=None
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to train on.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a multilabel target of 0 and 1.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur. It is required in the first call and may be left out afterwards.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The estimator after the pass.
 
         Raises
         ------
         ValueError
-            If ``classes`` is missing in the first call, or y holds a label that is not among them.
+            If ``classes`` is missing in the first call or differs later, if y holds a label that is not among them, if
+            ``class_weight="balanced"``, or if parameters such as ``freeze_depth`` changed since the first call.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        TrainingDivergedError
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
         self._validate_params()
         start = getattr(self, "_network_", None)
@@ -306,154 +358,190 @@ class FineTunedClassifier(
 
 @declared
 class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, TrainsFully, FineTuner):
-    """Predict numbers from images, texts, audio or rows with a pretrained network, partly or wholly frozen.
+    """Predict numbers from images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
-    At ``freeze_depth=1.0`` it is a ridge regression on the frozen network's features; below, the stages after the
-    boundary are trained too. Early stages hold general features and later ones those of the pretraining task [2]_, so
-    the best boundary depends on both tasks. The target is standardised inside.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class for one or
+    several numeric targets. Its relatives serve other cases: :class:`PretrainedFeatureExtractor` with a scikit-learn
+    regressor if you need frozen embeddings in a pipeline or next to other columns, :class:`MultiTaskFineTuner` for
+    targets of different kinds or with missing values, and :class:`AdaptedBackbone` to adapt the network to unlabeled
+    samples first.
+
+    ``freeze_depth`` sets how much of the network is trained. At 1.0 the model is a ridge regression on the frozen
+    network's features; below 1.0 the last stages (groups of layers) are trained as well. Early stages hold general
+    features and later stages features of the pretraining task [2]_, so the best depth depends on both tasks. The target
+    is standardized internally.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     freeze_depth : float, int or str, default="auto"
-        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
-        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one stage
-        on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including it;
-        :func:`describe_backbone` lists them. ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the
-        training set: on each of three folds (fewer once 500 samples were held out) it fits five epochs at 0.5, and
-        keeps all stages frozen unless that gains more than one standard error in log loss after temperature scaling
-        (of numbers, in R²). The chosen depth is then fitted on all samples. The comparison costs at most ten epochs of
-        training at 0.5. With fewer than 12 distinct samples, or fewer than three of a class, all stages stay frozen.
-        With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``, ``norm_policy="train"`` or
-        ``partial_fit``, there is no comparison and the depth is 0.5.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
+
+        ``"auto"`` chooses between 1.0 and 0.5 by cross-validation on the training set: up to three folds are held out,
+        the network is trained for five epochs at 0.5, and 0.5 is chosen if it improves R² by more than one standard
+        error and by more than 0.001. The chosen depth is then fitted on all samples. After 500 held-out samples no
+        further fold is compared, so the comparison costs at most ten epochs of training at 0.5. With fewer than 12
+        distinct samples all stages stay frozen. With ``head="mlp"``, ``head_init="random"``, ``adapter``, ``augment``,
+        ``norm_policy="train"`` or ``partial_fit`` there is no comparison, and the depth is 0.5.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     head : {"linear", "mlp"}, default="linear"
-        ``"mlp"`` has one hidden layer of 256 rectified units.
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
-        Whether a linear head starts from the probe, a ridge regression on the frozen features in closed form, which
-        keeps early steps from distorting the backbone [1]_. The head starts at a tenth of the probe's weights, which
-        leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of steps are too
-        small to grow them back. At ``freeze_depth=1.0`` the probe is the whole fit.
+        Initial weights of a linear head. ``"probe"`` solves a ridge regression on frozen features and starts from a
+        tenth of its weights (more if ``learning_rate`` and the number of steps are too small to restore them), which
+        keeps early steps from distorting the pretrained features [1]_. At ``freeze_depth=1.0`` the probe itself is the
+        fitted head. ``"random"`` draws the weights and trains the head from scratch.
     alpha : float or "auto", default="auto"
-        Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
-        cross-validation prefers [4]_, for each output.
+        Strength of the probe's L2 penalty, as in ``Ridge``; must be positive. The probe is the ridge regression on
+        frozen features with which a linear head starts. ``"auto"`` chooses the strength for each output by generalized
+        cross-validation [4]_.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
-        this and all parameters of training below have no effect.
+        Maximum number of passes over the training set. At ``freeze_depth=1.0`` with a linear head and without
+        ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
+        effect.
     batch_size : int, default=32
-        Largest number of samples in a step; batches are alike in length.
+        Maximum number of samples per training step. Samples of similar length are batched together.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        Learning rate of the last stage, relative to the head's.
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
     layer_decay : float in (0, 1], default=1.0
-        Learning rate of each stage, relative to that of the next one.
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
     weight_decay : float, default=0.01
-        Weight decay (AdamW); norms and biases are not decayed.
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Maximum global gradient norm; larger gradients are clipped. None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
     unfreeze_schedule : {"gradual"} or None, default=None
-        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
-        epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
+        unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
-        begins with those of the training samples and updates them. Scale and shift are trained either way.
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
     adapter : {"lora"} or None, default=None
-        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
-        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
+        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
+        themselves.
     augment : callable, default=None
-        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
-        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
-        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
+        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
+        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
+        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
+        scikit-learn's.
     early_stopping : bool, default=False
-        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct samples that is held out; equal ones are never on both sides.
+        Fraction of distinct samples that is held out. Identical samples are never split between the two parts.
     n_iter_no_change : int, default=3
-        Epochs without progress before stopping.
+        Number of epochs without progress after which early stopping ends the training.
     tol : float, default=1e-4
-        The smallest decrease of the validation loss that counts as progress.
+        Minimum decrease of the validation loss that counts as progress.
     warm_start : bool, default=False
-        Go on from the last fit; backbone, boundary must be the same.
+        If True, ``fit`` continues from the previous fit. The backbone, ``freeze_depth``, ``head``, ``pooling`` and
+        ``adapter`` must be the same.
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
-        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
-        be an int. Delete the folder when the work is done.
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their predictions are NaN.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; their predictions are NaN.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
-        touched.
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     freeze_depth_scores_ : dict of float to dict of str to float
-        Cross-validated scores at freeze depths 1.0 and 0.5, by scikit-learn's names: ``"accuracy"`` (of several
-        labels, the share that is right) and ``"neg_log_loss"`` after temperature scaling; of numbers, ``"r2"``. Only
-        where ``freeze_depth="auto"`` compared them.
+        Cross-validated scores (``"r2"``) at freeze depths 1.0 and 0.5. Only defined if ``freeze_depth="auto"`` compared
+        them.
     freeze_boundary_ : str
-        Name of the last frozen stage; ``"input"`` where none is frozen.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_ : int
-        Number of stages of the backbone, and how many are frozen.
+        Number of stages of the backbone, and number of frozen ones.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
+        Number of training epochs. If the head was solved rather than trained, number of solver iterations.
     history_ : dict of str to list of float
-        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
+        ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_ : str
-        The dtype and device that ``"auto"`` was resolved to.
+        Data type and device that were used.
     duplicates_ : list of list of int
-        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
-        in the test part makes the score too good.
+        Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
 
     See Also
     --------
-    FineTunedClassifier : The same for labels.
+    FineTunedClassifier : Fine-tune a network to predict class labels.
+    MultiTaskFineTuner : Fine-tune a network for several targets at once.
+    PretrainedFeatureExtractor : Frozen embeddings as a scikit-learn transformer.
 
     References
     ----------
@@ -468,7 +556,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     --------
     >>> import numpy as np
     >>> from skltransfer import FineTunedRegressor
-    >>> X = np.random.default_rng(0).random((60, 16, 16))  # grey pictures, values in [0, 1]
+    >>> X = np.random.default_rng(0).random((60, 16, 16))  # gray images, values in [0, 1]
     >>> y = X[:, :8].mean((1, 2))
     >>> regressor = FineTunedRegressor("toy:images", freeze_depth=0.5, random_state=0).fit(X, y)
     >>> regressor.predict(X[:2]).shape
@@ -481,34 +569,63 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     freeze_depth: float | str = parameter(default="auto")
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """One pass over these rows at a constant rate, from the current state; no probe, no schedule, no stopping.
+        """Train for one pass over a batch of samples, starting from the current state.
+
+        The learning rate is constant; the probe, ``early_stopping`` and ``unfreeze_schedule`` are not used. Use it for
+        data that arrive in parts or do not fit into memory.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n,)
-            The first call's mean and standard deviation scale the target for good.
-        sample_weight : array-like of shape (n,), default=None
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to train on.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target values. The mean and standard deviation of the first call's targets standardize all later ones, so
+            the first batch should be representative.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The estimator after the pass.
+
+        Raises
+        ------
+        ValueError
+            If X, y or ``sample_weight`` is invalid, or if parameters such as ``freeze_depth`` changed since the first
+            call.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        TrainingDivergedError
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
         self._validate_params()
         start = getattr(self, "_network_", None)
         return self._take_over(self._copy_to_fit(start)._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The predicted number of each sample.
+        """Predict the target of each sample.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to predict: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float64, shape (n,) or (n, outputs)
-            NaN for a row that could not be read, where ``on_bad_sample="nan"``.
+        ndarray of float64, shape (n_samples,) or (n_samples, n_outputs)
+            Predicted values. With ``on_bad_sample="nan"``, a sample that cannot be read is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs = self._run(X)[0]
         return self._task_.decode(outputs)

@@ -34,157 +34,194 @@ KINDS = ("classification", "regression")
 
 @declared
 class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe, TrainsFully, FineTuner):
-    """Predict several things about each image, text, audio clip or row with one network.
+    """Predict several targets of each image, text, audio clip or row of numbers with one fine-tuned network.
 
-    y has a column per task, of labels or of numbers; a cell may be missing (None or NaN), and then counts in no loss.
-    Tasks share the stages after the boundary that ``freeze_depth`` sets. Whether that helps them depends on the tasks:
-    compare with single fits on the same folds.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if each
+    sample has several targets (tasks) of labels or numbers, and some of them may be missing (None or NaN); a missing
+    cell counts in no loss. For one target, or several of one kind without missing cells, :class:`FineTunedClassifier`
+    and :class:`FineTunedRegressor` are simpler.
+
+    y has one column per task. Each task has its own head, and all tasks share the stages that ``freeze_depth`` leaves
+    trainable. Sharing helps some tasks and hurts others: compare with separate fits on the same folds, as
+    :func:`task_report` does.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     tasks : dict, list or None, default=None
-        ``"classification"`` or ``"regression"`` for each column of y, in order or by the column's name. None: numbers
-        that are not all whole are regression, all else is classification. A multilabel target is a column of 0 and 1
-        for each label.
+        Kind of each task, ``"classification"`` or ``"regression"``: a list in the order of y's columns, or a dict by
+        column name. If None, a column with numbers that are not whole is a regression, and any other column a
+        classification. Pass a multilabel target as one column of 0 and 1 per label.
     loss_weights : {"equal", "uncertainty"} or array-like of shape (n_tasks,), default="equal"
-        Weights of the tasks' losses, after cross-entropies were divided by ``log(n_classes)`` and numbers were
-        standardised, so that knowing nothing costs 1 in each [1]_. ``"uncertainty"`` learns a variance per task [2]_.
+        Weights of the tasks' losses, none negative and at least one positive. ``"equal"`` gives each task the same
+        weight, after cross-entropies are divided by ``log(n_classes)`` and numbers are standardized, so that a
+        prediction without information costs 1 in each task [1]_. ``"uncertainty"`` learns the weights as a variance per
+        task [2]_.
     freeze_depth : float, int or str, default=0.5
-        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
-        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one
-        stage on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including
-        it; :func:`describe_backbone` lists them.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     head : {"linear", "mlp"}, default="linear"
-        ``"mlp"`` has one hidden layer of 256 rectified units.
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
-        Whether a linear head starts from the probes, one per task on the frozen features, which keeps early steps from
-        distorting the backbone [3]_. The head starts at a tenth of the probes' weights, which leaves the backbone a
-        gradient to learn from; at more where ``learning_rate`` and the number of steps are too small to grow them back.
-        At ``freeze_depth=1.0`` the probes are the whole fit, and tasks share nothing.
+        Initial weights of a linear head. ``"probe"`` solves one logistic or ridge regression per task on frozen
+        features and starts from a tenth of their weights (more if ``learning_rate`` and the number of steps are too
+        small to restore them), which keeps early steps from distorting the pretrained features [3]_. At
+        ``freeze_depth=1.0`` the probes themselves are the fitted heads, and tasks share nothing. ``"random"`` draws the
+        weights and trains the heads from scratch.
     C : float or "auto", default="auto"
-        Inverse strength of the L2 penalty of a probe for labels, as in ``LogisticRegression``; positive. ``"auto"``
-        chooses it for each task's labels by generalized cross-validation [5]_.
+        Inverse of the strength of the L2 penalty of each classification probe, as in ``LogisticRegression``; must be
+        positive. ``"auto"`` chooses the strength for each task by generalized cross-validation [5]_.
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty of a probe for numbers, as in ``Ridge``; positive. ``"auto"`` likewise.
+        Strength of the L2 penalty of each regression probe, as in ``Ridge``; must be positive. ``"auto"`` chooses the
+        strength for each task by generalized cross-validation [5]_.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are none:
-        this and all parameters of training below have no effect.
+        Maximum number of passes over the training set. At ``freeze_depth=1.0`` with a linear head and without
+        ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
+        effect.
     batch_size : int, default=32
-        Largest number of samples in a step; batches are alike in length.
+        Maximum number of samples per training step. Samples of similar length are batched together.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        Learning rate of the last stage, relative to the head's.
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
     layer_decay : float in (0, 1], default=1.0
-        Learning rate of each stage, relative to that of the next one.
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
     weight_decay : float, default=0.01
-        Weight decay (AdamW); norms and biases are not decayed.
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Maximum global gradient norm; larger gradients are clipped. None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
     unfreeze_schedule : {"gradual"} or None, default=None
-        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
-        epochs and a schedule of its own for each [4]_; None trains all unfrozen stages from the start.
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [4]_. None trains all
+        unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
-        begins with those of the training samples and updates them. Scale and shift are trained either way.
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
     adapter : {"lora"} or None, default=None
-        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
-        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
+        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
+        themselves.
     augment : callable, default=None
-        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
-        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
-        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
+        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
+        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
+        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
+        scikit-learn's.
     early_stopping : bool, default=False
-        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct samples that is held out; equal ones are never on both sides.
+        Fraction of distinct samples that is held out. Identical samples are never split between the two parts.
     n_iter_no_change : int, default=3
-        Epochs without progress before stopping.
+        Number of epochs without progress after which early stopping ends the training.
     tol : float, default=1e-4
-        The smallest decrease of the validation loss that counts as progress.
+        Minimum decrease of the validation loss that counts as progress.
     warm_start : bool, default=False
-        Go on from the last fit; backbone, boundary, tasks and classes must be the same.
+        If True, ``fit`` continues from the previous fit. The backbone, ``freeze_depth``, ``head``, ``pooling``,
+        ``adapter``, the tasks and their classes must be the same.
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
-        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
-        be an int. Delete the folder when the work is done.
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their predictions are NaN.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; their probabilities are NaN, and ``predict`` raises.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
-        touched.
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     tasks_ : dict of str to str
         Name and kind of each task, in the order of y's columns.
     classes_ : list of (ndarray of shape (n_classes,) or None)
-        Labels of each task; None for numbers.
+        Sorted class labels of each task; None for a regression.
     freeze_boundary_ : str
-        Name of the last frozen stage; ``"input"`` where none is frozen.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_ : int
-        Number of stages of the backbone, and how many are frozen.
+        Number of stages of the backbone, and number of frozen ones.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
+        Number of training epochs. If the head was solved rather than trained, number of solver iterations.
     history_ : dict of str to list of float
-        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
+        ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_ : str
-        The dtype and device that ``"auto"`` was resolved to.
+        Data type and device that were used.
     duplicates_ : list of list of int
-        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
-        in the test part makes the score too good.
+        Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
 
     See Also
     --------
-    FineTunedClassifier, FineTunedRegressor : One task, or several of one kind with all labels.
+    FineTunedClassifier : Fine-tune a network for one classification target.
+    FineTunedRegressor : Fine-tune a network for numeric targets.
+    task_report : Test whether the tasks help each other.
 
     References
     ----------
@@ -217,21 +254,29 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     )
 
     def predict(self, X: Any) -> np.ndarray:
-        """Label or number of each task.
+        """Predict the label or number of each task.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to predict: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of shape (n, n_tasks), or (n,) for one task
-            The dtype is that of the labels where all tasks have the same, else object.
+        ndarray of shape (n_samples, n_tasks), or (n_samples,) for one task
+            Predictions. The dtype is object if the tasks' labels and numbers are of different kinds.
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         BadSampleError
-            If a sample cannot be read: there is no label that would say so.
+            If a sample cannot be read, also with ``on_bad_sample="nan"``, because no label stands for a missing
+            prediction.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs, bad = self._run(X)
         if bad:
@@ -244,52 +289,87 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         return table[:, 0] if len(columns) == 1 else table
 
     def predict_proba(self, X: Any) -> list[np.ndarray | None] | np.ndarray | None:
-        """Probability of each class of each task, in the order of ``classes_``.
+        """Predict the probability of each class of each task.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        list of (ndarray of float64, shape (n, n_classes), or None)
-            An array per task, whose rows sum to 1; None for numbers; one task's own instead of a list of one. A row
-            that could not be read is NaN, where ``on_bad_sample="nan"``.
+        list of (ndarray of float64, shape (n_samples, n_classes), or None)
+            One array per task, with classes in the order of ``classes_`` and rows that sum to 1, or None for a
+            regression. For a single task, its array instead of a list. With ``on_bad_sample="nan"``, a sample that
+            cannot be read is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs = self._run(X)[0]
         found = self._task_.probabilities(outputs)
         return found[0] if len(found) == 1 else found
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Mean over tasks of the accuracy (or R²) on the cells of y that are not missing.
+        """Compute the mean over tasks of the accuracy, or of R² for a regression.
 
-        Not that of ``MultiOutputClassifier``, which is the share of rows whose labels are all right.
+        Missing cells of y are not scored. The score differs from that of ``MultiOutputClassifier``, which is the
+        fraction of rows whose labels are all correct.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n, n_tasks)
-        sample_weight : array-like of shape (n,), default=None
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to predict: images, texts or audio clips as in ``fit``, or rows of a table.
+        y : array-like of shape (n_samples, n_tasks)
+            True labels or numbers, with one column per task. Missing cells (None or NaN) are not scored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the score. None gives each sample the same weight.
 
         Returns
         -------
         float
+            Mean score; NaN if a task has no label in y.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read.
         """
         return float(np.mean(list(self.score_tasks(X, y, sample_weight).values())))
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """Accuracy (or R²) of each task, on the cells of y that are not missing.
+        """Compute the accuracy of each task, or R² for a regression.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n, n_tasks)
-        sample_weight : array-like of shape (n,), default=None
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to predict: images, texts or audio clips as in ``fit``, or rows of a table.
+        y : array-like of shape (n_samples, n_tasks)
+            True labels or numbers, with one column per task. Missing cells (None or NaN) are not scored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the score. None gives each sample the same weight.
 
         Returns
         -------
         dict of str to float
-            NaN for a task of which y holds nothing.
+            Score of each task by name; NaN for a task that has no label in y.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read.
         """
         predicted, truth = self.predict(X).reshape(-1, len(self.tasks_)), table_of(y)[1]
         found = {}
@@ -424,7 +504,7 @@ def _told_kind(name: str, cells: np.ndarray) -> str:
 
 
 def _mixes(cells: np.ndarray) -> bool:
-    """Whether there are strings beside others, which cannot be sorted."""
+    """True if there are strings beside others, which cannot be sorted."""
     return len({isinstance(cell, str) for cell in cells}) > 1
 
 

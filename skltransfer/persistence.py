@@ -24,26 +24,35 @@ ESTIMATORS = {kind.__name__: kind for kind in KINDS}
 
 
 def load(path: str | os.PathLike, *, backbone: str | Backbone | None = None) -> FineTuner | AdaptedBackbone:
-    """Read an estimator that ``save`` wrote. No code is run that the file contains: there is none.
+    """Load an estimator that its ``save`` method wrote.
+
+    The file contains data only, and in contrast to a pickle, loading it runs no code.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        File that ``save`` wrote.
     backbone : str or Backbone, default=None
-        Where the backbone is now, if its name or folder has changed since; its weights must be the same. By default it
-        is loaded as it was when the estimator was fitted, or from the file where ``include_backbone`` put it there.
+        Backbone to use, if its name or folder has changed since the estimator was saved; its weights must be the same.
+        None loads the backbone of the fit, or the weights in the file if it was saved with ``include_backbone=True``.
 
     Returns
     -------
-    AdaptedBackbone, DomainAdaptedClassifier, FewShotClassifier, FineTunedClassifier, FineTunedRegressor or
-    MultiTaskFineTuner
-        Fitted; its predictions are those of the one that was saved.
+    estimator : object
+        Fitted estimator of the saved class, such as :class:`FineTunedClassifier` or :class:`AdaptedBackbone`, with the
+        same predictions as the saved one.
 
     Raises
     ------
     WeightsError
-        If the file is no such file or is damaged, or the backbone is not the one that the estimator was fitted with.
+        If the file does not exist, is damaged or was not written by ``save``, or if the backbone is not the one of the
+        fit.
+    BackboneNotFoundError, UnsupportedBackboneError, MissingDependencyError
+        If the backbone cannot be loaded; see :func:`load_backbone`.
+
+    See Also
+    --------
+    export_onnx : Export an estimator to serve it without Python.
 
     Examples
     --------

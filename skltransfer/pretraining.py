@@ -48,106 +48,134 @@ NO_BETTER = (
 class AdaptedBackbone(
     Resumes, TrainsStages, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
 ):
-    """Adapt a pretrained network to samples without labels, before any label is seen.
+    """Adapt a pretrained network to unlabeled samples of your domain, before any label is used.
 
-    ``backbone_`` is the adapted network: pass that, not the estimator, as ``backbone=`` of others. Whether it serves
-    them better is for a comparison on labels to say: a lower loss on unlabelled samples is no promise.
+    ``objective="norm_statistics"`` adapts any network with BatchNorm layers, such as ResNet and EfficientNet;
+    ``objective="masked_lm"`` continues the masked language modeling of text networks. Choose this class if you have
+    many unlabeled samples that differ from the data of the pretraining, and few labels. If labels of a related source
+    are available, :class:`DomainAdaptedClassifier` and :class:`FeatureAdaptedClassifier` use them for the adaptation.
+
+    The adapted network is the attribute ``backbone_``: pass it, not this estimator, as ``backbone`` of
+    :class:`FineTunedClassifier` or another estimator. A lower loss on unlabeled samples does not imply better
+    predictions, so compare both networks on labeled samples.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     objective : {"masked_lm", "norm_statistics"}, default="norm_statistics"
-        ``"masked_lm"``, for texts: hide tokens, and train the stages after the boundary to guess them [1]_, [2]_. The
-        checkpoint's own head guesses, where it has one; else a new head of one layer, which scores tokens by the
-        network's own token vectors and is first trained alone. ``"norm_statistics"``: give BatchNorm layers after the
-        boundary the means and variances of these samples [3]_, by sums over all of them, so that no batch matters.
+        Training objective. ``"masked_lm"``, for texts, hides tokens and trains the unfrozen stages to predict them
+        [1]_, [2]_. It uses the language modeling head of the checkpoint if there is one; else a new head of one layer,
+        which shares the token embeddings of the network and is first trained alone. ``"norm_statistics"`` replaces the
+        means and variances of BatchNorm layers in unfrozen stages with those of the samples [3]_. They are computed
+        from sums over all samples, so that batches have no effect.
     freeze_depth : float, int or str, default=0.0
-        How much of the backbone stays as it was; see :class:`FineTunedClassifier`. 0.0 adapts all of it.
+        How much of the backbone is frozen, as in :class:`FineTunedClassifier`. The default, 0.0, adapts all stages.
     prior : float, default=0.0
-        For ``"norm_statistics"``: how many samples the old statistics are worth.
+        Weight of the pretrained BatchNorm statistics, in samples: 100.0 mixes them with those of the new samples as if
+        they came from 100 further samples. It has an effect only with ``objective="norm_statistics"``.
     mask_fraction : float in (0, 1), default=0.15
-        Share of a text's tokens that the network must guess, at least one; 8 of 10 are hidden, one is replaced by any
-        other, one is left. Never padding or special tokens.
+        Fraction of the tokens of a text that the network must predict, at least one token. Of these, 80 % are hidden,
+        10 % are replaced by another token, and 10 % are left as they are. Padding and special tokens are never chosen.
+        It has an effect only with ``objective="masked_lm"``, like all parameters up to ``checkpoint``.
     max_epochs : int, default=3
-        Passes over the texts; a new head takes as many before them. This and what follows is for ``"masked_lm"``.
+        Maximum number of passes over the texts. A new head is first trained alone for as many passes.
     batch_size : int, default=32
+        Maximum number of texts per training step. Texts of similar length are batched together.
     learning_rate : float, default=5e-5
-        For AdamW, of all that is trained; a new head, while it is trained alone, has 1e-3.
+        Learning rate of all trained weights (AdamW). A new head, while it is trained alone, has the rate 1e-3.
     weight_decay : float, default=0.01
         Weight decay (AdamW); norms and biases are not decayed.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct texts that is held out; losses are computed on it. The weights of the epoch with the smallest
-        loss are kept.
+        Fraction of distinct texts that is held out to compute the validation loss. The weights of the epoch with the
+        lowest loss are kept.
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch; see :class:`FineTunedClassifier`.
+        Folder in which ``fit`` saves its state after each epoch, so that an interrupted fit can be resumed; see
+        :class:`FineTunedClassifier`.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How ``transform`` pools maps or tokens to vectors; ``"auto"`` is the backbone's own way.
+        How ``transform`` turns the output of the last stage (a feature map or a sequence of tokens) into one vector:
+        the first token (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions
+        one after the other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; ``transform`` fills them.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning, and ``transform`` fills their embeddings with NaN.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Where activations are remembered; those of the adapted network apart from those of the one before.
+        Cache of activations: ``"memory"``, a folder, an :class:`ActivationStore` or None, as in
+        :class:`FineTunedClassifier`. Activations of the adapted network are kept apart from those of the original one.
     random_state : int, RandomState instance or None, default=None
-        Masks, order of texts, dropout, held-out part and new heads. The global generators are never touched.
+        Controls masks, the order of texts, dropout, the held-out texts and a new head. Pass an int for reproducible
+        results.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     backbone_ : Backbone
-        The adapted network.
+        The adapted network, to be passed as ``backbone`` of other estimators.
     adaptation_report_ : dict
-        ``n_samples`` that were read. For ``"masked_lm"``: ``n_held_out``; ``loss_before`` and ``loss_after``, the mean
-        cross-entropy of the tokens that were asked for in held-out texts, the same ones both times, before the stages
-        were trained (but after a new head was) and after. For ``"norm_statistics"``, which lowers no loss:
-        ``norm_shift``, for each layer how far its means moved, in standard deviations.
+        Summary of the adaptation. ``n_samples`` is the number of samples that were read. For ``"masked_lm"``:
+        ``n_held_out``, the number of held-out texts, and ``loss_before`` and ``loss_after``, the mean cross-entropy of
+        the same masked tokens of these texts before the stages were trained (but after a new head was) and after. For
+        ``"norm_statistics"``: ``norm_shift``, by how many standard deviations the means of each layer moved.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     freeze_boundary_ : str
-        Name of the last frozen stage; ``"input"`` where none is frozen.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_ : int
-        Number of stages of the backbone, and how many are frozen.
+        Number of stages of the backbone, and number of frozen ones.
     n_trainable_params_ : int
-        Number of the backbone's weights that were trained.
+        Number of weights of the backbone that were trained.
     n_iter_ : int
-        Epochs that were trained.
+        Number of training epochs.
     history_ : dict of str to list of float
-        Per epoch: ``loss``, ``learning_rate``, ``validation_loss``; empty for ``"norm_statistics"``.
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and ``validation_loss``. It is empty
+        for ``objective="norm_statistics"``.
     dtype_, device_ : str
-        The dtype and device that ``"auto"`` was resolved to.
+        Data type and device that were used.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
 
     Warns
     -----
     AdaptationWarning
-        In ``fit``, if held-out texts are guessed no better than before.
+        If ``fit`` with ``objective="masked_lm"`` does not lower the loss on held-out texts.
 
     See Also
     --------
-    DomainAdaptedClassifier : Adapts with the source's labels at hand.
+    DomainAdaptedClassifier : Adapt a network with labels of a source domain.
+    FeatureAdaptedClassifier : Adapt embeddings rather than a network.
 
     References
     ----------
@@ -180,42 +208,60 @@ class AdaptedBackbone(
 
     @checks_parameters()
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Adapt the backbone to these samples. The result does not depend on their order.
+        """Adapt the backbone to unlabeled samples. Row order has no effect.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-            Texts; or paths, bytes, PIL images, arrays; or a 2-D table of numbers.
-        y : ignored
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Unlabeled samples: texts for ``objective="masked_lm"``; else images (paths, bytes, PIL images or arrays),
+            audio clips, texts or a 2-D table, as the backbone reads them.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a parameter is not what it should be, there are fewer than 2 distinct samples, or no BatchNorm to adapt.
+            If a parameter is invalid, if there are fewer than 2 distinct samples, or if there is no BatchNorm layer to
+            adapt.
         UnsupportedBackboneError
-            If the backbone reads no texts, or knows no token that hides others.
+            If ``objective="masked_lm"`` and the backbone does not read texts, has no mask token, or reads long texts in
+            windows.
+        BackboneNotFoundError, WeightsError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         BadSampleError
-            With the row, if a sample cannot be read.
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
         TrainingDivergedError
-            If the loss is no longer a number.
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
         self.__dict__ = self._unfitted_copy()._adapt(X).__dict__  # one step: an interrupt leaves the old state
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The pooled features of the adapted network.
+        """Compute the embedding of each sample in the adapted network.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to embed: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float32, shape (n, n_features)
+        ndarray of float32, shape (n_samples, n_features_out)
+            Pooled output of the last stage.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
         """
         check_is_fitted(self)
         backbone = self.backbone_
@@ -229,20 +275,22 @@ class AdaptedBackbone(
         return backbone.pooled_width(backbone.n_stages, self._resolved_pooling(backbone))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the adapted weights to one safetensors file, with where they come from in its header.
+        """Save the adapted weights to one safetensors file.
 
-        They have the library's own names, so that ``load_backbone(name, weights=path)`` reads them, and other programs
-        do; :func:`skltransfer.load` gives the fitted estimator back.
+        The weights have the names of the original library, so that ``load_backbone(name, weights=path)`` and other
+        programs can read them; :func:`skltransfer.load` restores the fitted estimator.
 
         Parameters
         ----------
         path : path-like
-            Written whole or not at all.
+            File to write. Its folder must exist; an existing file is replaced once the new one is complete.
 
         Raises
         ------
         NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
+        IsADirectoryError, FileNotFoundError
+            If ``path`` is a folder, or its folder does not exist.
         """
         check_is_fitted(self)
         backbone = self.backbone_

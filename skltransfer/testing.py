@@ -1,4 +1,4 @@
-"""A conformance suite for estimators whose samples are pictures, texts or sounds.
+"""A conformance suite for estimators whose samples are images, texts or audio clips.
 
 scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
 state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
@@ -26,30 +26,33 @@ WORDS = (("bright", "warm", "lovely"), ("dull", "cold", "awful"))
 
 
 def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
-    """Check an estimator whose X is a collection of pictures, texts or sounds.
+    """Check that an estimator of images, texts or audio follows the conventions of scikit-learn.
 
-    Works on any estimator of scikit-learn's kind, of this package or not: classifiers, regressors, transformers.
+    Use it to test your own classifiers, regressors and transformers, whether they use this package or not. It
+    complements scikit-learn's ``check_estimator``, which passes only tables of numbers.
 
     Parameters
     ----------
     estimator : estimator object
-        Not fitted. Give it a small network and few epochs: it is fitted some thirty times on 24 samples.
+        Unfitted estimator. Give it a small network and few epochs: it is fitted about thirty times on 24 samples.
     modality : {"image", "text", "audio"}
-        Kind of its samples: arrays (20, 24, 3) of uint8; str; (waveform of float32, rate) tuples.
+        Kind of samples that it is tested with: uint8 arrays of shape (20, 24, 3) for ``"image"``, strings for
+        ``"text"``, and tuples of a float32 waveform and its sampling rate for ``"audio"``.
     on_fail : {"raise"} or None, default="raise"
-        Whether the first check that fails raises, or all are run and told of.
+        ``"raise"`` raises the error of the first check that fails. None runs all checks and reports the failures in the
+        result.
 
     Returns
     -------
     list of dict
-        One per check: ``check_name``, ``status`` (``"passed"``, ``"failed"``) and ``exception``.
+        One record per check: ``check_name``, ``status`` (``"passed"`` or ``"failed"``) and ``exception``.
 
     Raises
     ------
     ValueError
-        If ``modality`` is none of these.
+        If ``modality`` or ``on_fail`` is not one of the choices.
     AssertionError
-        If a check fails and ``on_fail="raise"``; its text says what was expected and what came.
+        If a check fails and ``on_fail="raise"``; the message says what was expected and what was found.
 
     Examples
     --------
@@ -77,16 +80,17 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
 
 
 def transfer_checks(estimator: Any) -> Iterator[Callable[[Any, str], None]]:
-    """The checks that suit an estimator: functions of it and the modality.
+    """Yield the checks that apply to an estimator, as functions of the estimator and the modality.
 
     Parameters
     ----------
     estimator : estimator object
+        Estimator to check.
 
     Yields
     ------
     callable
-        ``check(estimator, modality)``, which raises AssertionError.
+        Check with the signature ``check(estimator, modality)``, which raises AssertionError if it fails.
 
     Examples
     --------
@@ -230,7 +234,7 @@ def check_containers_mean_the_same(estimator: Any, modality: str) -> None:
 
 
 def check_the_same_seed_gives_the_same(estimator: Any, modality: str) -> None:
-    """Twice the same fit, whatever the global generators say, which stay as they are."""
+    """Two fits give the same result, independently of the global generators, which stay unchanged."""
     X, y = _data(estimator, modality)
     outputs = []
     for seed in (1, 2):

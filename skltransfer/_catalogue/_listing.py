@@ -20,46 +20,52 @@ REGISTERED = re.compile(r'^@register_model\b(?:\(\s*(?:name=)?"(\w+)")?.*?^def (
 
 
 def list_backbones(modality: str | None = None, *, pattern: str | None = None, recommended: bool = False) -> list[str]:
-    """Names that :func:`load_backbone` knows, sorted; of the Hugging Face hub, only recommended networks are listed.
+    """List the names of backbones that :func:`load_backbone` accepts.
+
+    Of the Hugging Face hub only recommended networks are listed, although any repository with a supported network can
+    be loaded.
 
     Parameters
     ----------
-    modality : {"audio", "image", "rows", "text"}, optional
-        Only backbones whose samples are of this kind.
-    pattern : str, optional
-        Only names that match: shell wildcards stand for parts of the whole name, as in ``"timm:*dinov2*"``; without
-        ``*``, ``?`` or ``[``, a pattern matches any part of a name. Upper and lower case are the same.
+    modality : {"audio", "image", "rows", "text"}, default=None
+        Kind of samples. If given, only backbones that read this kind are listed.
+    pattern : str, default=None
+        Pattern that names must match, ignoring case. A pattern with ``*``, ``?`` or ``[`` must match the whole name, as
+        in ``"timm:*dinov2*"``; any other pattern must occur in the name.
     recommended : bool, default=False
-        Only the shortlist of about a dozen networks for photos, medical and satellite images, texts, speech and
-        proteins. The page "Recommended backbones" of the documentation compares them.
+        If True, list only about a dozen recommended networks for photos, medical and satellite images, texts, speech
+        and proteins. The page "Recommended backbones" of the documentation compares them.
 
     Returns
     -------
     list of str
+        Sorted names.
 
     Raises
     ------
     ValueError
-        If ``modality`` is none of these.
+        If ``modality`` is not one of the choices.
 
     See Also
     --------
-    describe_backbone : Stages, size and licence of one network.
+    describe_backbone : Describe the stages, size and license of a network.
+    load_backbone : Load a network by name.
 
     Notes
     -----
-    The prefix says where weights come from. ``bundled:`` weights come with pip. ``torchvision:``, ``timm:`` and
-    ``hf:`` weights are fetched when they are first loaded. ``toy:`` networks are tiny, for tests and examples.
+    The prefix of a name is the source of the weights. ``bundled:`` weights are installed with pip. ``torchvision:``,
+    ``timm:`` and ``hf:`` weights are downloaded when a network is first loaded. ``toy:`` networks are tiny, for tests
+    and examples.
 
-    ``hf:`` takes far more names than are listed: any repository of the Hugging Face hub, or any local folder, with a
-    network of transformers that can be cut into stages.
+    ``hf:`` accepts any repository of the Hugging Face hub, or any local folder, with a transformers network that can be
+    divided into stages:
 
     - ``"hf:org/name"`` is a repository of the hub, as in ``"hf:google-bert/bert-base-uncased"``.
     - ``"hf:org/name@revision"`` is one of its branches, tags or commits.
     - ``"hf:folder"`` is a local folder that ``save_pretrained`` wrote.
-    - ``"hf:org/name:vision"`` and ``"hf:org/name:text"`` are the two towers of networks such as CLIP.
+    - ``"hf:org/name:vision"`` and ``"hf:org/name:text"`` are the two encoders of networks such as CLIP.
 
-    Names of timm and torchvision are those of the installed versions; their libraries are not imported for it.
+    Names of timm and torchvision are those of the installed versions. These libraries are not imported to list them.
 
     Examples
     --------
@@ -90,7 +96,7 @@ def _names(modality: str, recommended: bool) -> Iterator[str]:
 
 
 def _matcher(pattern: str):
-    """Whether a name matches a pattern with wildcards whole, or holds one without."""
+    """True if a name matches a pattern with wildcards whole, or holds one without."""
     sought = pattern.lower()
     if WILDCARDS.search(sought):
         return lambda name: fnmatch.fnmatchcase(name.lower(), sought)

@@ -14,20 +14,21 @@ class Recommended(NamedTuple):
     Attributes
     ----------
     name : str
-        As :func:`load_backbone` takes it.
+        Name that :func:`load_backbone` accepts.
     use : str
-        Use that it is recommended for.
+        Use for which it is recommended.
     modality : {"audio", "image", "text"}
+        Kind of samples that it reads.
     n_parameters : int
-        Number of weights of its stages, without a source head.
+        Number of weights of its stages, without the original head.
     licence : str
         Licence of the weights.
     source : str
-        Who published the weights, and what they were trained on.
+        Publisher and training data of the weights.
     choose : str
-        When it is a good choice, in one sentence.
+        One sentence that says when to choose it.
     page : str
-        Name of the original on the hub, as ``org/name``; empty where there is none.
+        Name of the original on the hub, as ``org/name``; empty if there is none.
     """
 
     name: str

@@ -10,7 +10,7 @@ class Family(NamedTuple):
 
     ``stem`` is the submodule that ends the first stage, where no block does; ``block`` matches the submodules that end
     a stage each (only those of class ``kind``, where one is named); ``last`` replaces the last of them where more
-    follows before the classifier; ``head`` names the modules of the source head, auxiliary ones included. ``trunk``
+    follows before the classifier; ``head`` names the modules of the original head, auxiliary ones included. ``trunk``
     is the part of a detection or segmentation network that is a backbone, and ``norm_eps`` what its official weights
     set in BatchNorm.
     """

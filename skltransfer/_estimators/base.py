@@ -61,7 +61,7 @@ class BackboneEstimator:
         Parameters
         ----------
         reset : bool
-            Whether to take note of the number and names of features, or to compare with those seen in ``fit``.
+            If True, store the number and names of features; if False, compare them with those seen in ``fit``.
         """
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
@@ -133,16 +133,27 @@ class BackboneEstimator:
         return draft
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the features: zero-padded numbers after the name of X's column, or after the class's name.
+        """Get the names of the output features of ``transform``.
+
+        A name consists of a prefix and a zero-padded number. The prefix is the name of X's column if X has a single
+        one, else the lowercased name of the class.
 
         Parameters
         ----------
-        input_features : array-like of str, optional
-            Compared with the names seen in ``fit``.
+        input_features : array-like of str, default=None
+            Names of the columns of X. They have no effect on the result, but must match the names seen in ``fit``.
 
         Returns
         -------
-        ndarray of str, shape (n_features,)
+        ndarray of str objects, shape (n_features_out,)
+            Names of the output features.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``input_features`` do not match the names seen in ``fit``.
         """
         check_is_fitted(self)
         if hasattr(self, "n_features_in_"):
@@ -197,7 +208,7 @@ _cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting rea
 
 
 def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> int:
-    """How many texts or sounds are longer than the backbone reads; told in a warning, if asked."""
+    """Count texts or audio clips that are longer than the backbone reads, and warn if ``tell`` is True."""
     if backbone.modality not in ("audio", "text") or backbone.is_windowed:
         return 0
     cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]

@@ -1,4 +1,4 @@
-"""scikit-learn's own callbacks (from its version 1.9 on), told of a fit and of its epochs.
+"""scikit-learn's own callbacks (from its version 1.9 on), called for a fit and for its epochs.
 
 Promises that a fit without callbacks, or under an older scikit-learn, costs and does nothing here. Must not know what
 an epoch is.
@@ -21,10 +21,11 @@ class FitCallbacks:
     Parameters
     ----------
     estimator : CallbackSupportMixin
+        Estimator that is fitted.
     X, y, sample_weight : object
-        As they came to ``fit``.
+        Arguments of ``fit``.
     n_epochs : int
-        The most there can be.
+        Maximum number of epochs.
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, n_epochs: int) -> None:
@@ -39,7 +40,7 @@ class FitCallbacks:
         self._epoch.call_on_fit_task_begin(**self._told, reconstruction_attributes=attributes)
 
     def epoch_ends(self, attributes: Callable[[], dict[str, Any]]) -> bool:
-        """Whether a callback wants the fit to end."""
+        """True if a callback wants the fit to end."""
         return self._epoch.call_on_fit_task_end(**self._told, reconstruction_attributes=attributes)
 
     def fit_ends(self) -> None:

@@ -13,7 +13,7 @@ from skltransfer.exceptions import BadSampleError
 
 
 class ClassifierVerbs:
-    """For estimators with a head, and with ``_run(X)``: outputs, a row per sample, and what could not be read."""
+    """Prediction methods of classifiers that have a head and ``_run(X)``, which returns outputs and unreadable rows."""
 
     _task_: ClassificationTask | MultilabelTask
     _run: Callable[[Any], tuple[np.ndarray, dict[int, BadSampleError]]]
@@ -38,22 +38,32 @@ class ClassifierVerbs:
         return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each sample.
+        """Predict the class label of each sample.
 
-        For a multilabel target, which :class:`FineTunedClassifier` takes, the labels that are more likely than not.
+        For a multilabel target (:class:`FineTunedClassifier` only), each label with a probability above 0.5 is
+        predicted.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of shape (n,), or of 0 and 1 and shape (n, n_classes) for a multilabel target
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            The most probable label of each sample; for a multilabel target, a matrix of 0 and 1.
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         BadSampleError
-            If a sample cannot be read: there is no label that would say so.
+            If a sample cannot be read, also with ``on_bad_sample="nan"``, because no label stands for a missing
+            prediction. Use :meth:`predict_proba` to get NaN instead.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs, bad = self._run(X)
         if bad:
@@ -61,46 +71,85 @@ class ClassifierVerbs:
         return self._task_.decode(outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, in the order of ``classes_``.
+        """Predict the probability of each class.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float64, shape (n, n_classes)
-            Rows sum to 1, except for multilabel targets (:class:`FineTunedClassifier` only), whose labels do not
-            exclude each other. A row that could not be read is NaN, where ``on_bad_sample="nan"``.
+        ndarray of float64, shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``. Rows sum to 1, except for multilabel targets
+            (:class:`FineTunedClassifier` only), whose labels do not exclude each other. With ``on_bad_sample="nan"``, a
+            sample that cannot be read is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs = self._run(X)[0]
         return self._task_.probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of :meth:`predict_proba`.
+        """Predict the logarithm of the probability of each class.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float64, shape (n, n_classes)
+        ndarray of float64, shape (n_samples, n_classes)
+            Logarithms of :meth:`predict_proba`, in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs = self._run(X)[0]
         return self._task_.log_probabilities(outputs)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Outputs of the head: log-odds of the second class, or one logit per class.
+        """Compute the decision values of each sample.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float64, shape (n,) for two classes, else (n, n_classes)
-            For a multilabel target (:class:`FineTunedClassifier` only), log-odds of each label.
+        ndarray of float64, shape (n_samples,) or (n_samples, n_classes)
+            For two classes, the log-odds of ``classes_[1]``; else one logit per class. For a multilabel target
+            (:class:`FineTunedClassifier` only), the log-odds of each label.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         outputs = self._run(X)[0]
         return self._task_.decision(outputs)

@@ -74,7 +74,7 @@ class FineTuner(
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
 
     def __setstate__(self, state: dict) -> None:
-        """Also of pickles from before version 0.1, in which a task was called a head."""
+        """Restore a pickle, also one from before version 0.1, in which a task was called a head."""
         if "_head_" in state:
             state = {"_task_" if name == "_head_" else name: value for name, value in state.items()}
         super().__setstate__(state)
@@ -94,34 +94,38 @@ class FineTuner(
 
     @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit the head, and the stages after the boundary that ``freeze_depth`` sets.
+        """Fit the head, and the unfrozen stages of the network.
 
         Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-            Images, texts or audio, as the backbone reads them: paths, bytes, PIL images, strings or arrays; or a 2-D
-            table of numbers.
-        y : array-like of shape (n,) or (n, outputs)
-            Labels or numbers, one per sample. Several columns are for :class:`FineTunedClassifier` (of 0 and 1, a
-            column per label), :class:`FineTunedRegressor` (a column per target) and :class:`MultiTaskFineTuner` (a
-            column per task).
-        sample_weight : array-like of shape (n,), default=None
-            Not negative; rows of weight zero are left out.
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Training samples: a list, array or column of images, texts or audio clips as the backbone reads them (file
+            paths, bytes, PIL images, strings or arrays), or a 2-D table of numbers.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` one
+            column of 0 and 1 per label, :class:`FineTunedRegressor` one column per target, and
+            :class:`MultiTaskFineTuner` one column per task.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a parameter, y or a weight is not what it should be.
+            If a parameter is invalid, if X, y or ``sample_weight`` is invalid or they differ in length, if y has a
+            single class, or if the device is not available.
         BadSampleError
-            With the row, if a sample cannot be read.
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         TrainingDivergedError
-            If the loss is no longer a number.
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
         start = getattr(self, "_network_", None) if getattr(self, "warm_start", False) else None
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
@@ -131,28 +135,45 @@ class FineTuner(
         return self
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters; none of them is an estimator, so ``deep`` makes no difference.
+        """Get the parameters of this estimator.
 
         Parameters
         ----------
         deep : bool, default=True
+            Not used: no parameter is an estimator. Present for API consistency by convention.
 
         Returns
         -------
         dict of str to object
+            Parameter names mapped to their values.
         """
         return super().get_params(deep=False)
 
     def transform(self, X: Any) -> np.ndarray:
-        """The pooled features of the tuned network: what its head sees, before standardisation.
+        """Compute the embedding of each sample in the fine-tuned network.
+
+        The embedding is the pooled output of the last stage, which is the input of the head before standardization.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to embed: images, texts or audio clips as in ``fit``, or rows of a table.
 
         Returns
         -------
-        ndarray of float32, shape (n, n_features)
+        ndarray of float32, shape (n_samples, n_features_out)
+            One embedding per sample. With ``on_bad_sample="nan"``, a sample that cannot be read is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
         """
         return self._run(X, features=True)[0].astype(np.float32)
 
@@ -246,7 +267,7 @@ class FineTuner(
 
     @property
     def _chooses_depth(self) -> bool:
-        """Whether the data are to choose the depth."""
+        """True if the data are to choose the depth."""
         return self._may_choose_depth and is_automatic(self.freeze_depth)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
@@ -372,28 +393,31 @@ class FineTuner(
         return run_tuned(self._network_, stages, samples, self._bad_sample_policy(), self._task_, features=features)
 
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
-        """Write the fitted estimator to one file, as JSON and safetensors; :func:`skltransfer.load` reads it.
+        """Save the fitted estimator to one file, without pickle; :func:`skltransfer.load` reads it.
 
-        What ``set_output``, ``set_fit_request`` and its like have set is kept too. A generator as ``random_state``,
-        ``augment`` and callbacks are code and are not written, which a warning tells; nor are the folders that
-        ``cache`` and ``checkpoint`` name.
+        The file holds JSON and safetensors. Settings of ``set_output``, ``set_fit_request`` and similar methods are
+        kept. A random generator as ``random_state``, ``augment`` and callbacks are code: they are not saved, and a
+        warning says so. The folders of ``cache`` and ``checkpoint`` are not saved either.
 
         Parameters
         ----------
         path : path-like
-            Written whole or not at all.
+            File to write. Its folder must exist; an existing file is replaced once the new one is complete.
         include_backbone : bool, default=False
-            Whether to write the frozen weights too, so that the file needs neither network nor cache folder. By default
-            it holds what training changed, and the backbone's name and hash.
+            If True, also write the frozen weights, so that loading needs neither internet access nor a cache folder. By
+            default the file holds the trained weights, and the name and hash of the backbone.
 
         Raises
         ------
         NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
         TypeError
-            If a parameter cannot be written without code.
+            If a parameter cannot be saved without code.
         UnsupportedBackboneError
-            If the backbone needs more than its weights to be built again: a tokenizer, a configuration.
+            If ``include_backbone=True`` and the backbone consists of more than its weights, such as a tokenizer or a
+            configuration.
+        IsADirectoryError, FileNotFoundError
+            If ``path`` is a folder, or its folder does not exist.
         """
         check_is_fitted(self)
         network = self._network_

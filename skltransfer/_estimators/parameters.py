@@ -37,13 +37,17 @@ def share(closed: str = "neither") -> list:
 
 
 def parameter(*, default: Any, constraint: list | str | None = None, **how: Any) -> Any:
-    """A field of a group; type checkers need both by name.
+    """A field of a group; type checkers need ``default`` and ``constraint`` by name.
 
     Parameters
     ----------
     default : object
+        Default value of the parameter.
     constraint : list or str, optional
-        As in scikit-learn's ``_parameter_constraints``; without it, that of the group's parameter of the same name.
+        Constraint in the form of scikit-learn's ``_parameter_constraints``. Without it, the constraint of the group's
+        parameter of the same name applies.
+    **how : object
+        Further arguments of :func:`dataclasses.field`.
     """
     return field(default=default, metadata={"constraint": constraint}, **how)
 
@@ -65,34 +69,44 @@ def constraint_of(cls: type, name: str) -> list | str:
 
 @declared
 class ReadsBackbone:
-    """Which network, how samples are read, and where it runs.
+    """The network, how samples are read, and the device on which it runs.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows
-        of a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
     """
 
     backbone: str | Backbone = parameter(
@@ -120,16 +134,16 @@ class ReadsBackbone:
 
 @declared
 class ReadsLongSamples:
-    """What becomes of samples that are longer than the network's input.
+    """How samples that are longer than the network's input are treated.
 
     Parameters
     ----------
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     """
 
     long_samples: str | None = parameter(default=None, constraint=[StrOptions({"truncate", "windows"}), None])
@@ -137,25 +151,27 @@ class ReadsLongSamples:
 
 @declared
 class TrainsStages:
-    """How deep a network is trained, and for how long.
+    """How many stages are trained, and for how long.
 
     Parameters
     ----------
     freeze_depth : float, int or str, default=0.5
-        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
-        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one
-        stage on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including
-        it; :func:`describe_backbone` lists them.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
     max_epochs : int, default=10
-        Passes over the training set. At ``freeze_depth=1.0`` with a linear head and without ``augment`` there are
-        none: this and all parameters of training below have no effect.
+        Maximum number of passes over the training set. At ``freeze_depth=1.0`` with a linear head and without
+        ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
+        effect.
     batch_size : int, default=32
-        Largest number of samples in a step; batches are alike in length.
+        Maximum number of samples per training step. Samples of similar length are batched together.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     random_state : int, RandomState instance or None, default=None
-        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
-        touched.
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
     """
 
     freeze_depth: float | str = parameter(
@@ -175,30 +191,36 @@ class TrainsHead:
     Parameters
     ----------
     head : {"linear", "mlp"}, default="linear"
-        ``"mlp"`` has one hidden layer of 256 rectified units.
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
     backbone_lr_factor : float, default=0.1
-        Learning rate of the last stage, relative to the head's.
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
     layer_decay : float in (0, 1], default=1.0
-        Learning rate of each stage, relative to that of the next one.
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
     weight_decay : float, default=0.01
-        Weight decay (AdamW); norms and biases are not decayed.
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Maximum global gradient norm; larger gradients are clipped. None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
     unfreeze_schedule : {"gradual"} or None, default=None
-        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
-        epochs and a schedule of its own for each [3]_; None trains all unfrozen stages from the start.
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
+        unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
-        begins with those of the training samples and updates them. Scale and shift are trained either way.
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
     augment : callable, default=None
-        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2``
-        from a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages
-        then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single
-        transform goes into a ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
+        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
+        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
+        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
+        scikit-learn's.
     """
 
     head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
@@ -221,14 +243,15 @@ class StopsEarly:
     Parameters
     ----------
     early_stopping : bool, default=False
-        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct samples that is held out; classes keep their shares, and equal samples are never on both
-        sides.
+        Fraction of distinct samples that is held out, stratified by class. Identical samples are never split between
+        the two parts.
     n_iter_no_change : int, default=3
-        Epochs without progress before stopping.
+        Number of epochs without progress after which early stopping ends the training.
     tol : float, default=1e-4
-        The smallest decrease of the validation loss that counts as progress.
+        Minimum decrease of the validation loss that counts as progress.
     """
 
     early_stopping: bool = parameter(default=False, constraint=["boolean"])
@@ -239,14 +262,14 @@ class StopsEarly:
 
 @declared
 class Resumes:
-    """Where an interrupted fit goes on.
+    """How an interrupted fit is resumed.
 
     Parameters
     ----------
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same
-        fit on the same data, begun again after an interruption, goes on there and ends as it would have;
-        ``random_state`` must be an int. Delete the folder when the work is done.
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
     """
 
     checkpoint: str | os.PathLike | None = parameter(default=None, constraint=[str, os.PathLike, None])
@@ -254,20 +277,21 @@ class Resumes:
 
 @declared
 class WarmStarts:
-    """Whether a fit goes on from the last one."""
+    """Option of ``fit`` to continue from the previous fit."""
 
     warm_start: bool = parameter(default=False, constraint=["boolean"])
 
 
 @declared
 class HasAdapter:
-    """Whether the unfrozen stages keep their weights and low-rank adapters are trained.
+    """Low-rank adapters in place of training the unfrozen stages' weights.
 
     Parameters
     ----------
     adapter : {"lora"} or None, default=None
-        ``"lora"`` leaves the unfrozen stages' weights as they are too, and trains low-rank adapters (rank 8) beside
-        their linear maps and convolutions: a hundredth of the weights. Needs the extra ``lora``.
+        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
+        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
+        themselves.
     """
 
     adapter: str | None = parameter(default=None, constraint=[StrOptions({"lora"}), None])
@@ -275,14 +299,14 @@ class HasAdapter:
 
 @declared
 class HasLogisticProbe:
-    """The probe for labels.
+    """Penalty of the logistic probe, for labels.
 
     Parameters
     ----------
     C : float or "auto", default="auto"
-        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it
-        for these samples and features: the strength of the ridge regression on class indicators that generalized
-        cross-validation prefers [5]_.
+        Inverse of the strength of the probe's L2 penalty, as in ``LogisticRegression``; must be positive. The probe is
+        the logistic regression on frozen features with which a linear head starts. ``"auto"`` chooses the strength by
+        generalized cross-validation of a ridge regression on class indicators [5]_.
     """
 
     C: float | str = parameter(default="auto", constraint=[*positive(), StrOptions({"auto"})])
@@ -290,13 +314,14 @@ class HasLogisticProbe:
 
 @declared
 class HasRidgeProbe:
-    """The probe for numbers.
+    """Penalty of the ridge probe, for numbers.
 
     Parameters
     ----------
     alpha : float or "auto", default="auto"
-        Strength of the probe's L2 penalty, as in ``Ridge``; positive. ``"auto"`` takes the one that generalized
-        cross-validation prefers [4]_, for each output.
+        Strength of the probe's L2 penalty, as in ``Ridge``; must be positive. The probe is the ridge regression on
+        frozen features with which a linear head starts. ``"auto"`` chooses the strength for each output by generalized
+        cross-validation [4]_.
     """
 
     alpha: float | str = parameter(default="auto", constraint=[*positive(), StrOptions({"auto"})])
@@ -309,7 +334,7 @@ class SmoothsLabels:
     Parameters
     ----------
     label_smoothing : float in [0, 1), default=0.0
-        Label smoothing of the training loss; the probe is solved without it.
+        Label smoothing of the training loss. The probe is solved without it.
     """
 
     label_smoothing: float = parameter(default=0.0, constraint=share("left"))

@@ -19,7 +19,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     C : float or "auto", default="auto"
-        As in :class:`FineTunedClassifier`.
+        Inverse strength of the L2 penalty; see :class:`FineTunedClassifier`.
     """
 
     def __init__(self, C: float | str = "auto") -> None:
@@ -62,7 +62,7 @@ class RidgeProbe(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     alpha : float or "auto", default="auto"
-        As in :class:`FineTunedRegressor`.
+        Strength of the L2 penalty; see :class:`FineTunedRegressor`.
     """
 
     def __init__(self, alpha: float | str = "auto") -> None:

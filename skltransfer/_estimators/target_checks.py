@@ -128,7 +128,7 @@ def refuse_odd_labels(y: np.ndarray) -> None:
 
 
 def missing(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Which cells are None, NaN or a library's word for it, (n,) of bool."""
+    """Mark the cells that are None, NaN or a library's missing value, (n,) of bool."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind != "O":
         return cells != cells if cells.dtype.kind in "fcmM" else np.zeros(len(cells), dtype=bool)
 
@@ -142,7 +142,7 @@ def missing(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 
 def looks_like_amounts(labels: np.ndarray, classes: np.ndarray) -> bool:
-    """Whether numbers that are all whole have too many values for classes."""
+    """True if numbers that are all whole have too many values for classes."""
     is_long = len(labels) > FEWEST_CELLS and len(classes) > 2
     return is_long and classes.dtype.kind in "iuf" and len(labels) < FEW_LABELS * len(classes)
 

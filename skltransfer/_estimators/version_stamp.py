@@ -11,7 +11,7 @@ KEY = "_pickled_by"
 
 
 class VersionStamp:
-    """For estimators: a pickle that another version wrote is opened with a warning."""
+    """Mixin of estimators that warns when a pickle of another version is opened."""
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {KEY: __version__}

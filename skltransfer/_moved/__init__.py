@@ -15,9 +15,9 @@ def forwarding(module: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
     Parameters
     ----------
     module : str
-        The old place.
+        Old name of the module.
     moved : mapping of str to str
-        For each member that is looked for there, ``"module:name"`` of the new place.
+        New place, as ``"module:name"``, of each member of the old module.
     """
 
     def member(name: str) -> Any:

@@ -1,3 +1,3 @@
-"""The version: the lowest floor, so that every room may name it."""
+"""The version, in the lowest layer, so that every module may import it."""
 
 __version__ = "0.1.0.dev0"

@@ -27,7 +27,7 @@ LIBRARIES = (
 
 
 def show_versions() -> None:
-    """Write the versions of Python, of this package and of what it builds on to standard output.
+    """Print the versions of Python, of this package and of the libraries that it uses, for a bug report.
 
     Examples
     --------

@@ -24,47 +24,59 @@ from skltransfer.exceptions import UnsupportedBackboneError
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
+TOLD = ("input_size", "max_length", "white")  # options of a backbone that its repr shows, where they were set
 
 
 class Backbone(Value):
-    """A pretrained network, cut into stages. Made by :func:`load_backbone`; an immutable value.
+    """A pretrained network that is divided into stages, as an immutable value.
+
+    :func:`load_backbone` makes it; pass it as ``backbone`` to estimators instead of a name. It reads images, texts,
+    audio or rows of numbers, as ``modality`` says. Estimators share its frozen weights, and a pickle holds the name and
+    a hash of the weights rather than the weights.
 
     Parameters
     ----------
     cut : GraphCut or LayerCut
-        The library's network and where its stages end. Its parameters stop requiring gradients.
+        The library's network and the ends of its stages. Its parameters stop requiring gradients.
     name : str
+        Name that :func:`load_backbone` was called with.
     weights : str or AdaptedWeights
-        Arguments that :func:`load_backbone` was called with.
+        Weights that :func:`load_backbone` was called with.
     preprocessing : ImagePreprocessing or RowPreprocessing
-        From a decoded sample to an input tensor.
+        Conversion of a decoded sample to an input tensor.
     pooling : {"mean", "cls"}
-        Pooling that ``pooling="auto"`` stands for.
+        Pooling that ``pooling="auto"`` of an estimator stands for.
     head_names : collection of str
-        Entries of the state dict that belong to the source head, not to a stage.
+        Entries of the state dict that belong to the original classification head, not to a stage.
     classes : sequence of str, optional
-        Classes of the source head.
+        Classes of the original classification head.
     source_accuracy : tuple of (str, float), optional
-        The data set on which the weights, with their source head, were evaluated, and their top-1 accuracy there, in
-        [0, 1].
+        Data set on which the weights were evaluated with their original head, and their top-1 accuracy on it, in [0,
+        1].
     options : mapping, optional
-        Further arguments of :func:`load_backbone`.
+        Further arguments that :func:`load_backbone` was called with.
     maps_end_in_channels : collection of int, optional
-        Boundaries at which maps are (n, h, w, c).
+        Numbers of stages after which activations have the shape (n, height, width, channels).
     unit_length : bool, default=False
-        Whether pooled features of the last stage are scaled to length 1.
+        If True, pooled features of the last stage are scaled to length 1.
     licence, source : str, optional
-        Licence and source of the weights; None where they are not known.
+        License and source of the weights; None if they are not known.
 
     Attributes
     ----------
     stage_names : tuple of str
-        From the input on.
+        Names of the stages, from the input to the output.
     n_stages : int
+        Number of stages.
     n_features : int
-        Width of the pooled output of the last stage.
+        Number of features of the pooled output of the last stage.
     fingerprint : str
-        sha256 of the stages' weights, the preprocessing and the stages' names; hexadecimal.
+        SHA-256 hash of the weights of the stages, the preprocessing and the names of the stages, in hexadecimal.
+
+    See Also
+    --------
+    describe_backbone : Describe the stages of a backbone.
+    load_backbone : Load a backbone by name.
 
     Examples
     --------
@@ -114,16 +126,20 @@ class Backbone(Value):
         self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
 
     def __repr__(self) -> str:
-        return f"Backbone({self.name!r}, weights={self.weights!r}, {self.n_stages} stages, {self.n_features} features)"
+        reads = "".join(f"{key}={self.options[key]!r}, " for key in TOLD if self.options.get(key) is not None)
+        return (
+            f"Backbone({self.name!r}, weights={self.weights!r}, {reads}{self.n_stages} stages, "
+            f"{self.n_features} features)"
+        )
 
     @property
     def modality(self) -> str:
-        """``"image"``, ``"text"``, ``"audio"`` or ``"rows"``: what one sample is."""
+        """Kind of samples that the network reads: ``"image"``, ``"text"``, ``"audio"`` or ``"rows"``."""
         return self.preprocessing.modality
 
     @property
     def reading(self) -> dict[str, object]:
-        """How samples are read: parameters of the class of ``inputs`` that reads this modality."""
+        """Parameters of the class of ``inputs`` that reads samples of this modality."""
         if self.modality == "audio":
             return {"rate": self.preprocessing.rate, "shortest": self.preprocessing.shortest}
         if self.modality != "image":
@@ -137,12 +153,12 @@ class Backbone(Value):
 
     @property
     def is_ragged(self) -> bool:
-        """Whether samples have different numbers of tokens."""
+        """True if samples have different numbers of tokens."""
         return self.preprocessing.is_ragged
 
     @property
     def is_windowed(self) -> bool:
-        """Whether one long sample becomes several inputs, whose outputs are averaged."""
+        """True if one long sample becomes several inputs, whose outputs are averaged."""
         return self.preprocessing.is_windowed
 
     @property
@@ -151,11 +167,21 @@ class Backbone(Value):
         return len(self.stage_names)
 
     def inference_batch(self, device: torch.device = CPU) -> int:
-        """Rows in every inference call: a constant, so that no result depends on its neighbours.
+        """Get the number of rows per inference call, which is constant so that no result depends on other rows.
 
-        Small on a processor, where one row costs as much as a batch: 4 for pictures of at least 128 px, 8 for smaller
-        ones, 16 texts, 32 rows of numbers; 64 elsewhere. Sounds run one by one: what a network makes of them may depend
-        on their padding.
+        On a CPU, where a batch is no faster than single rows, it is 4 for images of at least 128 pixels, 8 for smaller
+        ones, 16 for texts and 32 for rows of numbers; on other devices it is 64. Audio clips are processed one by one,
+        because the padding of a batch may change their features.
+
+        Parameters
+        ----------
+        device : torch.device, default=torch.device("cpu")
+            Device on which the network runs.
+
+        Returns
+        -------
+        int
+            Number of rows.
         """
         if self.modality == "audio":
             return 1
@@ -167,7 +193,7 @@ class Backbone(Value):
 
     @property
     def activation_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of one sample's activation at each boundary, from the input (boundary 0) on."""
+        """Shape of one sample's activation at the input and after each stage."""
         if self._activation_shapes is None:  # cached_property takes a lock, which a forked child may find closed
             self._activation_shapes = self._shapes_of_activations()
         return self._activation_shapes
@@ -184,20 +210,50 @@ class Backbone(Value):
 
     @property
     def n_features(self) -> int:
-        """Width of the pooled output of the last stage."""
+        """Number of features of the pooled output of the last stage."""
         return self.pooled_width(self.n_stages, self.pooling)
 
     def pooled_width(self, boundary: int, pooling: str) -> int:
-        """Width of the activation at ``boundary``, pooled."""
-        return self.pooling_at(boundary, pooling)(torch.zeros(1, *self.activation_shapes[boundary])).shape[1]
+        """Get the number of features after pooling.
 
-    def pooling_at(self, boundary: int, how: str) -> Pooling:
-        """How activations at ``boundary`` become vectors.
+        Parameters
+        ----------
+        boundary : int
+            Number of stages up to the activation, from 0 (the input) to ``n_stages``.
+        pooling : {"cls", "mean", "max", "last", "flatten"}
+            Pooling method.
+
+        Returns
+        -------
+        int
+            Number of features.
 
         Raises
         ------
         ValueError
-            If vectors would have as many lengths as samples.
+            If the pooling method does not suit the activation.
+        """
+        return self.pooling_at(boundary, pooling)(torch.zeros(1, *self.activation_shapes[boundary])).shape[1]
+
+    def pooling_at(self, boundary: int, how: str) -> Pooling:
+        """Get the function that pools activations to vectors.
+
+        Parameters
+        ----------
+        boundary : int
+            Number of stages up to the activation, from 0 (the input) to ``n_stages``.
+        how : {"cls", "mean", "max", "last", "flatten"}
+            Pooling method.
+
+        Returns
+        -------
+        Pooling
+            Function from activations to vectors.
+
+        Raises
+        ------
+        ValueError
+            If ``how="flatten"`` and samples have different numbers of tokens.
         """
         if how == "flatten" and self.is_ragged:
             raise ValueError("pooling='flatten' needs samples of one length; use 'mean', 'max', 'cls' or 'last'.")
@@ -207,19 +263,52 @@ class Backbone(Value):
     def prefix(
         self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
     ) -> nn.Module:
-        """The shared, frozen stages between two boundaries, in eval mode. Never train it: take :meth:`suffix`."""
+        """Get frozen stages in evaluation mode. They are shared: never train them, but use :meth:`suffix`.
+
+        Parameters
+        ----------
+        start, stop : int
+            First stage, and the number after the last stage, from 0 to ``n_stages``.
+        dtype : torch.dtype, default=torch.float32
+            Data type of the weights.
+        device : torch.device, default=torch.device("cpu")
+            Device of the weights.
+
+        Returns
+        -------
+        nn.Module
+            The stages, one after the other.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the stages do not reproduce the library's output; see :meth:`verify`.
+        """
         self.verify()
         return self._piece(start, stop, (dtype, device))
 
     def suffix(self, boundary: int, taps: Sequence[int] = ()) -> nn.Module:
-        """A private, trainable float32 copy of what comes after ``boundary``, under the library's names.
+        """Get a private, trainable float32 copy of the stages after the first ``boundary`` ones.
+
+        Its parameters have the library's names.
 
         Parameters
         ----------
         boundary : int
+            Number of frozen stages before the copy, from 0 to ``n_stages``.
         taps : sequence of int, optional
-            Later boundaries, in rising order: the copy ends at the last one, and returns a tuple of the activations at
-            all of them.
+            Later boundaries in increasing order. The copy then ends at the last of them and returns a tuple of the
+            activations at all of them.
+
+        Returns
+        -------
+        nn.Module
+            The copy.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the stages do not reproduce the library's output; see :meth:`verify`.
         """
         self.verify()
         if not taps:
@@ -230,33 +319,82 @@ class Backbone(Value):
 
     @property
     def library_network(self) -> nn.Module:
-        """The library's own network, its source head included: shared, in eval mode, and not to be changed."""
+        """The library's own network with its original head, shared and in evaluation mode. It must not be changed."""
         return self._cuts[ORIGINAL].network
 
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """Activations of a batch at the end of each stage in the library's own ``forward``, and its output."""
+        """Run the library's own ``forward`` method and record its activations.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            Preprocessed samples.
+
+        Returns
+        -------
+        list of Tensor
+            Activations at the end of each stage, followed by the output.
+        """
         return self._cuts[ORIGINAL].library_activations(inputs)
 
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
-        """Names of the parameters of one stage, as in the library's state dict."""
+        """Get the names of the parameters of one stage.
+
+        Parameters
+        ----------
+        stage : int
+            Number of the stage, from 0.
+
+        Returns
+        -------
+        tuple of str
+            Names in the library's state dict.
+        """
         return self._cuts[ORIGINAL].parameter_names(stage)
 
     def stage_size(self, stage: int) -> int:
-        """Number of parameters of one stage."""
+        """Get the number of parameters of one stage.
+
+        Parameters
+        ----------
+        stage : int
+            Number of the stage, from 0.
+
+        Returns
+        -------
+        int
+            Number of parameters.
+        """
         network = self.library_network
         return sum(network.get_parameter(name).numel() for name in self.stage_parameters(stage))
 
     def library_state(self) -> dict[str, torch.Tensor]:
-        """The state dict of the library's own network, its source head included."""
+        """Get the state dict of the library's own network, with its original head.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Detached tensors, which share memory with the network.
+        """
         return {key: value.detach().contiguous() for key, value in self.library_network.state_dict().items()}
 
     def adapted(self, weights: AdaptedWeights) -> "Backbone":
-        """Another value: the same network with ``weights``, and so with another fingerprint.
+        """Make a backbone with the same network and other weights, which therefore has another fingerprint.
+
+        Parameters
+        ----------
+        weights : AdaptedWeights
+            Weights that differ from this network's.
+
+        Returns
+        -------
+        Backbone
+            The new backbone.
 
         Raises
         ------
         WeightsError
-            If an entry has no place in this network.
+            If an entry does not exist in this network.
         """
         cut = self._cuts[ORIGINAL]
         network = copy.deepcopy(cut.network)
@@ -277,11 +415,33 @@ class Backbone(Value):
         )
 
     def text_model(self, suffix: nn.Module | None = None) -> nn.Module:
-        """The library's own model of texts: the shared one, or that inside of a suffix which begins at the input."""
+        """Get the library's own text model.
+
+        Parameters
+        ----------
+        suffix : nn.Module, optional
+            A copy that :meth:`suffix` made from the input on. If None, the shared model is returned.
+
+        Returns
+        -------
+        nn.Module
+            The text model, which is part of ``suffix`` if that is passed.
+        """
         return self.library_network if suffix is None else suffix.model
 
     def source_outputs(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Outputs of the library's own network, its source head included: logits (n, classes)."""
+        """Compute the outputs of the library's own network with its original head.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            Preprocessed samples.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_source_classes)
+            Logits of the classes of the pretraining.
+        """
         with torch.inference_mode():
             return self.library_activations(inputs)[-1]
 
@@ -293,12 +453,13 @@ class Backbone(Value):
             return self._cuts[place].piece(start, stop)
 
     def verify(self) -> None:
-        """Compare the stages, one after the other, with the library's forward, at each boundary; once.
+        """Check once that the stages, one after the other, compute what the library's ``forward`` method computes.
 
         Raises
         ------
         UnsupportedBackboneError
-            If they differ by more than 1e-5, relative to the largest value, or if the library's forward fails.
+            If the activations of a stage differ by more than 1e-5, relative to the largest value, or if the library's
+            ``forward`` method fails.
         """
         with self._lock:
             if not self._is_verified:
@@ -306,7 +467,18 @@ class Backbone(Value):
                 self._is_verified = True
 
     def runs_at(self, side: int) -> bool:
-        """Whether the library's own network runs on pictures of this side, in pixels."""
+        """Check if the library's own network accepts images of a given size.
+
+        Parameters
+        ----------
+        side : int
+            Side of square images, in pixels.
+
+        Returns
+        -------
+        bool
+            True if the network runs.
+        """
         return self._cuts[ORIGINAL].runs_on((*self.preprocessing.input_shape[:-2], side, side))
 
     def _compare_with_library(self) -> None:
@@ -320,7 +492,18 @@ class Backbone(Value):
             self._refuse_if_unequal(output, theirs[-1], "at its output")
 
     def example(self, n: int) -> torch.Tensor:
-        """Random inputs of the right shape, the same each time."""
+        """Make random inputs of the right shape, the same in each call.
+
+        Parameters
+        ----------
+        n : int
+            Number of inputs.
+
+        Returns
+        -------
+        Tensor
+            Inputs of the network.
+        """
         return self.preprocessing.example(n, torch.Generator().manual_seed(0))
 
     def _refuse_if_unequal(self, ours: torch.Tensor, theirs: torch.Tensor, where: str) -> None:

@@ -31,10 +31,11 @@ class Bundled(NamedTuple):
     Attributes
     ----------
     file : PackagedFile
+        File of the weights.
     architecture : str
-        timm's name of it; empty for a folder of transformers.
+        Name of the network in timm; empty for a folder of transformers.
     imagenet_accuracy : float or None
-        Top-1, of the weights with their source head, as published.
+        Published top-1 accuracy of the weights with their original head.
     """
 
     file: PackagedFile

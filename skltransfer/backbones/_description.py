@@ -18,14 +18,15 @@ class StageDescription:
     Attributes
     ----------
     name : str
+        Name of the stage.
     n_parameters : int
-        Number of weights of this stage alone; embeddings that a network of texts begins with are the first stage's.
+        Number of weights of this stage alone. The token embeddings of a text network belong to its first stage.
     activation_shape : tuple of int
         Shape of one sample's activation at the end of the stage.
     activation_kib : float
-        Its size in float32, in KiB.
+        Size of this activation in float32, in KiB.
     cost_share : float
-        Share of the multiplications of one forward pass, in [0, 1].
+        Fraction of the multiplications of one forward pass, in [0, 1].
     """
 
     name: str
@@ -37,18 +38,22 @@ class StageDescription:
 
 @dataclass(frozen=True)
 class BackboneDescription:
-    """Result of :func:`describe_backbone`; its text is a table.
+    """Description of a backbone and its stages, which :func:`describe_backbone` returns; printing it shows a table.
 
     Attributes
     ----------
     name, weights, modality : str
+        Name of the backbone, its weights, and the kind of samples that it reads.
     n_features : int
+        Number of features of the pooled output of the last stage.
     input_shape : tuple of int
+        Shape of one preprocessed sample.
     stages : tuple of StageDescription
+        Descriptions of the stages, from the input to the output.
     licence : str or None
-        Licence of the weights, where their source states one: bundled networks and timm's.
+        License of the weights, if their source states it (bundled networks and timm).
     source : str or None
-        Who published the weights and what they were trained on, of bundled networks.
+        Publisher and training data of the weights, for bundled networks.
     """
 
     name: str
@@ -62,7 +67,7 @@ class BackboneDescription:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters of all stages, which is the network without its source head."""
+        """Number of parameters of all stages, without the original classification head."""
         return sum(stage.n_parameters for stage in self.stages)
 
     def __str__(self) -> str:
@@ -87,38 +92,52 @@ class BackboneDescription:
     __repr__ = __str__
 
     def to_frame(self):
-        """One row per stage, as a pandas DataFrame.
+        """Convert the description to a DataFrame with one row per stage.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One column per attribute of :class:`StageDescription`.
 
         Raises
         ------
         MissingDependencyError
-            Without pandas.
+            If pandas is not installed.
         """
         names = [field.name for field in fields(StageDescription)]
         return frame({name: getattr(stage, name) for name in names} for stage in self.stages)
 
 
 def describe_backbone(backbone: str | Backbone, *, weights: str = "pretrained") -> BackboneDescription:
-    """Describe the stages of a backbone: their names are what ``freeze_depth`` and ``layer`` accept.
+    """Describe the stages of a backbone: their names, shapes, sizes and costs.
 
-    Given a name, no weights are fetched or read: the architecture is built with random weights, and the input is that
-    of the weights named. A name of the hub, ``"hf:org/name"``, needs the configuration of the network and its tokenizer
-    or processor, which are small files; they are fetched if they are not in the cache.
+    Use it to choose ``freeze_depth`` of a fine-tuning estimator or ``layer`` of :class:`PretrainedFeatureExtractor`,
+    which accept the names of stages. Given a name, no weights are downloaded or read: the network is built with random
+    weights. A name of the Hugging Face hub requires the configuration and the tokenizer or processor, which are small
+    files and are downloaded if they are not in the cache.
 
     Parameters
     ----------
     backbone : str or Backbone
+        Name of the backbone, or a loaded one. Networks of images, texts, audio and rows of numbers can be described.
     weights : str, default="pretrained"
-        As in :func:`load_backbone`; only for a name. A file is read.
+        Weights of the network, as in :func:`load_backbone`; used only if ``backbone`` is a name. Only weights in a
+        local file are read.
 
     Returns
     -------
     BackboneDescription
+        Description that prints as a table.
 
     Raises
     ------
-    BackboneNotFoundError, WeightsError, UnsupportedBackboneError
-        As :func:`load_backbone`.
+    BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+        As :func:`load_backbone` raises them.
+
+    See Also
+    --------
+    freeze_depth_grid : Freeze depths worth searching.
+    list_backbones : List the names of backbones.
 
     Examples
     --------

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def is_automatic(freeze_depth: Any) -> bool:
-    """Whether the value leaves the choice to the data, for estimators that make one."""
+    """True if the value leaves the choice to the data, for estimators that make one."""
     return isinstance(freeze_depth, str) and freeze_depth == "auto"
 
 
@@ -24,10 +24,11 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str], *, al
     Parameters
     ----------
     freeze_depth : number in [0, 1], negative whole number, or str
-        A fraction of the stages; all but the top k (``-k``); or the name of the last frozen stage.
+        A fraction of the stages, ``-k`` for all but the last k stages, or the name of the last frozen stage.
     stage_names : sequence of str
+        Names of the stages.
     also : str, default=""
-        Further values that the caller accepts, as the end of a list.
+        Further values that the caller accepts, for the error message.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How a picture lies in a network's input, so that places can be mapped there and back."""
+"""How an image lies in a network's input, so that places can be mapped there and back."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Geometry:
-    """The point (x, y) of a picture, in pixels, is at ``scale * (x, y) + offset`` in the input.
+    """The point (x, y) of an image, in pixels, is at ``scale * (x, y) + offset`` in the input.
 
     Attributes
     ----------
     size : (int, int)
-        Width and height of the picture.
+        Width and height of the image.
     scale, offset : (float, float)
         Along x and y; the offset in pixels of the input.
     """
@@ -22,12 +22,12 @@ class Geometry:
     offset: tuple[float, float]
 
     def to_input(self, places: np.ndarray) -> np.ndarray:
-        """Points (..., 2) or boxes (..., 4) of the picture -> the same in the input; x and y alternate."""
+        """Points (..., 2) or boxes (..., 4) of the image -> the same in the input; x and y alternate."""
         n = places.shape[-1] // 2
         return places * np.tile(self.scale, n) + np.tile(self.offset, n)
 
     def to_picture(self, places: np.ndarray) -> np.ndarray:
-        """Points or boxes of the input -> the same in the picture, cut off at its edges."""
+        """Points or boxes of the input -> the same in the image, cut off at its edges."""
         n = places.shape[-1] // 2
         found = (places - np.tile(self.offset, n)) / np.tile(self.scale, n)
         return np.clip(found, 0, np.tile(self.size, n))

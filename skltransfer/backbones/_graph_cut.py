@@ -57,7 +57,7 @@ class _StageTracer(fx.Tracer):
 
 
 def _traced(tracer: fx.Tracer, network: nn.Module) -> list[fx.Node]:
-    """The nodes of a trace in which whatever ``forward`` takes besides its input has its default."""
+    """The nodes of a trace in which all arguments of ``forward`` except its input have their defaults."""
     optional = list(inspect.signature(network.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in optional if p.default is not inspect.Parameter.empty}
     graph = tracer.trace(network, defaults or None)
@@ -191,7 +191,7 @@ class GraphCut:
         return [*(seen[path] for path in self.end_modules), output]
 
     def runs_on(self, shape: tuple[int, ...]) -> bool:
-        """Whether the library's own ``forward`` takes inputs of this shape."""
+        """True if the library's own ``forward`` takes inputs of this shape."""
         return runs(self.network, torch.zeros(1, *shape))
 
     def _watch(self, end: str, seen: dict[str, torch.Tensor]):

@@ -15,7 +15,7 @@ logger = logging.getLogger("skltransfer")
 
 
 def hub_folder() -> str:
-    """Where the hub keeps what it fetched."""
+    """Folder in which the hub keeps downloaded files."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_CACHE

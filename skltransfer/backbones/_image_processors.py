@@ -1,4 +1,4 @@
-"""From the settings of an image processor of transformers to a preprocessing, which is compared with it on a picture.
+"""From the settings of an image processor of transformers to a preprocessing, which is compared with it on an image.
 
 Knows processors by their settings and by what they do. What cannot be reproduced is refused.
 """
@@ -21,8 +21,9 @@ def image_preprocessing(processor, where: str) -> ImagePreprocessing:
     Parameters
     ----------
     processor : image processor of transformers
+        Image processor that is converted.
     where : str
-        The name of the backbone, for errors.
+        Name of the backbone, for error messages.
 
     Raises
     ------

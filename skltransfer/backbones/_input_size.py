@@ -1,4 +1,4 @@
-"""Pictures of another side than a network's weights ask for: checked when the network is loaded.
+"""Images of another side than a network's weights ask for: checked when the network is loaded.
 
 Knows backbones by their promises; no source.
 """
@@ -26,15 +26,16 @@ def at_input_size(load: Callable[[int | None], Backbone], side: int | None, name
     Parameters
     ----------
     load : callable
-        From a side, or None for the usual one, to a backbone.
+        Function from a side, or None for the usual one, to a backbone.
     side : int or None
+        Side of the input in pixels.
     name : str
         Name of the backbone, for error messages.
 
     Raises
     ------
     UnsupportedBackboneError
-        If the network does not run on pictures of this side; the message names the next larger side that works.
+        If the network does not run on images of this side; the message names the next larger side that works.
     """
     if side is None:
         return load(None)

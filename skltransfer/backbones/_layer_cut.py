@@ -2,7 +2,7 @@
 
 The library's own model runs, always: a *piece* is that model with stand-ins for the layers outside of two boundaries.
 What was computed before the first boundary is handed to the first layer that is left; where the next layer would begin,
-the run ends. So masks, position encodings and whatever else the model makes for its layers are the library's own, and
+the run ends. So masks, position encodings and all that the model makes for its layers are the library's own, and
 parameters keep the library's names.
 
 A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which padding is
@@ -35,18 +35,19 @@ PADDING_ID = -1
 
 
 def mask_of(batch: torch.Tensor) -> torch.Tensor:
-    """Which tokens of a batch are not padding, (n, tokens)."""
+    """Mask of the tokens of a batch that are not padding, (n, tokens)."""
     if batch.is_floating_point():
         return ~torch.isnan(batch if batch.ndim == 2 else batch[..., 0])
     return batch != PADDING_ID
 
 
 class TokenEntry:
-    """How a model of texts is called.
+    """Calls a text model.
 
     Parameters
     ----------
     network : nn.Module
+        The library's model.
     """
 
     has_one_shape = False
@@ -77,7 +78,7 @@ class TokenEntry:
 
 
 class DenseEntry:
-    """How a model is called whose inputs all have one shape: pictures, spectrograms; no token is padding.
+    """Calls a model whose inputs all have one shape: images, spectrograms; no token is padding.
 
     Parameters
     ----------
@@ -104,12 +105,12 @@ class DenseEntry:
         return model(**{self.name: batch.new_zeros(batch.shape[0], *self.shape)}).last_hidden_state
 
     def with_padding(self, output: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-        """As it is."""
+        """The input, unchanged."""
         return output
 
 
 class WaveformEntry:
-    """How a model of waveforms is called: convolutions make frames, and an ``encoder`` holds the layers.
+    """Calls a model of waveforms: convolutions make frames, and an ``encoder`` holds the layers.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ class WaveformEntry:
     Attributes
     ----------
     pads : bool
-        Whether waveforms of a batch may end in padding; where all are whole, nothing depends on values.
+        True if waveforms of a batch may end in padding.
     """
 
     has_one_shape = False
@@ -193,8 +194,9 @@ class TappedSpan(_Span):
     Parameters
     ----------
     span : _Span
-        Some of whose layers have the tap as their hook.
+        Span of layers, some of which have the tap as their hook.
     tap : Tap
+        Tap that collects activations.
     """
 
     def __init__(self, span: _Span, tap: Tap) -> None:
@@ -216,11 +218,12 @@ class LayerCut:
     network : nn.Module
         The library's model, in eval mode; its output has a ``last_hidden_state``.
     entry : TokenEntry, DenseEntry or WaveformEntry
-        How it is called.
+        Caller of the model.
 
     Attributes
     ----------
     stage_names : tuple of str
+        Names of the stages.
     shapes : list of tuple of int
         Shapes of one sample's activation after each stage, for the entry's example.
 
@@ -303,7 +306,7 @@ class LayerCut:
         return [self.entry.with_padding(hidden, inputs) for hidden in seen]
 
     def runs_on(self, shape: tuple[int, ...]) -> bool:
-        """Whether the library's own ``forward`` takes inputs of this shape."""
+        """True if the library's own ``forward`` takes inputs of this shape."""
         return runs(functools.partial(self.entry.run, self.network), torch.zeros(1, *shape))
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":

@@ -16,14 +16,15 @@ class PackagedFile(NamedTuple):
     Attributes
     ----------
     distribution : str
-        The name that pip knows.
+        Name of the package for pip.
     module : str
-        Its folder in site-packages.
+        Folder of the package in site-packages.
     path : str
         Path of the file inside of that folder.
     sha256 : str
+        Hash of the file.
     extra : str
-        The extra of skltransfer that brings the package; empty where every installation has it.
+        Extra of skltransfer that installs the package; empty if it is always installed.
     """
 
     distribution: str
@@ -34,11 +35,12 @@ class PackagedFile(NamedTuple):
 
 
 def packaged_file(file: PackagedFile, *, name: str) -> Path:
-    """Where the file is.
+    """Path of the file.
 
     Parameters
     ----------
     file : PackagedFile
+        File to find.
     name : str
         Name of the backbone, for error messages.
 
@@ -66,7 +68,7 @@ def packaged_file(file: PackagedFile, *, name: str) -> Path:
 
 
 def packaged_path(file: PackagedFile, *, name: str) -> Path:
-    """Where the file should be; it is neither read nor looked for.
+    """Path at which the file should be; it is neither read nor searched for.
 
     Raises
     ------

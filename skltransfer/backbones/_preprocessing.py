@@ -19,7 +19,7 @@ LONGEST_ASPECT = 20
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """Resize the shorter side, crop the centre, scale to [0, 1], normalise: torchvision's recipe for evaluation.
+    """Resize the shorter side, crop the center, scale to [0, 1], normalize: torchvision's recipe for evaluation.
 
     Parameters
     ----------
@@ -28,10 +28,11 @@ class ImagePreprocessing:
     crop : int
         Side of the central crop, in pixels: the side of the backbone's input.
     mean, std : tuple of 3 floats
-        Per channel, of photos in [0, 1].
+        Mean and standard deviation of each channel of photos in [0, 1].
     interpolation : {"nearest", "bilinear", "bicubic"}
+        Interpolation method of the resizing.
     squash : bool
-        Resize both sides to ``resize``, whatever the picture's aspect, so that no margin is cropped away.
+        If True, resize both sides to ``resize`` regardless of the aspect ratio, so that no margin is cropped away.
     """
 
     resize: int
@@ -63,7 +64,7 @@ class ImagePreprocessing:
         return 2 * self.resize
 
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
-        """A photo (h, w, 3) of uint8, or a row of numbers (f,) that is laid out as a strip -> (3, side, side)."""
+        """A photo (h, w, 3) of uint8, or a row of numbers (f,), read as one line of pixels -> (3, side, side)."""
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
 
     def parts(self, sample: np.ndarray) -> list[torch.Tensor]:
@@ -76,7 +77,7 @@ class ImagePreprocessing:
         return np.asarray(self._central_crop(self._resized(image if self.squash else _shortened(image))))
 
     def geometry(self, width: int, height: int) -> Geometry:
-        """How a photo of this size, in pixels, lies in the input."""
+        """Position of a photo of this size, in pixels, in the input."""
         left, top, right, bottom = (0, 0, width, height) if self.squash else _middle(width, height)
         new_width, new_height = self._resized_to(right - left, bottom - top)
         scale = (new_width / (right - left), new_height / (bottom - top))
@@ -113,13 +114,13 @@ class ImagePreprocessing:
 
 
 def _shortened(image: Image.Image) -> Image.Image:
-    """The middle of a picture longer than 20 times its width: the rest would be resized only to be cropped away."""
+    """The middle of an image longer than 20 times its width: the rest would be resized only to be cropped away."""
     middle = _middle(*image.size)
     return image if middle == (0, 0, *image.size) else image.crop(middle)
 
 
 def _middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what is left of a long picture."""
+    """Left, top, right and bottom of what is left of a long image."""
     limit = LONGEST_ASPECT * min(width, height)
     left, top = (width - min(width, limit)) // 2, (height - min(height, limit)) // 2
     return left, top, left + min(width, limit), top + min(height, limit)

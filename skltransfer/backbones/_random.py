@@ -1,6 +1,6 @@
 """Torch's global generator, borrowed and given back.
 
-Libraries initialise their layers, and dropout draws its masks, from the generator that all threads of a process
+Libraries initialize their layers, and dropout draws its masks, from the generator that all threads of a process
 share. ``seeded`` is the one door to it: one holder at a time, and the state is restored on the way out. Torch locks the
 generator while it draws, and a child that is forked meanwhile would wait for ever: so forks wait for the door.
 """

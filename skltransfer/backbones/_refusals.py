@@ -1,4 +1,4 @@
-"""Whatever a foreign library says of a network, as a refusal that names the network; the lowest floor of the room."""
+"""Errors of other libraries about a network, as an error that names the network; the lowest module of the package."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def refusing(name: str) -> Iterator[None]:
 
 
 def runs(forward: Callable, x: torch.Tensor) -> bool:
-    """Whether a forward pass ends, in numbers."""
+    """True if a forward pass ends, in numbers."""
     try:
         with torch.inference_mode():
             return bool(forward(x).isfinite().all())

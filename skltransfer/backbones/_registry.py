@@ -71,63 +71,79 @@ def load_backbone(
     white: float | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """Load a pretrained network, once per process, as a value that estimators share.
+    """Load a pretrained network by name, to be shared by estimators.
+
+    Estimators accept the name itself as ``backbone``. Use this function to set options that a name cannot express, such
+    as the input size of images, the treatment of long texts. A network is loaded once per process.
 
     Parameters
     ----------
     name : str
-        ``"source:model"``, e.g. ``"bundled:efficientnet-lite0"`` (comes with the package),
-        ``"torchvision:resnet18"``, ``"torchvision:resnet50:IMAGENET1K_V2"``, ``"torchvision:fasterrcnn_resnet50_fpn"``
-        (the trunk alone), ``"timm:vit_small_patch14_dinov2"``, ``"timm:resnet18.a1_in1k"``, ``"toy:images"``; for a
-        repository of the Hugging Face hub or a local folder, ``"hf:google/vit-base-patch16-224"``, ``"hf:<folder>"``.
-        :func:`list_backbones` names them all.
+        Name of the form ``"source:model"``, for example:
+
+        - ``"bundled:efficientnet-lite0"`` for weights that are installed with the package,
+        - ``"torchvision:resnet18"`` or ``"torchvision:resnet50:IMAGENET1K_V2"``,
+        - ``"timm:vit_small_patch14_dinov2"`` or ``"timm:resnet18.a1_in1k"``,
+        - ``"hf:google/vit-base-patch16-224"`` for a repository of the Hugging Face hub, or ``"hf:<folder>"`` for a
+          local folder,
+        - ``"toy:images"`` for a tiny network for tests.
+
+        Of detection and segmentation networks, such as ``"torchvision:fasterrcnn_resnet50_fpn"``, only the feature
+        extractor is used. :func:`list_backbones` lists the names.
     weights : {"pretrained", "random", "random:<seed>"}, name or path, default="pretrained"
-        A name is one of the library's own, e.g. ``"IMAGENET1K_V1"``; it may also be the third part of ``name``. A path
-        is a local ``.safetensors`` file or a state dict written by ``torch.save``; it is read without unpickling, and
-        every entry but the source head's must fit; the files that :meth:`AdaptedBackbone.save` writes are such files.
-        ``"random"`` is ``"random:0"``. An adapted backbone's ``weights`` are taken too.
+        Weights of the network. A name is one of the library's own, such as ``"IMAGENET1K_V1"``; it may also be the
+        third part of ``name``. A path is a local ``.safetensors`` file or a state dict written by ``torch.save``, such
+        as the files that :meth:`AdaptedBackbone.save` writes. It is read without unpickling, and every entry except
+        those of the classification head must match the network. ``"random"`` means ``"random:0"``. The ``weights``
+        attribute of an adapted backbone is also accepted.
     local_files_only : bool, default=False
-        Refuse to download; weights must be in the cache folder of their library.
+        If True, never download: weights must be in the cache folder of their library.
     max_pixels : int, default=64_000_000
-        Largest picture that is decoded, in pixels, read from its header beforehand.
+        Maximum number of pixels of an image. The header of a larger image is read and the image is rejected before it
+        is decoded.
     channels : {"auto", "first", "last"}, default="auto"
-        Where arrays have their channels: (channels, h, w) or (h, w, channels). ``"auto"`` looks at the shape, and
-        refuses one that could be either.
+        Position of the channels in image arrays: ``"first"`` for (channels, height, width), ``"last"`` for (height,
+        width, channels). ``"auto"`` infers it from the shape and rejects shapes that could be either.
     input_size : int, default=None
-        Side of the picture that the network sees, in pixels, where it takes any; None is what its weights ask for.
-        Pictures that are smaller than that are better not enlarged.
+        Side of the square input of an image network, in pixels, at least 1, if the network accepts several sizes. None
+        uses the size for which the weights were made. Do not enlarge images beyond their own size.
     max_length : int, default=None
-        Most tokens that the network is given at once; None is as many as the network was made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512.
     long_samples : {"truncate", "windows"}, default="truncate"
-        What becomes of a text of more than ``max_length`` tokens, and of audio that is longer than the network's input
-        (30 s for Whisper, 10 s for AST). ``"truncate"`` reads the beginning. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least, and averages their features.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper, 10 s for AST). ``"truncate"`` reads the beginning. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter, and averages their features.
     white : float, default=None
-        The level of white in pictures. None means the largest number that the type holds: 255 for 8 bits, 65,535 for
-        16 bits, 1 for floats. Set it where the type can hold more than the camera gives, such as ``white=4095`` for
-        12-bit pictures in 16-bit arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped.
-        Pictures of 8 bits, which cannot reach a level above 255, keep theirs.
+        Value of white in images. None uses the maximum of the data type: 255 for 8 bits, 65,535 for 16 bits, 1 for
+        floats. Set it if the values do not use the full range, such as ``white=4095`` for 12-bit images in 16-bit
+        arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped. It has no effect on 8-bit
+        images if it is above 255.
     trust_remote_code : bool, default=False
-        Whether a repository on the hub may run its own code here.
+        If True, allow a repository of the Hugging Face hub to run its own code on this machine.
 
     Returns
     -------
     Backbone
-        The same object for the same arguments, while it is among the last four used.
+        The network. While it is among the last four that were used, the same arguments return the same object.
 
     Raises
     ------
     ValueError
-        If ``channels`` or ``long_samples`` is none of these, ``white`` is not positive, or ``input_size`` is no number
-        of pixels.
+        If ``channels`` or ``long_samples`` is not one of the choices, ``white`` is not positive, or ``input_size`` is
+        not a number of pixels.
     BackboneNotFoundError
-        If there is no such name; the message suggests the nearest ones.
+        If there is no backbone of this name; the message suggests the nearest names.
     WeightsError
-        If weights are absent, cannot be fetched, or do not fit.
+        If weights are missing, cannot be downloaded, or do not match the network.
     UnsupportedBackboneError
-        If the network cannot be cut into stages, or does not run at ``input_size``.
+        If the network cannot be divided into stages, does not take ``input_size``, or does not run at this size.
     MissingDependencyError
-        If the source needs a library that is not installed; the message names the extra that brings it.
+        If the source requires a library that is not installed; the message names the extra that installs it.
+
+    See Also
+    --------
+    describe_backbone : Describe the stages of a backbone.
+    list_backbones : List the names of backbones.
 
     Examples
     --------
@@ -161,20 +177,22 @@ def load_backbone(
 
 
 def outlined_backbone(name: str, weights: str | os.PathLike | AdaptedWeights = "pretrained") -> Backbone:
-    """A backbone to look at, whose weights are neither fetched nor read, though its name and preprocessing are theirs.
+    """Build a backbone without downloading or reading its weights, to inspect its stages.
 
-    What it computes is random: take names, shapes and costs of stages from it, and nothing else. Weights that lie here
-    already, in a file or in memory, are read as :func:`load_backbone` reads them.
+    Its outputs are random: use only its names, shapes and costs. Weights in a local file or in memory are read as
+    :func:`load_backbone` reads them.
 
     Parameters
     ----------
     name : str
+        Name of the backbone, as in :func:`load_backbone`.
     weights : {"pretrained", "random", "random:<seed>"}, name, path or AdaptedWeights, default="pretrained"
+        Weights, which determine the name and the preprocessing.
 
     Raises
     ------
     BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
-        As :func:`load_backbone`.
+        As :func:`load_backbone` raises them.
     """
     if isinstance(weights, AdaptedWeights) or os.path.isfile(weights):
         return load_backbone(name, weights=weights)
@@ -185,7 +203,7 @@ def outlined_backbone(name: str, weights: str | os.PathLike | AdaptedWeights = "
 
 
 def _named(adapter: Callable, source: str, model: str, weights: str, options: dict, input_size: int | None) -> Backbone:
-    """Load through an adapter; a library's own complaint is told with the backbone's name."""
+    """Load through an adapter; a library's own error is raised with the backbone's name."""
     with refusing(f"{source}:{model}"):
         return adapter(model, weights, options | {"input_size": input_size})
 
@@ -217,13 +235,14 @@ def _kept(key: tuple) -> Backbone | None:
 
 
 def adapted_backbone(backbone: Backbone, state: Mapping[str, torch.Tensor | np.ndarray]) -> Backbone:
-    """The same network with other weights, as a value of its own, which pickles with those that changed.
+    """Make the same network with other weights, as a separate value that pickles with the changed weights.
 
     Parameters
     ----------
     backbone : Backbone
+        The original network.
     state : mapping of str to tensor or ndarray
-        Entries of the library's state dict.
+        New entries of the library's state dict.
     """
     base = backbone
     if isinstance(backbone.weights, AdaptedWeights):
@@ -235,13 +254,14 @@ def adapted_backbone(backbone: Backbone, state: Mapping[str, torch.Tensor | np.n
 
 
 def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | None:
-    """The checkpoint's head for guessing hidden tokens, from vectors (k, d) to scores (k, vocabulary); None without.
+    """Get the checkpoint's language modeling head, from vectors (k, d) to scores (k, vocabulary); None without one.
 
     Parameters
     ----------
     backbone : Backbone
+        The network whose checkpoint is read.
     model : nn.Module
-        The result of :meth:`Backbone.text_model`; its token vectors become the head's where they were before.
+        Result of :meth:`Backbone.text_model`. The head uses its token embeddings if it used the checkpoint's before.
     """
     weights = getattr(backbone.weights, "base", backbone.weights)
     if not backbone.name.startswith("hf:") or weights != "pretrained":
@@ -318,7 +338,7 @@ def _checked_weights(weights: str | os.PathLike) -> str:
 
 
 def _file_stamp(weights: str) -> tuple | None:
-    """Which version of a file: one that changes between two calls is loaded anew."""
+    """Version of a file: a file that changes between two calls is loaded again."""
     path = Path(weights)
     return (path.stat().st_mtime_ns, path.stat().st_size) if os.path.isfile(path) else None
 

@@ -1,4 +1,4 @@
-"""Where a network can be cut into layers, and what one forward pass tells about them.
+"""Where a network can be cut into layers, as one forward pass shows.
 
 Knows modules, and entries by what they do; no architecture.
 """
@@ -41,7 +41,9 @@ class Rehearsal:
     Parameters
     ----------
     network : nn.Module
+        The library's model.
     entry : TokenEntry, DenseEntry or WaveformEntry
+        Caller of the model.
     paths : sequence of str
         Paths of the layers; layer i begins stage i + 1.
 

@@ -68,6 +68,7 @@ class Passed(_StandIn):
     Parameters
     ----------
     module : nn.Module
+        Module that is replaced.
     given, output : object
         Shapes of what the module was given, and of what it returned. Without ``given``, what it is given now is passed
         on as the first tensor, and there is no other: its length is not known beforehand.

@@ -57,14 +57,14 @@ def build_timm(
     Parameters
     ----------
     architecture : str
-        As timm calls it.
+        Name of the network in timm.
     state_for : callable or None
-        From the network with random weights to a state dict in which every entry but the source head's must fit; None
-        leaves them random.
+        Function from the network with random weights to a state dict in which every entry except those of the
+        classification head must match. None keeps the random weights.
     seed : int or None
         Seed of the random weights.
     options : mapping
-        As :class:`Backbone` takes them.
+        Options of the :class:`Backbone`.
     **about
         Further arguments of :class:`Backbone`: at least ``name`` and ``weights``.
     """

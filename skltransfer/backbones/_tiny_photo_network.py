@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
 
 
 class TinyPhotoNetwork(nn.Module):
-    """Nine stages (``stem``, ``block1`` … ``block8``), global average pooling and the 200-class source head."""
+    """Nine stages (``stem``, ``block1`` … ``block8``), global average pooling and the head of 200 classes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ class TextPreprocessing:
 
     @property
     def is_windowed(self) -> bool:
-        """Whether a long text becomes several inputs."""
+        """True if a long text becomes several inputs."""
         return self.long_samples == "windows"
 
     def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -99,7 +99,7 @@ class TextPreprocessing:
         return [self._window(ids, start) for start in starts]
 
     def cuts(self, text: str) -> bool:
-        """Whether ``max_length`` leaves out part of a text."""
+        """True if ``max_length`` leaves out part of a text."""
         if self.is_windowed or (text.isascii() and len(text) + SPECIAL <= self.max_length):
             return False  # no token is shorter than a letter
         return len(self._ids(text)) > self.max_length
@@ -115,7 +115,7 @@ class TextPreprocessing:
 
     @property
     def keeps_the_end(self) -> bool:
-        """Whether it is the beginning that is cut off, as some tokenizers are saved to do."""
+        """True if it is the beginning that is cut off, as some tokenizers are saved to do."""
         return getattr(self.tokenizer, "truncation_side", "right") == "left"
 
     def _ids(self, text: str) -> list[int]:
@@ -150,7 +150,7 @@ class TextPreprocessing:
 
 
 def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name: str) -> int:
-    """How many tokens a network is given at once: as many as the user asks for, if it has positions for them.
+    """Maximum number of tokens of a text: as many as the user asks for, if the network has positions for them.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _special_tokens(tokenizer) -> tuple[int, int]:
 
 
 def _manners(tokenizer, *, is_fast: bool) -> str:
-    """Further properties that decide on ids: the side that is cut off, and switches that a vocabulary does not tell."""
+    """Further properties that decide on ids: the side that is cut off, and switches outside of the vocabulary."""
     found = {}
     if getattr(tokenizer, "truncation_side", "right") == "left":
         found["truncation_side"] = "left"

@@ -1,8 +1,8 @@
 """Networks of torchvision.models, cut at their own blocks; the only importer of torchvision.
 
-Classification networks are cut whole; of detection and segmentation networks, the trunk that their pyramids and heads
-stand on. Weights come from torchvision's own addresses and cache folder, are checked by the hash in their file name
-on every load, and are never unpickled. Preprocessing comes from the weights' own metadata.
+Classification networks are cut whole; of detection and segmentation networks, the feature extractor is cut. Weights
+come from torchvision's own addresses and cache folder, are checked on every load by the hash in their file name, and
+are never unpickled. Preprocessing comes from the weights' own metadata.
 """
 
 import hashlib
@@ -103,7 +103,7 @@ def _built(name: str, family: Family, entry) -> tuple[nn.Module, ImagePreprocess
 
 
 def _accuracy_of(entry) -> tuple[str, float] | None:
-    """As torchvision's own metadata tell it, of the first data set that has a top-1 accuracy."""
+    """Accuracy from torchvision's own metadata, on the first data set that has a top-1 accuracy."""
     known = [(name, m["acc@1"] / 100) for name, m in entry.meta["_metrics"].items() if "acc@1" in m]
     return known[0] if known else None
 
@@ -127,7 +127,7 @@ def _preprocessing(preset, resize: int, crop: int) -> ImagePreprocessing:
 
 
 def _of_trunk(state: State, trunk: str | None) -> State:
-    """The trunk's part of a whole network's weights; or weights that are the trunk's alone, as they are."""
+    """The feature extractor's part of a whole network's weights; or weights of the extractor alone, unchanged."""
     of_trunk = {k.removeprefix(f"{trunk}."): v for k, v in state.items() if k.startswith(f"{trunk}.")}
     return of_trunk or state
 

@@ -34,7 +34,7 @@ DROPOUT = {
 
 
 class ToyNetwork(nn.Module):
-    """Four stages with the organs that go wrong elsewhere (BatchNorm, dropout), pooling and a source head."""
+    """Four stages with the organs that go wrong elsewhere (BatchNorm, dropout), pooling and a classification head."""
 
     def __init__(self, stages: Mapping[str, nn.Module], pool: nn.Module, n_classes: int = 5) -> None:
         super().__init__()

@@ -213,7 +213,7 @@ def _refuse_random(absent: Mapping[int, str], network, name: str) -> None:
 
 @contextlib.contextmanager
 def _explaining(name: str, place: str) -> Iterator[None]:
-    """Whatever a foreign library says of a folder that is not what it should be, with what to do."""
+    """Errors of the library about an invalid folder, with the remedy."""
     try:
         yield
     except (ImportError, MemoryError, SkltransferError, *OF_THE_NETWORK):
@@ -315,7 +315,7 @@ def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, objec
 
 
 def _without_pooler(network):
-    """Poolers are trained for what the source head needs; features are pooled from the last layer.
+    """Poolers are trained for the original head; features are pooled from the last layer.
 
     Those without weights stay: networks of maps call theirs without asking whether there is one.
     """
@@ -332,7 +332,7 @@ def _positions(config) -> int:
 
 
 def _pooling(cut: LayerCut) -> str:
-    """How tokens become a vector: by the class token, which some networks of pictures add before their layers; by the
+    """How tokens become a vector: by the class token, which some networks of images add before their layers; by the
     last token, which alone has seen all, where a network reads from left to right; else by the mean."""
     network, kind = cut.network, cut.network.config.model_type
     if network.main_input_name == "pixel_values":
@@ -343,7 +343,7 @@ def _pooling(cut: LayerCut) -> str:
 
 
 def _ends_in_channels(shape: tuple[int, ...]) -> bool:
-    """Whether maps of square pictures are (h, w, c), not (c, h, w)."""
+    """True if maps of square images are (h, w, c), not (c, h, w)."""
     return len(shape) == 3 and shape[0] == shape[1] != shape[2]
 
 

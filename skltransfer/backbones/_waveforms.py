@@ -1,4 +1,4 @@
-"""From one waveform to the input of a network of sounds. Knows feature extractors by what they do."""
+"""From one waveform to the input of an audio network. Knows feature extractors by what they do."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ FRAME, HOP = 400, 160  # samples, as most extractors of spectrograms have them a
 
 @dataclass(frozen=True)
 class AudioPreprocessing:
-    """A waveform as it is (or normalised), or its log-mel spectrogram.
+    """A waveform as it is (or normalized), or its log-mel spectrogram.
 
     May be used by several threads at once.
 
@@ -58,12 +58,12 @@ class AudioPreprocessing:
 
     @property
     def is_ragged(self) -> bool:
-        """Whether inputs are as long as their waveforms."""
+        """True if inputs are as long as their waveforms."""
         return self.shape is None
 
     @property
     def is_windowed(self) -> bool:
-        """Whether a long waveform becomes several inputs."""
+        """True if a long waveform becomes several inputs."""
         return self.long_samples == "windows" and not self.is_ragged
 
     @property
@@ -99,7 +99,7 @@ class AudioPreprocessing:
         return [self(waveform[start : start + self.longest]) for start in starts]
 
     def cuts(self, length: int) -> bool:
-        """Whether the end of a waveform of so many samples is not heard."""
+        """True if the end of a waveform of so many samples is not heard."""
         return not self.is_windowed and self._is_longer(length)
 
     def _is_longer(self, length: int) -> bool:

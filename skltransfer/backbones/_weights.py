@@ -130,16 +130,18 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fit_state(network: nn.Module, state: State, *, optional: Collection[str], where: str) -> None:
-    """Copy ``state`` into ``network``; every entry must fit, but for those of the source head.
+    """Copy ``state`` into ``network``; every entry must match, except those of the classification head.
 
     Parameters
     ----------
     network : nn.Module
+        Network that receives the weights.
     state : mapping of str to tensor
+        Weights by name.
     optional : collection of str
-        Names of entries (the source head's) that may be absent or have another shape; they stay as they are.
+        Names of entries (of the classification head) that may be missing or have another shape; they stay unchanged.
     where : str
-        Shown in errors.
+        Origin of the weights, for error messages.
     """
     own = network.state_dict()
     skip = {k for k in optional if k not in state or state[k].shape != own[k].shape}

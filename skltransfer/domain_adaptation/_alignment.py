@@ -1,6 +1,6 @@
 """Two affine maps, one for source rows and one for target rows, after which the domains look alike.
 
-Promises finite maps whatever the number of rows and columns, constant columns included. Must not know labels: what is
+Promises finite maps for any number of rows and columns, constant columns included. Must not know labels: what is
 learnt here would be the same for any y.
 """
 
@@ -50,7 +50,7 @@ class Alignment(NamedTuple):
 
     @classmethod
     def fitted(cls, method: str, source: np.ndarray, target: np.ndarray) -> Self:
-        """Learn from rows (n_source, d) and (n_target, d); without target rows both maps standardise the source.
+        """Learn from rows (n_source, d) and (n_target, d); without target rows both maps standardize the source.
 
         ``"pooled"`` is one scaling for both, ``"per_domain"`` scales each side by its own rows. ``"coral"`` and
         ``"monge"`` begin with the former, and move the source rows' mean and shrunk covariance onto the target's.

@@ -1,7 +1,7 @@
-"""Source and target rows: how they are told apart, how far apart they lie, and when adapting looks unsafe.
+"""Source and target rows: how they are marked, how far apart they are, and when adapting looks unsafe.
 
 Promises that y is read and never written, and that labels of target rows are never looked at. Must not know how a model
-is adapted: it is told predictions.
+is adapted; it receives predictions.
 """
 
 from numbers import Number
@@ -40,7 +40,7 @@ LABEL_SHIFT = (
 
 
 def source_rows(y: Any, sample_domain: Any = None, classes: np.ndarray | None = None) -> np.ndarray:
-    """Which rows are source rows, (n,) of bool.
+    """Mark the source rows, (n,) of bool.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def chosen_labels(y: Any, chosen: np.ndarray) -> np.ndarray:
 
 
 def folds(labels: np.ndarray) -> StratifiedKFold | None:
-    """As many folds as the smallest class allows; None where it has a single row."""
+    """Splitter with as many folds as the smallest class allows; None if it has a single row."""
     n_folds = min(FOLDS, np.unique(labels, return_counts=True)[1].min())
     return StratifiedKFold(n_folds, shuffle=True, random_state=0) if n_folds > 1 else None
 
@@ -140,7 +140,7 @@ def target_probability(X: np.ndarray, is_source: np.ndarray) -> np.ndarray:
 
 
 def proxy_a_distance(X: np.ndarray, is_source: np.ndarray) -> float:
-    """2 (1 - 2 err) of a linear domain classifier: 0 for domains that it cannot tell apart, 2 where it never errs."""
+    """2 (1 - 2 err) of a linear domain classifier: 0 for domains that it cannot separate, 2 if it never errs."""
     if min(is_source.sum(), (~is_source).sum()) < 2:
         return np.nan
     told_apart = balanced_accuracy_score(~is_source, target_probability(X, is_source) > 0.5)
@@ -167,7 +167,7 @@ def expected_error(model: Any, target: np.ndarray, source_score: float) -> float
 
 
 def is_label_shift(source: np.ndarray, target: np.ndarray, classes: np.ndarray, expected_error: float) -> bool:
-    """Whether the classes' shares among predictions differ by more than errors and chance explain.
+    """True if the classes' shares among predictions differ by more than errors and chance explain.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A labelled source domain and an unlabelled target domain: classifiers for the target.
+"""A labeled source domain and an unlabeled target domain: classifiers for the target.
 
 Promises that labels of target rows are never looked at, and that the caller's y is never written. Must not know torch,
 backbones or kinds of samples.
@@ -50,65 +50,79 @@ def _if_estimator_has(method: str) -> Callable:
 
 
 class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
-    """Classify rows of a target domain without labels, from labelled rows of a source domain.
+    """Classify rows of an unlabeled target domain, using labeled rows of a source domain.
 
-    Both domains are scaled or aligned, a classifier learns the source rows, and may go on with its own labels of target
-    rows. It comes last in a pipeline, after a :class:`PretrainedFeatureExtractor` for instance: the domains travel in
-    y, so that plain ``Pipeline`` and ``GridSearchCV`` work.
+    X is a table of numbers: embeddings of images, texts or audio from a :class:`PretrainedFeatureExtractor`, or any
+    other features. Choose this class if the data to classify differ systematically from the labeled data and unlabeled
+    rows of the target are available. It trains no network, so it is fast, works with any scikit-learn classifier and
+    fits into a ``Pipeline`` or ``GridSearchCV``: the domains are encoded in y. :class:`DomainAdaptedClassifier`
+    fine-tunes the network itself.
+
+    Both domains are scaled or aligned, and a classifier is fitted on the source rows. It may then be fitted again with
+    its own predictions for target rows (self-training).
 
     Parameters
     ----------
     estimator : classifier, default=None
-        Learns aligned rows. None is ``LogisticRegression(C=0.01, max_iter=1000)``.
+        Classifier that is fitted on aligned rows. None is ``LogisticRegression(C=0.01, max_iter=1000)``.
     align : {"pooled", "per_domain", "coral", "monge"} or None, default="pooled"
-        ``"pooled"`` scales a column by its largest spread, in source rows, target rows or both together, so that none
-        is magnified that varies in the target. ``"per_domain"`` scales each domain by its own rows. ``"coral"`` [1]_
-        and ``"monge"`` [2]_ scale as the first, and move mean and covariance of source rows onto those of target rows;
-        covariances are shrunk [3]_, so there may be more columns than rows. All but ``"pooled"`` tend to harm where the
-        classes have other shares in the target. None leaves rows as they are.
+        How the domains are made comparable. ``"pooled"`` divides each column by its largest spread, among source rows,
+        target rows and both together, so that no column that varies in the target is magnified. ``"per_domain"``
+        standardizes each domain separately. ``"coral"`` [1]_ and ``"monge"`` [2]_ scale like ``"pooled"`` and then map
+        mean and covariance of source rows to those of target rows; covariances are shrunk [3]_, so there may be more
+        columns than rows. None leaves rows unchanged.
+
+        The default is the safest: the other alignments tend to reduce the accuracy if the fractions of the classes
+        differ between the domains.
     self_training : int, default=0
-        Rounds in which the classifier learns target rows too, with its own labels [4]_: in round i of n the surest i/n
-        of the rows of each predicted class. The classifier needs ``predict_proba`` or ``decision_function``.
+        Number of rounds of self-training [4]_. In round i of n, the most confident fraction i/n of the target rows of
+        each predicted class is added to the training set. The classifier needs ``predict_proba`` or
+        ``decision_function``. 0 disables self-training.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels of source rows, sorted.
+        Sorted labels of source rows.
     estimator_ : classifier
-        Fitted to aligned rows.
+        Classifier fitted on aligned rows.
     domain_report_ : dict
-        ``n_source`` and ``n_target``; ``proxy_a_distance``, from 0 where a linear classifier cannot tell the domains
-        apart to 2 where it never errs [5]_; ``source_score``, the accuracy on held-out source rows (3 folds);
-        ``source_mix`` and ``target_mix``, the predicted share of each class, of held-out source rows and of target
-        rows; ``label_shift``, the distance in [0, 1] between predicted mixes where alignment cannot hide it (after
-        pooled scaling, before self-training); ``expected_error``, the share of these target predictions that is thought
-        to be wrong; ``reverse_loss``, what target labels told about source rows and no longer do after self-training,
-        in share of what is above chance [6]_. NaN is what cannot be known.
+        Comparison of the domains. ``n_source`` and ``n_target`` are numbers of rows. ``proxy_a_distance`` measures how
+        well a linear classifier separates the domains, from 0 (not at all) to 2 (without error) [5]_. ``source_score``
+        is the accuracy on held-out source rows (3 folds). ``source_mix`` and ``target_mix`` are the predicted fractions
+        of the classes, among held-out source rows and among target rows. Values that cannot be computed are NaN.
+
+        ``label_shift`` is the distance, in [0, 1], between predicted fractions after pooled scaling and before
+        self-training, where alignment cannot hide a difference; ``expected_error`` is the estimated error rate of these
+        predictions for target rows. ``reverse_loss`` measures how much self-training damaged the labels of target rows:
+        the fraction of the accuracy above chance, of a classifier that is fitted on target rows with predicted labels
+        and tested on source rows, that is lost [6]_.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
 
     Warns
     -----
     AdaptationWarning
-        In ``fit``, if predicted shares of classes may mean that true ones differ, if self-training seems to run away,
-        or if there is no target row.
+        If ``fit`` receives no target row, if the predicted fractions of the classes suggest that they differ between
+        the domains (label shift), or if self-training diverges from the source.
 
     See Also
     --------
-    importance_weighted_accuracy : A scorer that favours source rows that look like target rows.
+    DomainAdaptedClassifier : Fine-tune a network for a target domain.
+    importance_weighted_accuracy : Scorer that favors source rows similar to target rows.
 
     Notes
     -----
-    A row in ``predict`` is a target row unless ``sample_domain`` says otherwise. Several sources count as one, and so
-    do several targets.
+    Rows passed to ``predict`` are target rows, unless ``sample_domain`` says otherwise. Several sources count as one
+    domain, and so do several targets.
 
-    Classes count as shifted where the mixes lie further apart than 0.1, than 0.55 of ``expected_error`` and than chance
-    explains (p < 0.01). Self-training is said to run away where ``reverse_loss`` exceeds 0.3.
+    Label shift is reported if the distance between the predicted fractions exceeds 0.1, exceeds 0.55 of
+    ``expected_error``, and is larger than chance explains (p < 0.01). Self-training is reported as divergent if
+    ``reverse_loss`` exceeds 0.3.
 
-    ``fit`` fits the classifier once, again in each round, and for the report three times to folds of the source, once
-    where ``align`` hides other shares of classes, and twice after self-training.
+    ``fit`` fits the classifier once, once more per round of self-training, and for the report three times on folds of
+    the source, once if ``align`` can hide a difference between class fractions, and twice after self-training.
 
     References
     ----------
@@ -154,27 +168,29 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
 
     @checks_parameters(also_nested=True)
     def fit(self, X: Any, y: Any, sample_domain: Any = None) -> Self:
-        """Learn from source rows with labels and target rows without.
+        """Fit on labeled source rows and unlabeled target rows.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
+        X : array-like of shape (n_samples, n_features)
             Rows of both domains.
-        y : array-like of shape (n,)
-            Labels of source rows; target rows are masked: -1 among whole numbers, NaN among other numbers, None among
-            objects such as strings. Beside a single other label, -1 is a label.
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source rows, negative for target rows, whose y is then not looked at. Wins over the mask, and
-            is needed for labels -1 and +1.
+        y : array-like of shape (n_samples,)
+            Labels of source rows. Target rows are masked: by -1 among integers, NaN among other numbers, and None among
+            objects such as strings. If there is only one other label, -1 is a label.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row: non-negative for source rows, negative for target rows, whose y is then not used. It
+            takes precedence over the mask in y, and is required if the labels are -1 and +1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If X, y or ``sample_domain`` is not what it should be, or ``estimator`` cannot tell how sure it is.
+            If a parameter, X, y or ``sample_domain`` is invalid, if the source has fewer than two classes, or if
+            ``self_training`` is positive and ``estimator`` has neither ``predict_proba`` nor ``decision_function``.
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -196,86 +212,149 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """The label of each row.
+        """Predict the class label of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source rows; without it all rows are target rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row: non-negative for source rows, negative for target rows. If None, all rows are target
+            rows.
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
+            Predicted labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has another number of features than in ``fit``, or ``sample_domain`` does not hold one integer per row.
         """
         return self._answer("predict", X, sample_domain)
 
     @_if_estimator_has("predict_proba")
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """Probability of each class, in the order of ``classes_``.
+        """Predict the probability of each class.
+
+        The method exists if the classifier has it.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source rows; without it all rows are target rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row: non-negative for source rows, negative for target rows. If None, all rows are target
+            rows.
 
         Returns
         -------
-        ndarray of shape (n, n_classes)
+        ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``.
+
+        Raises
+        ------
+        AttributeError
+            If the classifier has no such method.
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has another number of features than in ``fit``, or ``sample_domain`` does not hold one integer per row.
         """
         return self._answer("predict_proba", X, sample_domain)
 
     @_if_estimator_has("predict_log_proba")
     def predict_log_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """Logarithm of :meth:`predict_proba`.
+        """Predict the logarithm of the probability of each class.
+
+        The method exists if the classifier has it.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source rows; without it all rows are target rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row: non-negative for source rows, negative for target rows. If None, all rows are target
+            rows.
 
         Returns
         -------
-        ndarray of shape (n, n_classes)
+        ndarray of shape (n_samples, n_classes)
+            Logarithms of probabilities, in the order of ``classes_``.
+
+        Raises
+        ------
+        AttributeError
+            If the classifier has no such method.
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has another number of features than in ``fit``, or ``sample_domain`` does not hold one integer per row.
         """
         return self._answer("predict_log_proba", X, sample_domain)
 
     @_if_estimator_has("decision_function")
     def decision_function(self, X: Any, sample_domain: Any = None) -> np.ndarray:
-        """The classifier's own ``decision_function`` on aligned rows.
+        """Compute the classifier's decision values of aligned rows.
+
+        The method exists if the classifier has it.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source rows; without it all rows are target rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row: non-negative for source rows, negative for target rows. If None, all rows are target
+            rows.
 
         Returns
         -------
-        ndarray of shape (n,) or (n, n_classes)
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Decision values, as the classifier returns them.
+
+        Raises
+        ------
+        AttributeError
+            If the classifier has no such method.
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has another number of features than in ``fit``, or ``sample_domain`` does not hold one integer per row.
         """
         return self._answer("decision_function", X, sample_domain)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> float:
-        """Accuracy on target rows with labels; where target rows are masked, on the source rows beside them.
+        """Compute the accuracy on labeled rows.
 
-        So ``GridSearchCV`` scores held-out source rows, whose labels are known.
+        If X holds rows of both domains, only the source rows are scored, because the labels of target rows are masked.
+        ``GridSearchCV`` therefore scores held-out source rows.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        y : array-like of shape (n,)
-            Labels. If some are masked as in ``fit``, the others are those of source rows; if none is, all rows are
-            target rows.
-        sample_weight : array-like of shape (n,), default=None
-        sample_domain : array-like of int, shape (n,), default=None
-            If rows of both domains come, source rows are scored, and labels of target rows are not looked at.
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
+        y : array-like of shape (n_samples,)
+            True labels. If some rows are masked as in ``fit``, the others are source rows; if none is, all are target
+            rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the score. None gives each sample the same weight.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each row, as in ``fit``. If rows of both domains are passed, only source rows are scored.
 
         Returns
         -------
         float
+            Accuracy, in [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has another number of features than in ``fit``, or ``sample_domain`` does not hold one integer per row.
         """
         check_is_fitted(self)
         is_source = _domains.source_rows(y, sample_domain, self.classes_)
@@ -348,7 +427,7 @@ class FeatureAdaptedClassifier(VersionStamp, ClassifierMixin, BaseEstimator):
         return model, target
 
     def _reverse_loss(self, rows: _Rows, first: Any, last: Any) -> float:
-        """What target labels tell about source rows above chance, and no longer do after self-training, in share."""
+        """Fraction of the accuracy of target labels on source rows, above chance, that self-training loses."""
         before, after = (self._taught_by_target(rows, model.predict(rows.target)) for model in (first, last))
         chance = np.unique(rows.labels, return_counts=True)[1].max() / len(rows.labels)
         return float((before - after) / (before - chance)) if before > chance else 0.0
@@ -402,32 +481,34 @@ def _surest_of_each(labels: np.ndarray, sureness: np.ndarray, share: float) -> n
 
 @checks_arguments({"estimator": [HasMethods(["score"])], "X": "no_validation", "y": ["array-like"]})
 def importance_weighted_accuracy(estimator: Any, X: Any, y: Any) -> float:
-    """Score a classifier on source rows, each weighted by how much it looks like a target row.
+    """Score a classifier on source rows, weighted by their similarity to target rows.
 
-    For ``GridSearchCV(..., scoring=importance_weighted_accuracy)``, where target rows have no labels to score by [1]_.
-    Weights are the odds that cross-validated logistic regression gives to a row's being a target row.
+    Use it as ``scoring=importance_weighted_accuracy`` of ``GridSearchCV`` if target rows have no labels to score with
+    [1]_. The weight of a source row is the odds of being a target row that a cross-validated logistic regression
+    predicts for it.
 
     Parameters
     ----------
-    estimator : fitted classifier, or Pipeline
-        For a pipeline, the domains are compared in the features that reach its last step.
-    X : array-like of shape (n, f), or what the pipeline reads
-        Held-out rows of both domains.
-    y : array-like of shape (n,)
-        Labels of source rows; target rows are masked as in :class:`FeatureAdaptedClassifier`.
+    estimator : fitted classifier or Pipeline
+        Classifier to score. In a pipeline, the domains are compared in the features that reach its last step.
+    X : sequence of samples, or array-like of shape (n_samples, n_features)
+        Held-out rows of both domains; for a pipeline, samples that it reads.
+    y : array-like of shape (n_samples,)
+        Labels of source rows. Target rows are masked as in :class:`FeatureAdaptedClassifier`.
 
     Returns
     -------
     float
+        Weighted accuracy, in [0, 1].
 
     Raises
     ------
     ValueError
-        If there are fewer than 2 rows of a domain.
+        If a domain has fewer than 2 rows.
 
     Notes
     -----
-    Where the domains hardly overlap, few rows carry all weight, and the score is noise.
+    If the domains hardly overlap, a few rows carry nearly all the weight and the score is mostly noise.
 
     References
     ----------

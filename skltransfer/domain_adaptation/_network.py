@@ -41,166 +41,203 @@ LABEL_SHIFT = (
 class DomainAdaptedClassifier(
     ClassifierVerbs, ClassifierMixin, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
 ):
-    """Classify images, texts, audio or rows of a target domain without labels, from a labelled source domain.
+    """Classify images, texts, audio or rows of an unlabeled target domain, using a labeled source domain.
 
-    The stages after the boundary are trained on the labels of the source, while a second stream of target samples draws
-    the network towards the target. Not always to its good: compare with ``method=None``, and heed the warnings.
+    The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if the data
+    to classify differ systematically from the labeled data (another camera, hospital or website), unlabeled samples of
+    the target are available, and you can train the network. :class:`FeatureAdaptedClassifier` adapts precomputed
+    embeddings instead; it is faster, and its default is the safer choice if nothing is known about the domains.
+    :class:`AdaptedBackbone` needs no labels at all.
+
+    The last stages of the network are trained on the labels of the source, while a second loss or statistic moves the
+    network toward the target. Adaptation can reduce the accuracy: compare with ``method=None``, and consider the
+    warnings.
 
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
-        The default, a network for photos, comes with the package; :func:`list_backbones` names others.
+        Pretrained network: a name of the form ``"source:model"``, or a :class:`Backbone` that :func:`load_backbone`
+        returned. The network determines whether X holds images, texts or audio. The default is an image network that is
+        installed with the package; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
-        ``"pretrained"``, ``"random"``, ``"random:<seed>"`` or a local file; only where ``backbone`` is a name.
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
     method : {"mcc", "deep_coral", "norm_statistics"} or None, default="mcc"
-        ``"mcc"`` adds a loss on how far the predictions of target samples mix classes up [1]_; ``"deep_coral"`` one on
-        how far covariances of features differ between the domains [2]_. ``"norm_statistics"`` gives BatchNorm layers of
-        unfrozen stages the source's statistics, trains on the source, then gives them the target's [3]_. None is the
-        baseline: the source alone.
+        Adaptation method. ``"mcc"`` adds a loss that penalizes confusion between classes in the predictions for target
+        samples [1]_; ``"deep_coral"`` a loss on the difference between the covariances of both domains' features [2]_.
+        ``"norm_statistics"`` gives BatchNorm layers in unfrozen stages the source's statistics, trains on the source,
+        and then gives them the target's statistics [3]_. None trains on the source only, as a baseline.
     adaptation_weight : float, default=1.0
-        Weight of the added loss; it rises from zero in the course of training.
+        Weight of the additional loss of ``"mcc"`` and ``"deep_coral"``. It increases from zero to this value during
+        training.
     prior : float, default=0.0
-        For ``"norm_statistics"``: how many samples the old statistics are worth, each time.
+        Weight of the previous BatchNorm statistics, in samples, each time they are replaced: 100.0 mixes them in as if
+        they came from 100 further samples. It has an effect only with ``method="norm_statistics"``.
     freeze_depth : float, int or str, default=0.5
-        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the
-        input: 1.0 trains the head alone, 0.0 trains everything, and any number between them leaves at least one
-        stage on either side. ``-k`` freezes all but the top k stages. A stage's name freezes up to and including
-        it; :func:`describe_backbone` lists them.
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
     pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the last stage's maps or tokens become a vector; ``"auto"`` is the backbone's own way.
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
     head : {"linear", "mlp"}, default="linear"
-        ``"mlp"`` has one hidden layer of 256 rectified units.
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
     head_init : {"probe", "random"}, default="probe"
-        Whether a linear head starts from the probe, a logistic regression on the frozen features solved to convergence,
-        which keeps early steps from distorting the backbone [4]_. The head starts at a tenth of the probe's
-        weights, which leaves the backbone a gradient to learn from; at more where ``learning_rate`` and the number of
-        steps are too small to grow them back.
+        Initial weights of a linear head. ``"probe"`` solves a logistic regression on frozen features and starts from a
+        tenth of its weights (more if ``learning_rate`` and the number of steps are too small to restore them), which
+        keeps early steps from distorting the pretrained features [4]_. ``"random"`` draws the weights and trains the
+        head from scratch.
     C : float or "auto", default="auto"
-        Inverse strength of the probe's L2 penalty, as in ``LogisticRegression``; positive. ``"auto"`` chooses it for
-        these samples and features: the strength of the ridge regression on class indicators that generalized
-        cross-validation prefers [6]_.
+        Inverse of the strength of the probe's L2 penalty, as in ``LogisticRegression``; must be positive. The probe is
+        the logistic regression on frozen features with which a linear head starts. ``"auto"`` chooses the strength by
+        generalized cross-validation of a ridge regression on class indicators [6]_.
     max_epochs : int, default=10
-        Passes over the training set. With ``method=None`` (or without target samples), ``freeze_depth=1.0`` and a
-        linear head there are none: the probe is the whole fit, and the parameters of training below have no effect.
+        Maximum number of passes over the training set. With ``method=None`` (or without target samples),
+        ``freeze_depth=1.0`` and a linear head, the head is solved rather than trained: this parameter and all training
+        parameters below have no effect.
     batch_size : int, default=32
-        Largest number of samples in a step; batches are alike in length.
+        Maximum number of samples per training step. Samples of similar length are batched together.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
-        Learning rate of the last stage, relative to the head's.
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
     layer_decay : float in (0, 1], default=1.0
-        Learning rate of each stage, relative to that of the next one.
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
     weight_decay : float, default=0.01
-        Weight decay (AdamW); norms and biases are not decayed.
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        ``"cosine"`` raises the learning rate over the steps that ``warmup`` sets and then lets it fall to zero.
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
     warmup : float in [0, 1), default=0.1
-        Share of the steps over which the learning rate rises from zero, for ``lr_schedule="cosine"``.
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
     max_grad_norm : float or None, default=None
-        Maximum global gradient norm; larger gradients are clipped. None leaves them.
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
     unfreeze_schedule : {"gradual"} or None, default=None
-        ``"gradual"`` trains the last stage first, then one more at a time down to the boundary, with a share of the
-        epochs and a schedule of its own for each [5]_; None trains all unfrozen stages from the start.
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [5]_. None trains all
+        unfrozen stages from the start.
     norm_policy : {"frozen", "train"}, default="frozen"
-        How the running statistics of BatchNorm in unfrozen stages are treated. ``"frozen"`` keeps them; ``"train"``
-        begins with those of the training samples and updates them. Scale and shift are trained either way.
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
     label_smoothing : float in [0, 1), default=0.0
-        Label smoothing of the training loss; the probe is solved without it.
+        Label smoothing of the training loss. The probe is solved without it.
     augment : callable, default=None
-        Changes each training picture at random each time it is seen: a transform of ``torchvision.transforms.v2`` from
-        a uint8 tensor (3, h, w) to another; the backbone's own preprocessing comes after it. Frozen stages then run in
-        every epoch, and at ``freeze_depth=1.0`` the head is trained rather than solved. A single transform goes into a
-        ``Compose``, since its ``get_params`` is not what scikit-learn means by that name.
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
+        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
+        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
+        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
+        scikit-learn's.
     early_stopping : bool, default=False
-        Hold out ``validation_fraction``, stop when its loss no longer falls, and restore the best weights.
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
     validation_fraction : float in (0, 1), default=0.1
-        Share of distinct samples that is held out; classes keep their shares, and equal samples are never on both
-        sides.
+        Fraction of distinct samples that is held out, stratified by class. Identical samples are never split between
+        the two parts.
     n_iter_no_change : int, default=3
-        Epochs without progress before stopping.
+        Number of epochs without progress after which early stopping ends the training.
     tol : float, default=1e-4
-        The smallest decrease of the validation loss that counts as progress.
+        Minimum decrease of the validation loss that counts as progress.
     checkpoint : path-like, default=None
-        A folder in which training leaves its state after each epoch, in a file of its own for each fit. The same fit on
-        the same data, begun again after an interruption, goes on there and ends as it would have; ``random_state`` must
-        be an int. Delete the folder when the work is done.
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
     image_shape : tuple of int, default=None
-        ``(height, width)`` or ``(height, width, channels)`` of flattened pictures in a 2-D X. Without it, the rows of
-        a 2-D X are laid out as strips.
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
     sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that comes as arrays.
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
     max_length : int, default=None
-        Number of tokens that are read of a text, special tokens included. None reads as many as the network was
-        made for, at most 512.
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
     long_samples : {"truncate", "windows"} or None, default=None
-        How the network reads a text of more than ``max_length`` tokens, or audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads all of it in windows
-        that overlap by a quarter at least: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` their probabilities, ``transform`` their features (at ``freeze_depth=1.0``, features are
-        averaged throughout). None is as ``backbone`` was loaded, by default ``"truncate"``.
+        How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
+        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
+        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
+        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
+        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
     on_bad_sample : {"raise", "nan"}, default="raise"
-        ``"nan"`` leaves rows that cannot be read out of ``fit``, with a warning; their probabilities are NaN, and
-        ``predict``, which has no label for them, raises.
+        How samples that cannot be read are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; their probabilities are NaN, and ``predict``, which has no label for them, raises.
     device : str, default="auto"
-        ``"auto"`` is CUDA where there is one, else the CPU.
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        ``"auto"`` is bfloat16 where the processor computes it natively and this backbone's features survive it
-        (cosine similarity of at least 0.999), else float32. Weights are trained in float32 either way.
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
-        Cache of the frozen stages' activations. ``"memory"`` is shared by all estimators of the process,
-        up to 1 GiB. A folder is shared with other processes and later runs too, up to 5 GiB.
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of samples, dropout, the held-out part and random heads. The global generators are never
-        touched.
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show progress bars.
 
     Attributes
     ----------
     input_kind_ : {"samples", "table"}
-        Whether ``fit`` saw a collection of samples or a table of numbers; other methods must be given the same.
+        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
+        require the same kind.
     classes_ : ndarray of shape (n_classes,)
         Sorted labels of the source samples.
     n_features_in_ : int
-        Number of features, where X has columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X. Only defined if X has columns.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
     domain_report_ : dict
-        ``n_source``, ``n_target``; ``proxy_a_distance`` of the tuned features, from 0 where a linear classifier cannot
-        tell the domains apart to 2 where it never errs; ``target_mix``, the share of each class among the predictions
-        of this network. Of a logistic regression of the source alone on the backbone's features as they came, scaled on
-        both domains: ``source_mix``, of source samples that it had not seen; ``label_shift``, the distance of its
-        predictions for target samples from them, in [0, 1]; ``expected_error``, the share of the latter that is thought
-        to be wrong.
+        Comparison of the domains. ``n_source`` and ``n_target`` are numbers of samples. ``proxy_a_distance`` measures
+        how well a linear classifier separates the domains in the fine-tuned features, from 0 (not at all) to 2 (without
+        error). ``target_mix`` is the fraction of each class among the predictions for target samples.
+
+        The other entries come from a logistic regression on the original backbone's features, fitted on the source
+        only: ``source_mix``, the fraction of each class among its predictions for held-out source samples;
+        ``label_shift``, the distance of its predictions for target samples from that mix, in [0, 1]; and
+        ``expected_error``, its estimated error rate on target samples.
     freeze_boundary_ : str
-        Name of the last frozen stage; ``"input"`` where none is frozen.
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_ : int
-        Number of stages of the backbone, and how many are frozen.
+        Number of stages of the backbone, and number of frozen ones.
     n_trainable_params_ : int
         Number of weights that were trained.
     n_iter_ : int
-        Epochs that were trained; where the probe is the whole fit, iterations of its solver.
+        Number of training epochs. If the head was solved rather than trained, number of solver iterations.
     history_ : dict of str to list of float
-        Per epoch: ``loss``, ``learning_rate`` and, with early stopping, ``validation_loss``.
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
+        ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_ : str
-        The dtype and device that ``"auto"`` was resolved to.
+        Data type and device that were used.
     duplicates_ : list of list of int
-        Groups of rows of X with equal content. Split X for cross-validation by such groups (``GroupKFold``), or a copy
-        in the test part makes the score too good.
+        Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
     n_truncated_ : int
-        Training texts, or audio clips, of which a part was left out because they are longer than the network's input;
-        a warning says so too.
+        Number of training texts or audio clips that were truncated because they are longer than the network's input;
+        ``fit`` also warns. Only defined for text and audio.
     bad_samples_ : list of int
-        Rows that ``fit`` left out, where ``on_bad_sample="nan"``.
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
 
     Warns
     -----
     AdaptationWarning
-        In ``fit``, if predicted shares of classes suggest label shift, or if there is no target sample.
+        If ``fit`` receives no target sample, or if the predicted fractions of the classes suggest that they differ
+        between the domains (label shift).
 
     See Also
     --------
-    FeatureAdaptedClassifier : On features that are there already; the safer choice where nothing is known.
+    AdaptedBackbone : Adapt a network to unlabeled samples, without labels.
+    FeatureAdaptedClassifier : Adapt precomputed embeddings.
+    FineTunedClassifier : Fine-tune a network without a target domain.
 
     References
     ----------
@@ -235,33 +272,38 @@ class DomainAdaptedClassifier(
 
     @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:
-        """Learn from source samples with labels and target samples without.
+        """Fit on labeled source samples and unlabeled target samples.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-            Samples of both domains.
-        y : array-like of shape (n,)
-            Labels of source samples; target samples are masked: -1 among whole numbers, NaN among other numbers, None
-            among objects such as strings. Beside a single other label, -1 is a label.
-        sample_weight : array-like of shape (n,), default=None
-            Weights of source samples; not negative.
-        sample_domain : array-like of int, shape (n,), default=None
-            At least 0 for source samples, negative for target samples, whose y is then not looked at. Wins over the
-            mask, and is needed for labels -1 and +1.
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples of both domains: images, texts or audio clips as the backbone reads them, or rows of a table.
+        y : array-like of shape (n_samples,)
+            Labels of source samples. Target samples are masked: by -1 among integers, NaN among other numbers, and None
+            among objects such as strings. If there is only one other label, -1 is a label.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of source samples; those of target samples are not used. None gives each sample the
+            weight 1.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each sample: non-negative for source samples, negative for target samples, whose y is then not
+            used. It takes precedence over the mask in y, and is required if the labels are -1 and +1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a parameter, y, a weight or a domain is not what it should be.
+            If a parameter, X, y, ``sample_weight`` or ``sample_domain`` is invalid, or if the source has fewer than two
+            classes.
         BadSampleError
-            With the row, if a sample cannot be read.
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         TrainingDivergedError
-            If the loss is no longer a number.
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -286,20 +328,33 @@ class DomainAdaptedClassifier(
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> float:
-        """Accuracy on samples with labels: where target samples are masked, on the source samples beside them.
+        """Compute the accuracy on labeled samples.
+
+        If X holds samples of both domains, only the source samples are scored, because the labels of target samples are
+        masked.
 
         Parameters
         ----------
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n,)
-            Labels; if some are masked as in ``fit``, these samples do not count.
-        sample_weight : array-like of shape (n,), default=None
-        sample_domain : array-like of int, shape (n,), default=None
-            If samples of both domains come, source samples count alone.
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to classify: images, texts or audio clips as in ``fit``, or rows of a table.
+        y : array-like of shape (n_samples,)
+            True labels. Samples that are masked as in ``fit`` are not scored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the score. None gives each sample the same weight.
+        sample_domain : array-like of int, shape (n_samples,), default=None
+            Domain of each sample, as in ``fit``. If samples of both domains are passed, only source samples are scored.
 
         Returns
         -------
         float
+            Accuracy, in [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read.
         """
         predicted = self.predict(X)
         counted = _domains.source_rows(y, sample_domain, self.classes_)

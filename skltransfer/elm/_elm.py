@@ -143,61 +143,71 @@ class _ExtremeLearningMachine(VersionStamp, BaseEstimator, metaclass=ABCMeta):
 
 
 class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
-    """Classify by a random hidden layer and a ridge on it: a baseline that fits in tens of milliseconds.
+    """Classify rows of numbers with an extreme learning machine, a fast baseline.
 
-    Features are standardised, a hidden layer of random weights follows that is never trained [1]_, and a ridge
-    regression on codes of +1 and -1, one column per class, is solved exactly. Where ``alpha`` is to be chosen, it is by
-    the squared error of exact leave-one-out, for all candidates from one decomposition [3]_. :meth:`partial_fit` goes
-    on with further rows, as exactly [2]_.
+    X is a table of numbers, or embeddings of images, texts or audio from a :class:`PretrainedFeatureExtractor`. Choose
+    this class as a fast nonlinear baseline, or for rows that arrive in parts: :meth:`partial_fit` gives the exact
+    solution for all rows so far [2]_. No pretrained network is involved; for transfer learning see
+    :class:`FineTunedClassifier`.
+
+    Features are standardized and pass a hidden layer of random weights that is never trained [1]_. A ridge regression
+    on the hidden values, with one target of +1 and -1 per class, is solved exactly. If ``alpha`` is to be chosen, the
+    candidates are compared by the squared error of exact leave-one-out cross-validation, all from one decomposition
+    [3]_.
 
     Parameters
     ----------
     n_hidden : int, default=500
-        Random units. Accuracy rises slowly with them, and the time of ``fit`` with their cube.
+        Number of random hidden units. The accuracy increases slowly with it, and the time of ``fit`` with its cube.
     activation : {"relu", "tanh"}, default="relu"
-        ``"tanh"`` is bounded, so that a row far from all others is not taken far.
+        Activation function of the hidden units. ``"tanh"`` is bounded, which limits the outputs for rows that are far
+        from the training data.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
-        divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
-        for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
+        Strength of the L2 penalty of the ridge regression, as in ``Ridge``; must be positive. The intercept is not
+        penalized. Hidden values are divided by the square root of ``n_hidden``, so that a good value does not depend on
+        it. Several numbers are candidates for leave-one-out cross-validation; ``"loo"`` stands for 17 candidates from
+        1e-5 to 1e3.
     direct_links : bool, default=False
-        Whether the ridge sees the features beside the hidden values [5]_. Worth it after a
-        :class:`PretrainedFeatureExtractor`, whose features are many and good as they are; ``fit`` then takes longer the
-        more there are.
+        If True, the ridge regression also receives the standardized features [5]_. This is useful after a
+        :class:`PretrainedFeatureExtractor`, whose features are informative on their own; ``fit`` then takes longer, the
+        more features there are.
     class_weight : dict, "balanced" or None, default=None
-        Factors of the classes in the loss; ``"balanced"`` makes classes count alike.
+        Weights of the classes in the loss, as a dict from label to weight. ``"balanced"`` weights classes inversely to
+        their frequency, which counteracts class imbalance. None weights all rows equally.
     random_state : int, RandomState instance or None, default=None
-        Decides the random hidden layer.
+        Controls the random weights of the hidden layer. Pass an int for reproducible results.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Sorted labels.
+        Sorted class labels.
     alpha_ : float
-        The alpha that was given or chosen.
+        Value of ``alpha`` that was passed or chosen.
     best_score_ : float
-        Leave-one-out accuracy of the rows that settled ``alpha_``, weighted as in ``fit`` (so that it is the balanced
-        accuracy where ``class_weight="balanced"``); NaN for a single row.
+        Leave-one-out accuracy of the rows that determined ``alpha_``, weighted as in ``fit`` (so it is the balanced
+        accuracy with ``class_weight="balanced"``). It is NaN for a single row.
     temperature_ : float
-        Number by which outputs are divided to become probabilities, fitted to leave-one-out outputs and smoothed labels
+        Number by which outputs are divided before the softmax, fitted to leave-one-out outputs and smoothed labels
         [4]_.
     coef_ : ndarray of shape (1, n_hidden) or (n_classes, n_hidden)
-        Coefficients of hidden values; one row for two classes. Features that are linked come after the hidden values.
+        Coefficients of the hidden values, followed by those of the features if ``direct_links=True``. There is one row
+        for two classes.
     intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercept of each output.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
 
     See Also
     --------
-    ELMRegressor : The same for numbers.
-    FineTunedClassifier : A pretrained network, partly or wholly frozen.
+    ELMRegressor : Predict numbers with an extreme learning machine.
+    FineTunedClassifier : Fine-tune a pretrained network to predict class labels.
 
     Notes
     -----
-    What is left out is left out of the ridge; means and scales of features are those of all rows. A row of weight 3
-    counts as three rows, of which one is left out. Hidden values are computed 4096 rows at a time.
+    Leave-one-out applies to the ridge regression; means and scales of the features are those of all rows. A row of
+    weight 3 counts as three rows, one of which is left out. Hidden values are computed for 4096 rows at a time.
 
     References
     ----------
@@ -247,24 +257,26 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
     @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Draw the hidden layer, and solve the ridge on it.
+        """Draw the hidden layer and solve the ridge regression.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        y : array-like of shape (n,)
-            Labels, of at least two classes.
-        sample_weight : array-like of shape (n,), default=None
-            Not negative; rows of weight zero are left out.
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a parameter, X, y or a weight is not what it should be.
+            If a parameter, X, y or ``sample_weight`` is invalid, or if y has fewer than two classes.
         """
         X, y, weights = self._checked_labels(X, y, sample_weight, reset=True)
         self.classes_ = np.unique(y)
@@ -272,29 +284,34 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
     @checks_parameters()
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Learn from further rows, exactly: the ridge is that of all rows so far.
+        """Update the fit with further rows. The result is the exact ridge regression on all rows so far.
 
-        The first call (or ``fit``) settles what depends on more than sums over rows: means and scales of features,
-        ``alpha_``, ``best_score_`` and ``temperature_``. So it should hold rows of all kinds. This is recursive least
-        squares (Liang et al. 2006) that carries the moments of hidden values rather than an inverse, so that rounding
-        does not grow.
+        The first call, or ``fit``, determines everything that depends on more than sums over rows: the means and scales
+        of the features, ``alpha_``, ``best_score_`` and ``temperature_``. It should therefore receive a representative
+        sample. The method is a form of recursive least squares (Liang et al. 2006) that stores the moments of the
+        hidden values rather than an inverse, so that rounding errors do not accumulate.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        y : array-like of shape (n,)
+        X : array-like of shape (n_samples, n_features)
+            Rows to add.
+        y : array-like of shape (n_samples,)
+            Class labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n,), default=None
+            All labels that will ever occur. It is required in the first call and may be left out afterwards.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a label is new, or ``class_weight="balanced"``, which needs all rows at once.
+            If a parameter, X, y or ``sample_weight`` is invalid, if ``classes`` is missing in the first call, if y
+            holds a label that is not among them, or if ``class_weight="balanced"``, which needs all rows at once.
         """
         if isinstance(self.class_weight, str):
             raise ValueError(
@@ -314,48 +331,75 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
         return self._begin(rows) if begins else self._go_on(rows)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Outputs of the ridge: near 1 for the class, near -1 for the others.
+        """Compute the outputs of the ridge regression.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
 
         Returns
         -------
-        ndarray of float64, shape (n, n_classes), or (n,) for two classes
-            For two classes, positive values speak for ``classes_[1]``.
+        ndarray of float64, shape (n_samples,) or (n_samples, n_classes)
+            One output per class, near 1 for the predicted class and near -1 for the others. For two classes, a single
+            output that is positive for ``classes_[1]``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is invalid or has another number of features than in ``fit``.
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most likely label of each row.
+        """Predict the class label of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
+            Predicted labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is invalid or has another number of features than in ``fit``.
         """
         best = _logits(self._outputs(X)).argmax(axis=1)
         return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Softmax of the outputs over ``temperature_``.
+        """Predict the probability of each class.
 
-        A ridge makes no probabilities. Outputs are divided by the one number that makes the labels most likely under
-        leave-one-out, smoothed as by Platt (1999) so that it is finite where all are right. That is honest on average
-        over rows like the first ones, and not for each kind of row.
+        Probabilities are the softmax of the outputs divided by ``temperature_``, the number that maximizes the
+        leave-one-out likelihood of the labels, smoothed as by Platt (1999) so that it is finite if all are correct.
+        They are calibrated on average over rows like those of the first call, not for each group of rows.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
+        X : array-like of shape (n_samples, n_features)
+            Rows to classify.
 
         Returns
         -------
-        ndarray of float64, shape (n, n_classes)
+        ndarray of float64, shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``; rows sum to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is invalid or has another number of features than in ``fit``.
         """
         logits = _logits(self._outputs(X))
         return softmax(logits / self.temperature_, axis=1)
@@ -391,52 +435,61 @@ class ELMClassifier(ClassifierMixin, _ExtremeLearningMachine):
 
 
 class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
-    """Predict numbers by a random hidden layer and a ridge on it: a baseline that fits in tens of milliseconds.
+    """Predict numbers from rows of numbers with an extreme learning machine, a fast baseline.
 
-    Features are standardised, a hidden layer of random weights follows that is never trained [1]_, and a ridge
-    regression is solved exactly. Where ``alpha`` is to be chosen, it is by the squared error of exact leave-one-out,
-    for all candidates from one decomposition [3]_. :meth:`partial_fit` goes on with further rows, as exactly [2]_.
+    X is a table of numbers, or embeddings of images, texts or audio from a :class:`PretrainedFeatureExtractor`. Choose
+    this class as a fast nonlinear baseline, or for rows that arrive in parts: :meth:`partial_fit` gives the exact
+    solution for all rows so far [2]_. No pretrained network is involved; for transfer learning see
+    :class:`FineTunedRegressor`.
+
+    Features are standardized and pass a hidden layer of random weights that is never trained [1]_. A ridge regression
+    on the hidden values is solved exactly. If ``alpha`` is to be chosen, the candidates are compared by the squared
+    error of exact leave-one-out cross-validation, all from one decomposition [3]_.
 
     Parameters
     ----------
     n_hidden : int, default=500
-        Random units. Accuracy rises slowly with them, and the time of ``fit`` with their cube.
+        Number of random hidden units. The accuracy increases slowly with it, and the time of ``fit`` with its cube.
     activation : {"relu", "tanh"}, default="relu"
-        ``"tanh"`` is bounded, so that a row far from all others is not taken far.
+        Activation function of the hidden units. ``"tanh"`` is bounded, which limits the outputs for rows that are far
+        from the training data.
     alpha : "loo", float or array-like of float, default="loo"
-        Strength of the ridge's L2 penalty, as in ``Ridge``; positive. The intercept is not penalised. Hidden values are
-        divided by the root of ``n_hidden``, so that a good alpha does not depend on it. Several numbers are candidates
-        for leave-one-out; ``"loo"`` stands for 17 from 1e-5 to 1e3.
+        Strength of the L2 penalty of the ridge regression, as in ``Ridge``; must be positive. The intercept is not
+        penalized. Hidden values are divided by the square root of ``n_hidden``, so that a good value does not depend on
+        it. Several numbers are candidates for leave-one-out cross-validation; ``"loo"`` stands for 17 candidates from
+        1e-5 to 1e3.
     direct_links : bool, default=False
-        Whether the ridge sees the features beside the hidden values [4]_. Worth it after a
-        :class:`PretrainedFeatureExtractor`, whose features are many and good as they are; ``fit`` then takes longer the
-        more there are.
+        If True, the ridge regression also receives the standardized features [4]_. This is useful after a
+        :class:`PretrainedFeatureExtractor`, whose features are informative on their own; ``fit`` then takes longer, the
+        more features there are.
     random_state : int, RandomState instance or None, default=None
-        Decides the random hidden layer.
+        Controls the random weights of the hidden layer. Pass an int for reproducible results.
 
     Attributes
     ----------
     alpha_ : float
-        The alpha that was given or chosen; one for all targets, whose errors count relative to their variance.
+        Value of ``alpha`` that was passed or chosen. It is the same for all targets, whose errors count relative to
+        their variance.
     best_score_ : float
-        Leave-one-out R² of the rows that settled ``alpha_``, averaged over targets; NaN for a single row.
+        Leave-one-out R² of the rows that determined ``alpha_``, averaged over targets. It is NaN for a single row.
     coef_ : ndarray of shape (n_hidden,) or (n_targets, n_hidden)
-        Coefficients of hidden values. Features that are linked come after them.
+        Coefficients of the hidden values, followed by those of the features if ``direct_links=True``.
     intercept_ : float or ndarray of shape (n_targets,)
+        Intercept of each target.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X is a frame.
+        Number of columns of X.
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Names of the columns of X. Only defined if X is a dataframe with string column names.
 
     See Also
     --------
-    ELMClassifier : The same for labels.
-    FineTunedRegressor : A pretrained network, partly or wholly frozen.
+    ELMClassifier : Predict class labels with an extreme learning machine.
+    FineTunedRegressor : Fine-tune a pretrained network to predict numbers.
 
     Notes
     -----
-    What is left out is left out of the ridge; means and scales of features are those of all rows. A row of weight 3
-    counts as three rows, of which one is left out. Hidden values are computed 4096 rows at a time.
+    Leave-one-out applies to the ridge regression; means and scales of the features are those of all rows. A row of
+    weight 3 counts as three rows, one of which is left out. Hidden values are computed for 4096 rows at a time.
 
     References
     ----------
@@ -475,23 +528,26 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
 
     @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Draw the hidden layer, and solve the ridge on it.
+        """Draw the hidden layer and solve the ridge regression.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        y : array-like of shape (n,) or (n, n_targets)
-        sample_weight : array-like of shape (n,), default=None
-            Not negative; rows of weight zero are left out.
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If a parameter, X, y or a weight is not what it should be.
+            If a parameter, X, y or ``sample_weight`` is invalid.
         """
         X, y, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True, reset=True)
         self._is_flat = y.ndim == 1
@@ -499,26 +555,32 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
 
     @checks_parameters()
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Learn from further rows, exactly: the ridge is that of all rows so far.
+        """Update the fit with further rows. The result is the exact ridge regression on all rows so far.
 
-        The first call (or ``fit``) settles what depends on more than sums over rows: means and scales of features,
-        ``alpha_`` and ``best_score_``. So it should hold rows of all kinds. This is recursive least squares (Liang et
-        al. 2006) that carries the moments of hidden values rather than an inverse, so that rounding does not grow.
+        The first call, or ``fit``, determines everything that depends on more than sums over rows: the means and scales
+        of the features, ``alpha_`` and ``best_score_``. It should therefore receive a representative sample. The method
+        is a form of recursive least squares (Liang et al. 2006) that stores the moments of the hidden values rather
+        than an inverse, so that rounding errors do not accumulate.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
-        y : array-like of shape (n,) or (n, n_targets)
-        sample_weight : array-like of shape (n,), default=None
+        X : array-like of shape (n_samples, n_features)
+            Rows to add.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
 
         Returns
         -------
-        self
+        self : object
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If y has another number of targets than before.
+            If a parameter, X, y or ``sample_weight`` is invalid, or if y has another number of targets than in the
+            first call.
         """
         if not hasattr(self, "_moments"):
             return self.fit(X, y, sample_weight)
@@ -526,15 +588,24 @@ class ELMRegressor(RegressorMixin, _ExtremeLearningMachine):
         return self._go_on(self._rows(X, y, weights))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The predicted number of each row.
+        """Predict the target values of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n, f)
+        X : array-like of shape (n_samples, n_features)
+            Rows to predict.
 
         Returns
         -------
-        ndarray of float64, shape (n,) or (n, n_targets)
+        ndarray of float64, shape (n_samples,) or (n_samples, n_targets)
+            Predicted values.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is invalid or has another number of features than in ``fit``.
         """
         return self._outputs(X)
 
@@ -569,7 +640,7 @@ def _as_numbers(value: Any) -> np.ndarray:
 
 
 def _logits(outputs: np.ndarray) -> np.ndarray:
-    """A column per class, (n, classes), also where one column tells two classes apart."""
+    """A column per class, (n, classes), also if one column separates two classes."""
     return np.hstack([np.zeros_like(outputs), outputs]) if outputs.shape[1] == 1 else outputs
 
 

@@ -160,5 +160,5 @@ class LeaveOneOut:
         return float(alphas[errors.argmin()])
 
     def outputs(self, alpha: float) -> np.ndarray:
-        """For all rows, (n, k)."""
+        """Outputs of all rows, (n, k)."""
         return np.concatenate([outputs[:, 0] for _, outputs in self.blocks(np.array([alpha]))])

@@ -26,6 +26,7 @@ N_FOLDS, SHORT_EPOCHS = 3, 5
 ENOUGH = 500  # samples, after which no further fold is held out
 FEWEST_SAMPLES, FEWEST_OF_A_CLASS = 12, 3
 DECISIVE = ("neg_log_loss", "r2")
+LEAST_GAIN = 1e-3  # nats or R² per sample: of less, no prediction shows anything
 Scores = dict[int, dict[str, float]]
 PerSample = dict[str, np.ndarray]
 
@@ -43,9 +44,13 @@ def at_better_boundary(
     Parameters
     ----------
     job : TuningJob
+        The fit, with the depth that is compared.
     samples : Samples, length n
+        Samples.
     targets : Targets, length n
+        Targets of the samples.
     weights : ndarray of shape (n,)
+        Weights of the samples.
 
     Returns
     -------
@@ -76,14 +81,14 @@ def at_better_boundary(
 
 
 def _gains(differences: np.ndarray, weights: np.ndarray) -> bool:
-    """Whether the weighted mean of independent differences is more than one standard error above zero."""
+    """True if the weighted mean of independent differences is above one standard error, and above rounding."""
     share = weights / weights.sum()
     mean = share @ differences
-    return bool(mean > np.sqrt(share**2 @ (differences - mean) ** 2))
+    return bool(mean > max(LEAST_GAIN, np.sqrt(share**2 @ (differences - mean) ** 2)))
 
 
 def _can_be_compared(job: TuningJob, frozen: TuningJob) -> bool:
-    """Whether the frozen network's fit is the probe that the job's fit starts from."""
+    """True if the frozen network's fit is the probe that the job's fit starts from."""
     is_plain = job.resume.start is None and job.spec.adapter is None and job.plan.norm_policy == "frozen"
     return frozen.is_probe and job.probe_first and is_plain and job.spec != frozen.spec
 
@@ -114,7 +119,7 @@ def _held_out_scores(
 
 
 def _splits(data: TrainingSet, strata: np.ndarray | None, seed: int) -> Iterator[tuple[TrainingSet, TrainingSet]]:
-    """Training and held-out parts until enough samples were held out; none if there are too few to tell from."""
+    """Training and held-out parts until enough samples were held out; none if there are too few."""
     sizes = np.unique(strata, return_counts=True)[1] if strata is not None else np.array([len(data)])
     if len(data) < FEWEST_SAMPLES or sizes.min() < FEWEST_OF_A_CLASS:
         return

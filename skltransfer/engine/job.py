@@ -27,9 +27,13 @@ class TuningResult:
     Attributes
     ----------
     network : NetworkState
+        The trained network.
     task : Task
+        The fitted task.
     history : dict of str to list of float
+        Training history, with one value per epoch.
     n_iter : int
+        Number of epochs, or of solver iterations.
     n_trainable : int
         Number of parameters that were trained.
     bad : list of int
@@ -54,12 +58,13 @@ class HoldOut:
     Attributes
     ----------
     fraction : float
-        Share of samples.
+        Fraction of the samples.
     stops_early, calibrates : bool
-        Its purpose.
+        Purposes of the held-out samples.
     n_iter_no_change : int
+        Number of epochs without progress before stopping.
     tol : float
-        As in :class:`Validation`.
+        Minimum decrease of the loss that counts as progress.
     """
 
     fraction: float = 0.1
@@ -76,8 +81,9 @@ class Resume:
     Attributes
     ----------
     start : NetworkState or None
+        Network from which training starts.
     single_pass : bool
-        Whether it is one of many passes over parts of the data, without probe: ``partial_fit``.
+        True for ``partial_fit``: one pass over a part of the data, without probe.
     checkpoint : Path or None
         Folder in which training leaves its state after each epoch.
     """
@@ -94,12 +100,13 @@ class DomainShift:
     Attributes
     ----------
     target : Samples
+        Unlabeled samples of the target domain.
     method : {"mcc", "deep_coral", "norm_statistics"} or None
-        How to draw that domain near.
+        Adaptation method.
     weight : float
-        Weight of the loss.
+        Weight of the adaptation loss.
     prior : float
-        Samples that old statistics are worth.
+        Weight of the old statistics, in samples.
     """
 
     target: Samples
@@ -109,12 +116,12 @@ class DomainShift:
 
     @property
     def adds_loss(self) -> bool:
-        """Whether a loss on the target domain is added in training."""
+        """True if a loss on the target domain is added in training."""
         return self.method in ("mcc", "deep_coral")
 
     @property
     def moves_norms(self) -> bool:
-        """Whether BatchNorm takes the target domain's statistics after training."""
+        """True if BatchNorm takes the target domain's statistics after training."""
         return self.method == "norm_statistics"
 
 
@@ -125,23 +132,29 @@ class TuningJob:
     Attributes
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     spec : NetworkSpec
-        But for the outputs, which the task decides.
+        The network, except its outputs, which the task determines.
     policy : BadSamplePolicy
+        Treatment of samples that cannot be read.
     to_task : callable
-        From the canonical training set to the task, and to the set in the task's terms.
+        Function from the canonical training set to the task, and to the set in the task's terms.
     plan : TrainingPlan
+        How the network is trained.
     penalty : float, "auto" or a tuple of these
         Strength of the probe's penalty, as the task reads it.
     probe_first : bool
-        Whether the probe initialises a linear head.
+        If True, the probe initializes a linear head.
     augment : callable or None
-        Changes training pictures at random.
+        Random augmentation of training images.
     hold_out : HoldOut
+        Held-out samples.
     resume : Resume
+        State from which the fit continues.
     shift : DomainShift or None
+        Target domain.
     observer : EpochObserver or None
-        Given functions that make a :class:`TuningResult`.
+        Callbacks, which receive functions that make a :class:`TuningResult`.
     """
 
     stages: FrozenStages
@@ -163,7 +176,7 @@ class TuningJob:
 
     @property
     def is_probe(self) -> bool:
-        """Whether all stages are frozen, the head is linear and pictures stay the same: then the probe is the fit."""
+        """True if all stages are frozen, the head is linear and images stay the same: then the probe is the fit."""
         all_frozen = self.spec.boundary == self.stages.backbone.n_stages
         trains_head = self.spec.head != "linear" or self.resume.single_pass or self.augment is not None
         return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)

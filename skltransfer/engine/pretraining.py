@@ -38,17 +38,21 @@ class PretrainingTask:
     Attributes
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     boundary : int
-        Number of stages that stay as they are.
+        Number of frozen stages.
     policy : BadSamplePolicy
+        Treatment of samples that cannot be read.
     prior : float
-        Samples that old statistics are worth.
+        Weight of the old statistics, in samples.
     fraction : float
-        Share of tokens to guess.
+        Fraction of tokens to predict.
     validation_fraction : float
-        Share of texts to hold out.
+        Fraction of texts to hold out.
     plan : TrainingPlan
+        How the network is trained.
     checkpoint : Path or None
+        Folder in which training saves its state.
     """
 
     stages: FrozenStages
@@ -70,7 +74,9 @@ class Pretrained:
     state : dict of str to tensor
         Weights of the stages after the boundary, by the library's names.
     report : dict of str to object
+        Summary of the adaptation.
     history : dict of str to list of float
+        Training history, with one value per epoch.
     n_trainable : int
         Number of parameters that were trained.
     bad : list of int

@@ -14,13 +14,14 @@ from skltransfer.exceptions import MissingDependencyError
 
 
 class Processes(Protocol):
-    """This process and its companions.
+    """This process and the other ones of the same fit.
 
     Attributes
     ----------
     rank, count : int
+        Number of this process, from 0, and number of processes.
     device : torch.device or None
-        This process's own; None leaves the choice to the caller.
+        Device of this process; None leaves the choice to the caller.
     """
 
     rank: int
@@ -59,6 +60,7 @@ class ProcessGroup:
     Parameters
     ----------
     state : accelerate.PartialState
+        State of accelerate.
     """
 
     def __init__(self, state: Any) -> None:
@@ -88,7 +90,7 @@ class ProcessGroup:
 
 
 def processes() -> Processes:
-    """This process and its companions, once the script has made an ``Accelerator`` or a ``PartialState``."""
+    """This process and the other ones, once the script has made an ``Accelerator`` or a ``PartialState``."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return SingleProcess()
     if torch.distributed.get_world_size() == 1:

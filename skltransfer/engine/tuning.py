@@ -46,9 +46,13 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     Parameters
     ----------
     job : TuningJob
+        The fit.
     samples : Samples, length n
+        Samples.
     targets : Targets, length n
+        Targets of the samples.
     weights : ndarray of shape (n,)
+        Weights of the samples.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def answers_of(
 
 
 def geometries_of(samples: Samples, backbone: Backbone, rows: np.ndarray) -> dict[int, Geometry | None]:
-    """How each of these samples lies in the backbone's input; None for what is no picture."""
+    """Position of each sample in the backbone's input; None for samples other than images."""
     sizes = {int(row): samples.size(row) for row in rows}
     return {row: None if size is None else backbone.preprocessing.geometry(*size) for row, size in sizes.items()}
 
@@ -188,12 +192,17 @@ class _Fit:
     Attributes
     ----------
     job : TuningJob
+        The fit.
     samples : Samples
+        Samples.
     activations : Activations
+        Activations of the samples.
     task : Task
+        The task.
     data : TrainingSet
+        The training set.
     held_out : TrainingSet or None
-        For early stopping or calibration.
+        Samples that are held out for early stopping or calibration.
     """
 
     job: TuningJob
@@ -354,7 +363,7 @@ def _from(network: TunedNetwork, job: TuningJob, task: Task) -> TunedNetwork:
 
 
 def _trainable(job: TuningJob, network: TunedNetwork) -> list[dict]:
-    """All that the optimiser gets: the readout, and each unfrozen stage, or its adapters, at its own rate."""
+    """All that the optimizer gets: the readout, and each unfrozen stage, or its adapters, at its own rate."""
     backbone = job.stages.backbone
     own = {name.removeprefix("suffix."): p for name, p in network.named_parameters() if name.startswith("suffix.")}
     if job.spec.adapter is None:

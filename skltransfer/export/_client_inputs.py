@@ -26,8 +26,9 @@ class ClientInput(ABC):
     Parameters
     ----------
     backbone : Backbone
+        The backbone.
     width : int, optional
-        Columns of a table, where samples are its rows.
+        Number of columns, if samples are rows of a table.
 
     Attributes
     ----------
@@ -57,7 +58,7 @@ class ClientInput(ABC):
 
     @abstractmethod
     def recipe(self) -> dict[str, Any]:
-        """How a client makes the arrays."""
+        """Recipe by which a client makes the arrays."""
 
     def save_files(self, folder: Path) -> bool:
         """Save what a client needs besides; whether there is anything."""
@@ -67,7 +68,7 @@ class ClientInput(ABC):
 
 
 class PixelInput(ClientInput):
-    """Pictures as Pillow gives them, resized and cropped: (n, h, w, 3) of uint8."""
+    """Images as Pillow gives them, resized and cropped: (n, h, w, 3) of uint8."""
 
     axes = {"pixels": ("n",)}
 

@@ -45,34 +45,37 @@ def export_onnx(
     *,
     quantize: str | None = None,
 ) -> dict[str, Any]:
-    """Write a fitted estimator to one ONNX file, from prepared samples to probabilities, numbers or features.
+    """Export a fitted estimator to one ONNX file, from prepared samples to predictions or embeddings.
 
-    The file holds the backbone and the head in float32, whatever dtype the estimator ran in. Before it appears, it is
-    run in onnxruntime and compared with the estimator; so a file that says something else never appears. Needs the
-    extra ``export``.
+    Use it to serve a model without torch and without this package. The file holds the backbone and the head in float32,
+    whichever data type the estimator used. Before it is written, the model is run in onnxruntime and compared with the
+    estimator; if they differ, no file is written. Requires the extra ``export``.
 
     Parameters
     ----------
-    estimator : FineTunedClassifier, FineTunedRegressor, FewShotClassifier, MultiTaskFineTuner, \
-            DomainAdaptedClassifier or PretrainedFeatureExtractor
-        Fitted (an extractor need not be).
+    estimator : fine-tuning estimator or PretrainedFeatureExtractor
+        Estimator to export: a fitted :class:`FineTunedClassifier`, :class:`FineTunedRegressor`,
+        :class:`FewShotClassifier`, :class:`MultiTaskFineTuner` or :class:`DomainAdaptedClassifier`, or a
+        :class:`PretrainedFeatureExtractor`, which need not be fitted.
     path : path-like
-        Ends in ``.onnx``. A text's tokenizer, or a sound's feature extractor, is saved in a folder beside it of the
-        same name, without the suffix.
-    X : collection of n samples, or array-like of shape (n, f), default=None
-        Samples like those that will come, without labels. The file is compared with the estimator on these too; with
-        ``quantize`` and pictures, they also settle the scales of whole numbers (a hundred suffice), which makes the
-        file faster and each row's result independent of its batch.
+        File to write, which must end in ``.onnx``. The tokenizer of texts, or the feature extractor of audio, is saved
+        next to it in a folder of the same name without the suffix.
+    X : sequence of samples, or array-like of shape (n_samples, n_features), default=None
+        Samples like those that will be predicted, without labels. The exported model is also compared with the
+        estimator on them. With ``quantize`` and images, they calibrate the quantization as well (a hundred are enough),
+        which makes the model faster and each result independent of the other rows of its batch.
     quantize : {"int8"} or None, default=None
-        ``"int8"`` stores weights as whole numbers of 8 bits: a quarter of the size, and not quite the same results.
+        ``"int8"`` stores weights as 8-bit integers, which reduces the file to about a quarter of its size and changes
+        results slightly. None keeps float32.
 
     Returns
     -------
     dict of str to object
-        The description that is written into the file's metadata, as JSON, under the key ``"skltransfer"``: what
-        prepares a sample (``"preprocessing"``), each output with its classes (``"outputs"``), and the largest
-        difference from the estimator in float32 that was seen (``"largest_difference"``): of probabilities, of numbers
-        in standard deviations of the training target, of features relative to the largest.
+        Description of the model, which is also stored as JSON in the file's metadata under the key ``"skltransfer"``:
+        how to prepare a sample (``"preprocessing"``), the outputs and their classes (``"outputs"``), and the largest
+        difference from the float32 estimator that was observed (``"largest_difference"``). Differences are those of
+        probabilities, of numbers in standard deviations of the training target, or of features relative to the largest
+        one.
 
     Raises
     ------
@@ -81,18 +84,20 @@ def export_onnx(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator is not one of these; a Pipeline or a search, for instance.
+        If the estimator is of another type, such as a Pipeline or a search.
     ValueError
-        If ``path`` does not end in ``.onnx``.
+        If ``path`` does not end in ``.onnx``, or ``quantize`` is not one of the choices.
+    FileNotFoundError
+        If the folder of ``path`` does not exist.
     UnsupportedBackboneError
-        If the network cannot be written as a graph, is too large for one file, or the file differs from the estimator
-        by more than 1e-4 (whole numbers: by more than 1).
+        If the network cannot be exported, is too large for one file, or differs from the estimator by more than 1e-4
+        (by more than 1 if quantized).
     BadSampleError
-        With the row, if a sample of X cannot be read.
+        If a sample of X cannot be read; the message names its row.
 
     See Also
     --------
-    load : Reads what an estimator's ``save`` wrote, to go on in Python.
+    load : Load an estimator that its ``save`` method wrote, to continue in Python.
 
     Examples
     --------
@@ -151,10 +156,13 @@ class _Source:
     Attributes
     ----------
     backbone : Backbone
+        The backbone.
     client_input : ClientInput
+        Arrays that a client passes.
     network : WholeNetwork
+        Network that is exported.
     reference : callable
-        From what the first stage is given to outputs of the estimator in float32, by name.
+        Function from inputs of the first stage to outputs of the estimator in float32, by name.
     outputs : dict of str to dict
         Description of each output for clients.
     """

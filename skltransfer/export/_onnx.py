@@ -47,12 +47,13 @@ def write(network: nn.Module, axes: Mapping[str, Sequence[str]], example: Sequen
     Parameters
     ----------
     network : nn.Module
-        Gives a dict of named tensors.
+        Network that returns a dict of named tensors.
     axes : mapping of str to sequence of str
-        For each input, by its name, the names of its first axes: those whose length may change.
+        Names of the first axes of each input, whose lengths may change, by the name of the input.
     example : sequence of tensor
         One of each input.
     path : Path
+        File to write.
     """
     import onnx
 
@@ -98,7 +99,7 @@ def quantise(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
     """Write a copy whose weights are whole numbers of 8 bits.
 
     In a network of convolutions, scales of what flows through it are settled by ``feeds``; elsewhere, or without them,
-    they are found anew in each call.
+    they are computed in each call.
     """
     import onnx
     from onnxruntime import quantization

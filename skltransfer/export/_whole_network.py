@@ -28,10 +28,11 @@ class WholeNetwork(nn.Module):
     Parameters
     ----------
     client_input : ClientInput
+        Arrays that a client passes.
     body : nn.Module
-        From the stages' inputs to what ``answer`` takes; a copy of its own.
+        Private network from the stages' inputs to the inputs of ``answer``.
     answer : callable
-        From the body's outputs to named tensors.
+        Function from the body's outputs to named tensors.
     """
 
     def __init__(self, client_input: ClientInput, body: nn.Module, answer: Callable[[torch.Tensor], dict]) -> None:

@@ -35,7 +35,7 @@ READERS: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples,
 
 
 def samples_from_table(X: np.ndarray, modality: str, *, image_shape: tuple[int, ...] | None, **reading: Any) -> Samples:
-    """The rows of a validated 2-D array: flattened pictures if ``image_shape`` is given, else rows of numbers.
+    """The rows of a validated 2-D array: flattened images if ``image_shape`` is given, else rows of numbers.
 
     Raises
     ------
@@ -56,14 +56,16 @@ def samples_from_table(X: np.ndarray, modality: str, *, image_shape: tuple[int, 
 
 
 def samples_from_collection(X: Sequence[Any], modality: str, **reading: Any) -> Samples:
-    """The elements of a sequence of pictures, texts or sounds, in whichever container each comes.
+    """The elements of a sequence of images, texts or audio clips, in whichever container each comes.
 
     Parameters
     ----------
     X : sequence
+        Images, texts or audio clips.
     modality : {"image", "text", "audio"}
+        Kind of samples that the backbone reads.
     **reading
-        How they are read: parameters of the samples' class.
+        Parameters of the samples' class.
 
     Raises
     ------

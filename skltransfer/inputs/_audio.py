@@ -1,4 +1,4 @@
-"""Sounds: paths, bytes, arrays with a sampling rate -> mono waveforms of float32 in [-1, 1] at the network's rate.
+"""Audio: paths, bytes, arrays with a sampling rate -> mono waveforms of float32 in [-1, 1] at the network's rate.
 
 What is settled here, once: channels are averaged, integers are scaled by their range, another rate is resampled. The
 libraries that read and resample are those of the extra ``audio``.
@@ -38,17 +38,18 @@ BEGINNINGS = re.compile(
 
 
 class AudioSamples(Samples):
-    """Sounds in any container.
+    """Audio clips in any container.
 
     Parameters
     ----------
     items : sequence of path, bytes, ndarray, or (ndarray, rate)
+        Audio clips.
     rate : int
-        The network's, in Hz.
+        Sampling rate of the network, in Hz.
     sampling_rate : int, optional
         Sampling rate, in Hz, of arrays that come without one.
     shortest : int, default=1
-        Samples at the network's rate of the shortest sound that it takes.
+        Minimum number of values of a clip, at the network's rate.
     """
 
     judges: ClassVar = {"wide integers": lambda loudest: _said_of_integers(loudest)}
@@ -126,7 +127,7 @@ class AudioSamples(Samples):
         return self._resampled(self._checked(waveform, row, limit, refuse), rate, refuse)
 
     def _given(self, row: int, refuse) -> tuple[np.ndarray, float | None]:
-        """Waveform and rate of an element that is no encoded sound."""
+        """Waveform and rate of an element that is not an encoded file."""
         item = self.items[row]
         if isinstance(item, tuple) and len(item) == 2:
             if isinstance(item[0], numbers.Real):

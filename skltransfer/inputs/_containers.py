@@ -27,15 +27,16 @@ class Container(NamedTuple):
 
 
 def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | None = None) -> Container:
-    """Judge X.
+    """Determine whether X is a table or a collection of samples.
 
     Parameters
     ----------
     X : object
+        Argument of an estimator's method.
     modality : {"audio", "image", "rows", "text"}
         Kind of samples that the backbone reads.
     channels : {"auto", "first", "last"}, default="auto"
-        Where arrays of images have their channels.
+        Position of the channels in image arrays.
     expected : {"table", "samples"}, optional
         Kind of container that ``fit`` saw.
 
@@ -99,7 +100,7 @@ def _is_folder(text: str) -> bool:
 
 
 def _refuse_lazy_or_unordered(X: Any, noun: str) -> None:
-    """Whatever cannot be read twice, in one order, row by row."""
+    """Refuse what cannot be read twice, in one order, row by row."""
     kind, remedy = type(X).__name__, None
     if hasattr(X, "column_names"):
         remedy = f"Choose one column: X[{next(iter(X.column_names), 'name')!r}], as a list"
@@ -154,7 +155,7 @@ def _several_columns(names: Sequence[Any]) -> ValueError:
 
 
 def _are_numbers(column: Any) -> bool:
-    """Whether a column holds numbers: by its type, or where that is any object by all of its values."""
+    """True if a column holds numbers: by its type, or where that is any object by all of its values."""
     values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     if values.dtype.kind != "O":
         return values.dtype.kind in "biufc"

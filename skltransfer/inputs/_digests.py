@@ -31,13 +31,13 @@ def learn_length(decoded: bytes, length: int) -> None:
 
 
 def known_length(decoded: bytes) -> int | None:
-    """How long a decoded content is, if that is known."""
+    """Length of a decoded content, if it is known."""
     with _lock:
         return _lengths.get(decoded)
 
 
 def forget_digests() -> None:
-    """Begin anew, as a new process would."""
+    """Forget all digests, as a new process would."""
     with _lock:
         _digests.clear()
         _lengths.clear()

@@ -1,7 +1,7 @@
-"""A folder of pictures -> paths and labels.
+"""A folder of images -> paths and labels.
 
-Promises that no folder and no picture is left out without a word, except hidden files and what systems and NAS boxes
-put beside users' files. No picture is opened. Must not know how pictures are read.
+Promises that no folder and no image is left out without a word, except hidden files and what systems and NAS boxes
+put beside users' files. No image is opened. Must not know how images are read.
 """
 
 import os
@@ -63,35 +63,37 @@ class _Class(NamedTuple):
 
 
 def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Paths and labels of a folder that holds one folder of pictures per class.
+    """List the images and labels of a folder that contains one folder of images per class.
+
+    The images are not opened: estimators read the returned paths.
 
     Parameters
     ----------
     path : path-like
-        ``path/<class>/**/<picture>``, where pictures are files named ``.jpg``, ``.jpeg``, ``.jpe``, ``.jfif``,
-        ``.png``, ``.webp``, ``.gif``, ``.bmp``, ``.tif`` or ``.tiff``. Hidden files and folders are skipped at any
-        depth, and so are those of operating systems and NAS boxes, such as ``@eaDir`` and ``__MACOSX``.
+        Folder with images at ``path/<class>/**/<image>``. Images are files that end in ``.jpg``, ``.jpeg``, ``.jpe``,
+        ``.jfif``, ``.png``, ``.webp``, ``.gif``, ``.bmp``, ``.tif`` or ``.tiff``. Hidden files and folders are skipped
+        at any depth, and so are those of operating systems and network storage, such as ``@eaDir`` and ``__MACOSX``.
 
     Returns
     -------
-    paths : ndarray of str, shape (n,)
-        Sorted, so that the order is the same on each machine.
-    labels : ndarray of str, shape (n,)
+    paths : ndarray of str, shape (n_samples,)
+        Sorted paths of the images, in the same order on each machine.
+    labels : ndarray of str, shape (n_samples,)
         Names of the class folders.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, it holds no picture, or a class folder holds only files of unknown suffixes.
+        If the folder does not exist, contains no image, or a class folder contains only files of unknown suffixes.
     NotADirectoryError
         If ``path`` is a file.
 
     Warns
     -----
     UserWarning
-        If something is left out: files of unknown suffixes, class folders without a picture, links to folders,
-        pictures beside the class folders. Also if the class folders look like splits (``train``, ``val``) or like the
-        folder that holds the classes.
+        If something is left out (files of unknown suffixes, class folders without an image, links to folders, images
+        next to the class folders), or if the class folders look like splits (``train``, ``val``) or like the folder
+        that contains the classes.
 
     Examples
     --------
@@ -149,7 +151,7 @@ def _suffix(name: str) -> str:
 
 
 def _leads_up(entry: Path) -> bool:
-    """Whether a link leads to a folder that it lies in."""
+    """True if a link leads to a folder that it lies in."""
     return entry.is_symlink() and entry.is_dir() and entry.parent.resolve().is_relative_to(entry.resolve())
 
 

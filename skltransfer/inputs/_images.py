@@ -1,8 +1,8 @@
-"""Pictures: paths, bytes, PIL images and arrays -> RGB photos (h, w, 3) of uint8.
+"""Images: paths, bytes, PIL images and arrays -> RGB photos (h, w, 3) of uint8.
 
 What is settled here, once: EXIF rotation is applied, transparency is composited on white, 16-bit grey is scaled to 8
-bits, the first frame of an animation is taken, and a picture of more than ``max_pixels`` is refused by its header.
-Where numbers that had to be guessed at look odd over the whole of X, the guess is told.
+bits, the first frame of an animation is taken, and an image of more than ``max_pixels`` is refused by its header.
+If guessed scales look odd over the whole of X, a warning says so.
 """
 
 import contextlib
@@ -53,20 +53,21 @@ _loading = [Lock() for _ in range(16)]  # a PIL image is decoded in place when i
 
 
 class ImageSamples(Samples):
-    """Pictures in any container.
+    """Images in any container.
 
     Parameters
     ----------
     items : sequence of path, bytes, PIL image or ndarray
+        Images.
     max_pixels : int
-        Largest picture that is decoded.
+        Maximum number of pixels of an image.
     channels : {"auto", "first", "last"}
-        Where arrays have them.
+        Position of the channels in arrays.
     draft : int, optional
         JPEGs of which both sides are at least twice this long are decoded at a half, a quarter or an eighth of their
         size, and never below it.
     white : float, optional
-        Level of white in pictures of integers.
+        Value of white in images of integers.
     """
 
     judges: ClassVar = LEVELS
@@ -157,7 +158,7 @@ class ImageSamples(Samples):
 
     @contextlib.contextmanager
     def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
-        """A picture of which only the header was read."""
+        """An image of which only the header was read."""
         refuse = self._refusal(row)
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
@@ -196,7 +197,7 @@ class ImageSamples(Samples):
 
 @contextlib.contextmanager
 def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
-    """Tell Pillow's complaint about a damaged picture with the row and a remedy."""
+    """Raise Pillow's error about a damaged image with the row and a remedy."""
     try:
         yield
     except BadSampleError:
@@ -236,7 +237,7 @@ def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:
 
 @contextlib.contextmanager
 def _opened_again(image: Image.Image, refuse) -> Iterator[Image.Image]:
-    """A picture, from its file once more if that was closed before the pixels were read."""
+    """An image, from its file once more if that was closed before the pixels were read."""
     if not (getattr(image, "tile", None) and getattr(image, "fp", None) is None):
         yield image
         return

@@ -29,6 +29,7 @@ def refuse_other_kind(items: Sequence[Any], modality: str) -> None:
     Parameters
     ----------
     items : sequence
+        Elements of X.
     modality : {"audio", "image", "text"}
         Kind of samples that the backbone reads.
 
@@ -54,7 +55,7 @@ def refuse_other_kind(items: Sequence[Any], modality: str) -> None:
 
 
 def refuse_unequal_rows(rows: Sequence[Any], modality: str) -> None:
-    """Raise where rows of numbers have different lengths, as sounds have and no table has."""
+    """Raise where rows of numbers have different lengths, as audio clips have and no table has."""
     lengths = sorted({len(row) for row in rows if hasattr(row, "__len__")})
     if len(lengths) > 1:
         raise ValueError(
@@ -89,7 +90,7 @@ def _is_path(text: str) -> bool:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a string is no path of a file: several words without a suffix, or a sentence."""
+    """True if a string is no path of a file: several words without a suffix, or a sentence."""
     n_words = len(text.split())
     return n_words > 1 and not _is_path(text) and ("/" not in text or n_words > 4)
 

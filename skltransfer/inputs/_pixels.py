@@ -21,7 +21,7 @@ BEYOND = "X holds floats beyond [0, 1], as resizing makes them; what is beyond w
 
 
 class Odd(NamedTuple):
-    """Oddities of one picture: remarks, and its largest number among those of its ``kind``."""
+    """Oddities of one image: remarks, and its largest number among those of its ``kind``."""
 
     remarks: list[str]
     kind: str
@@ -29,7 +29,7 @@ class Odd(NamedTuple):
 
     @classmethod
     def of(cls, array: np.ndarray, kind: str) -> "Odd":
-        """The shape of a picture (h, w, ...), and its largest number."""
+        """The shape of an image (h, w, ...), and its largest number."""
         short, long = sorted(array.shape[:2])
         remarks = [SMALL] * (short < SMALLEST_SIDE) + [LONG] * (long > LONGEST_ASPECT * short)
         return cls(remarks, kind, float(array.max()))

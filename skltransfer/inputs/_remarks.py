@@ -1,4 +1,4 @@
-"""What users are told of samples that were read: one warning for each kind of remark, with a count and the first rows.
+"""Remarks to users about samples that were read: one warning for each kind of remark, with a count and the first rows.
 
 Each remark is made once per content and process, so that a search over parameters does not repeat it with every fit.
 Must not know what a sample is.
@@ -42,7 +42,7 @@ class Remarks:
         digests : mapping of int to bytes
             Digests of the content of all rows that were to be read; empty where one could not be.
         judge : mapping of str to callable
-            For each kind of level, what to say where the largest of all rows is this; None where nothing is.
+            Functions from the largest level of all rows to a message or None, by kind of level.
         """
         with self._lock:
             rows, levels = self._rows, self._levels
@@ -67,7 +67,7 @@ class Remarks:
 
 
 def _is_told(kind: str, digest: bytes) -> bool:
-    """Whether a remark of this kind was made on this content in this process."""
+    """True if a remark of this kind was made on this content in this process."""
     with _told_lock:
         return bool(digest) and (kind, digest) in _told
 
@@ -80,7 +80,7 @@ def _take_note(kind: str, digests: Iterable[bytes]) -> None:
 
 
 def forget_what_was_told() -> None:
-    """Begin anew, as a new process would."""
+    """Forget all remarks, as a new process would."""
     with _told_lock:
         _told.clear()
 

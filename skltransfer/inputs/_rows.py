@@ -1,4 +1,4 @@
-"""Rows of numbers: the samples of ``toy:rows``, and a table given to an image backbone (a strip per row)."""
+"""Rows of numbers: the samples of ``toy:rows``, and a table given to an image backbone (a line of pixels per row)."""
 
 import numpy as np
 
@@ -11,6 +11,7 @@ class RowSamples(Samples):
     Parameters
     ----------
     items : ndarray of float32, shape (n, f)
+        Rows of numbers.
     """
 
     slow_to_read = False

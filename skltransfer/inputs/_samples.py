@@ -95,7 +95,7 @@ class Samples(ABC):
         return self._read(int(self.rows[position]))
 
     def size(self, position: int) -> tuple[int, int] | None:
-        """Width and height of a picture, in pixels, as the user sees it; None for samples of other kinds."""
+        """Width and height of an image, in pixels, as the user sees it; None for samples of other kinds."""
         return self._size(int(self.rows[position]))
 
     def tell_remarks(self, digests: Sequence[bytes]) -> None:
@@ -122,7 +122,7 @@ class Samples(ABC):
 
 
 def is_missing(item: Any) -> bool:
-    """None, NaN, NaT and pandas' NA: whatever does not equal itself, or refuses to say."""
+    """None, NaN, NaT and pandas' NA: values that do not equal themselves, or refuse to compare."""
     if item is None:
         return True
     if (
@@ -150,7 +150,7 @@ def refuse_missing(item: Any, row: int) -> None:
 
 
 def shown(item: Any) -> str:
-    """How an element is named in an error: its path or its kind, never its whole content."""
+    """Name of an element in an error: its path or its kind, never its whole content."""
     if isinstance(item, str | os.PathLike):
         text = repr(str(item))
         return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

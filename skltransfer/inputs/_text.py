@@ -16,6 +16,7 @@ class TextSamples(Samples):
     Parameters
     ----------
     items : sequence of str
+        Texts.
     """
 
     slow_to_read = False

@@ -1,7 +1,7 @@
-"""Pictures of what was searched, trained and compared, in scikit-learn's Display convention.
+"""Plots of searches, training and comparisons, in scikit-learn's Display convention.
 
-Promises colours that colour-blind people tell apart, axes with units, and matplotlib imported by ``plot`` alone. Must
-not know how a network is trained, nor how a report is made.
+Promises colors that color-blind people can distinguish, axes with units, and matplotlib imported by ``plot`` alone.
+Must not know how a network is trained, nor how a report is made.
 """
 
 from skltransfer.inspection._freeze_depth import FreezeDepthDisplay

@@ -1,4 +1,4 @@
-"""What all displays share: axes to draw on, colours, the names of scores."""
+"""What all displays share: axes to draw on, colors, the names of scores."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -12,30 +12,35 @@ from skltransfer.inspection._drawing import BLUE, ORANGE, axes_for, name_stages,
 
 
 class FreezeDepthDisplay:
-    """How the score changes with the depth to which a backbone is frozen.
+    """Plot of the score against the freeze depth, from a fitted search.
 
-    Make it with :meth:`from_search`; parameters are stored as attributes.
+    Use it to see how many stages of a backbone should be frozen. Create it with :meth:`from_search`; parameters are
+    stored as attributes.
 
     Parameters
     ----------
-    boundaries : ndarray of int, shape (m,)
-        Numbers of frozen stages, ascending.
-    scores : ndarray of float, shape (m, k)
-        On each of k folds.
+    boundaries : ndarray of int, shape (n_depths,)
+        Numbers of frozen stages, increasing.
+    scores : ndarray of float, shape (n_depths, n_folds)
+        Scores of each depth on each fold.
     stage_names : sequence of str
-        Names of the backbone's stages, from the input on.
+        Names of the backbone's stages, from the input to the output.
     score_name : str
-        With its unit, if it has one.
+        Name of the score, with its unit if it has one.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes with the plot. Only defined after ``plot``.
     figure_ : matplotlib Figure
+        Figure that contains the axes. Only defined after ``plot``.
     errorbar_ : matplotlib ErrorbarContainer
+        Means and standard errors. Only defined after ``plot``.
 
     See Also
     --------
-    LayerProbeDisplay : The same question without training, before a search.
+    LayerProbeDisplay : Scores of the stages before any training.
+    freeze_depth_grid : Freeze depths worth searching.
 
     Examples
     --------
@@ -62,30 +67,32 @@ class FreezeDepthDisplay:
 
     @classmethod
     def from_search(cls, search: Any, *, metric: str | None = None) -> Self:
-        """From a fitted search over ``freeze_depth``, alone or beside other parameters.
+        """Create the display from a fitted search over ``freeze_depth``, alone or with other parameters.
 
-        Depths may be fractions, negative numbers and names of stages; those that mean the same boundary are one. Of
-        several candidates with one depth the best is shown, which flatters depths of many candidates; where the search
-        compares backbones, those of the best one; where it halves, those of the last round that a depth reached. A
-        candidate with ``freeze_depth="auto"`` has no place on the axis and is left out.
+        Depths may be fractions, negative numbers and names of stages; those that freeze the same stages are merged. Of
+        several candidates with the same depth the best is shown, which favors depths with many candidates. If the
+        search compares backbones, the candidates of the best one are shown; if it is a halving search, those of the
+        last round that a depth reached. A candidate with ``freeze_depth="auto"`` has no place on the axis and is left
+        out.
 
         Parameters
         ----------
         search : GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV or HalvingRandomSearchCV
-            Fitted.
+            Fitted search.
         metric : str, default=None
-            Which of several scores; None is the one that the search refits by.
+            Score to show if the search computed several. None is the score by which the search refits.
 
         Returns
         -------
         FreezeDepthDisplay
+            Display to be plotted with :meth:`plot`.
 
         Raises
         ------
         NotFittedError
-            Before ``fit``.
+            If the search is not fitted.
         ValueError
-            If no ``freeze_depth`` but ``"auto"`` was searched, or there is no such metric.
+            If ``freeze_depth`` was not searched, all its values were ``"auto"``, or the search has no such metric.
         """
         check_is_fitted(search, "cv_results_")
         results, key = search.cv_results_, _searched_key(search)
@@ -115,21 +122,22 @@ class FreezeDepthDisplay:
         )
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw means with standard errors against the last frozen stage.
+        """Plot the mean score with its standard error against the last frozen stage.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None creates a new figure.
 
         Returns
         -------
-        self
+        self : object
+            The display, which holds the axes and the figure.
 
         Raises
         ------
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         self.ax_ = ax = axes_for(ax, "FreezeDepthDisplay.plot")
         self.figure_ = ax.figure

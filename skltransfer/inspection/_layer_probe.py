@@ -17,30 +17,34 @@ from skltransfer.inspection._drawing import BLUE, axes_for, name_stages, score_l
 
 
 class LayerProbeDisplay:
-    """The score of a linear probe on each stage's pooled features, by cross-validation [1]_.
+    """Plot of the cross-validated score of a linear probe on the pooled features of each stage [1]_.
 
-    Make it with :meth:`from_backbone` or :meth:`from_estimator`; parameters are stored as attributes. Where it is
-    highest, later stages know more of the source task than of yours: a first guess at ``freeze_depth``, to be confirmed
-    by a search.
+    Use it before any training for a first guess of ``freeze_depth``: after the stage with the highest score, later
+    stages hold more information about the pretraining task than about yours. Confirm the guess with a search. Create
+    the display with :meth:`from_backbone` or :meth:`from_estimator`; parameters are stored as attributes.
 
     Parameters
     ----------
-    scores : ndarray of float, shape (n_stages, k)
-        On each of k folds.
+    scores : ndarray of float, shape (n_stages, n_folds)
+        Scores of each stage on each fold.
     stage_names : sequence of str
-        Names of the backbone's stages, from the input on.
+        Names of the backbone's stages, from the input to the output.
     score_name : str
-        With its unit, if it has one.
+        Name of the score, with its unit if it has one.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes with the plot. Only defined after ``plot``.
     figure_ : matplotlib Figure
+        Figure that contains the axes. Only defined after ``plot``.
     errorbar_ : matplotlib ErrorbarContainer
+        Means and standard errors. Only defined after ``plot``.
 
     See Also
     --------
-    FreezeDepthDisplay : What training from each boundary on gives.
+    FreezeDepthDisplay : Scores after training, for each freeze depth.
+    score_transferability : Rank several backbones and their stages.
 
     References
     ----------
@@ -79,28 +83,43 @@ class LayerProbeDisplay:
         random_state: int | np.random.RandomState | None = None,
         **parameters: Any,
     ) -> Self:
-        """Probe a backbone's stages; each sample passes it once.
+        """Create the display from a backbone. Each sample passes the network once.
 
         Parameters
         ----------
         backbone : str or Backbone
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n,)
+            Name of the backbone, or a network that :func:`load_backbone` returned.
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples: images, texts or audio clips as the backbone reads them, or rows of a table.
+        y : array-like of shape (n_samples,)
+            Labels, or numbers.
         cv : int, splitter or iterable of splits, default=5
-            An int makes shuffled folds, stratified for labels.
+            Cross-validation: number of shuffled folds (stratified for labels), a splitter, or an iterable of train and
+            test indices.
         scoring : str or callable, default=None
-            As in scikit-learn. None is accuracy for labels, r2 for numbers.
+            Score: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
         C, alpha : float or "auto", default="auto"
-            Strength of the probe, logistic regression for labels and ridge regression for numbers, as in
-            :class:`FineTunedClassifier` and :class:`FineTunedRegressor`.
+            Regularization of the probe: ``C`` of a logistic regression for labels, ``alpha`` of a ridge regression for
+            numbers, as in :class:`FineTunedClassifier` and :class:`FineTunedRegressor`.
         random_state : int, RandomState instance or None, default=None
-            Decides how folds are drawn.
+            Controls the shuffling of the folds. Pass an int for reproducible results.
         **parameters
-            Further ones of :class:`PretrainedFeatureExtractor`: ``weights``, ``pooling``, ``image_shape`` …
+            Further parameters of :class:`PretrainedFeatureExtractor`, such as ``weights``, ``pooling`` or
+            ``image_shape``.
 
         Returns
         -------
         LayerProbeDisplay
+            Display to be plotted with :meth:`plot`.
+
+        Raises
+        ------
+        BadSampleError
+            If a sample cannot be read; the message names its row.
+        ValueError
+            If a parameter, X or y is invalid.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded; see :func:`load_backbone`.
         """
         extractor = PretrainedFeatureExtractor(backbone, **parameters)
         probe = RidgeProbe(alpha) if type_of_target(y).startswith("continuous") else LogisticProbe(C)
@@ -117,29 +136,35 @@ class LayerProbeDisplay:
         scoring: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> Self:
-        """Probe the stages of an estimator's backbone as it was before training, read as the estimator reads it.
+        """Create the display from an estimator, with its backbone as it was before training.
 
         Parameters
         ----------
         estimator : FineTunedClassifier or FineTunedRegressor
-            Fitted or not; or a search around it.
-        X : collection of n samples, or array-like of shape (n, f)
-        y : array-like of shape (n,)
+            Fitted or unfitted estimator, or a search around it. Its parameters determine how samples are read.
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples: images, texts or audio clips as the backbone reads them, or rows of a table.
+        y : array-like of shape (n_samples,)
+            Labels, or numbers.
         cv : int, splitter or iterable of splits, default=5
-            An int makes shuffled folds, stratified for labels.
+            Cross-validation: number of shuffled folds (stratified for labels), a splitter, or an iterable of train and
+            test indices.
         scoring : str or callable, default=None
-            As in scikit-learn. None is accuracy for labels, r2 for numbers.
+            Score: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
         random_state : int, RandomState instance or None, default=None
-            Decides how folds are drawn.
+            Controls the shuffling of the folds. Pass an int for reproducible results.
 
         Returns
         -------
         LayerProbeDisplay
+            Display to be plotted with :meth:`plot`.
 
         Raises
         ------
         ValueError
-            If there is no network in it, or a pipeline changes X before the network.
+            If ``estimator`` contains no network, or a pipeline changes X before the network.
+        BadSampleError
+            If a sample cannot be read; the message names its row.
         """
         if place_of_network(estimator).removeprefix("estimator__"):
             raise ValueError(
@@ -166,21 +191,22 @@ class LayerProbeDisplay:
         )
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw means with standard errors, stage by stage.
+        """Plot the mean score with its standard error for each stage.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None creates a new figure.
 
         Returns
         -------
-        self
+        self : object
+            The display, which holds the axes and the figure.
 
         Raises
         ------
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         self.ax_ = ax = axes_for(ax, "LayerProbeDisplay.plot")
         self.figure_ = ax.figure

@@ -12,22 +12,30 @@ from skltransfer.inspection._drawing import BLUE, GREY, ORANGE, axes_for
 
 
 class TrainingHistoryDisplay:
-    """The losses of each epoch: whether training was long enough, or too long.
+    """Plot of the training and validation loss of each epoch.
 
-    Make it with :meth:`from_estimator`; parameters are stored as attributes.
+    Use it to detect overfitting, or training that stopped too early. Create it with :meth:`from_estimator`; parameters
+    are stored as attributes.
 
     Parameters
     ----------
     history : mapping of str to sequence of float
-        ``loss`` and, where samples were held out, ``validation_loss``; one value per epoch.
+        Losses by name, with one value per epoch: ``loss`` and, if samples were held out, ``validation_loss``.
     loss_name : str
-        With its unit.
+        Name of the loss, with its unit.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes with the plot. Only defined after ``plot``.
     figure_ : matplotlib Figure
+        Figure that contains the axes. Only defined after ``plot``.
     lines_ : list of matplotlib Line2D
+        Lines of the losses. Only defined after ``plot``.
+
+    See Also
+    --------
+    FineTunedClassifier : The estimator, whose ``history_`` is shown.
 
     Examples
     --------
@@ -49,23 +57,24 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> Self:
-        """From what ``history_`` holds.
+        """Create the display from the ``history_`` of a fitted estimator.
 
         Parameters
         ----------
         estimator : FineTunedClassifier or FineTunedRegressor
-            Fitted; or a Pipeline that ends in one, or a search around either: of that, the refitted one.
+            Fitted estimator, a Pipeline that ends in one, or a search around either, whose refitted estimator is used.
 
         Returns
         -------
         TrainingHistoryDisplay
+            Display to be plotted with :meth:`plot`.
 
         Raises
         ------
         NotFittedError
-            Before ``fit``.
+            If the estimator is not fitted.
         ValueError
-            If there were no epochs, since the head alone was solved.
+            If the head was solved rather than trained, so that there were no epochs.
         """
         place_of_network(estimator)
         network = network_of(estimator)
@@ -80,21 +89,22 @@ class TrainingHistoryDisplay:
         return cls(history=losses, loss_name=f"loss ({unit})")
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw the losses; where samples were held out, a line marks the epoch at which their loss was least.
+        """Plot the losses. If samples were held out, a line marks the epoch with the lowest validation loss.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None creates a new figure.
 
         Returns
         -------
-        self
+        self : object
+            The display, which holds the axes and the figure.
 
         Raises
         ------
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         self.ax_ = ax = axes_for(ax, "TrainingHistoryDisplay.plot")
         self.figure_, self.lines_ = ax.figure, []

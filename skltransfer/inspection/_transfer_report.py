@@ -12,33 +12,35 @@ KINDS = ("differences", "curve")
 
 
 class TransferReportDisplay:
-    """The differences of a :class:`TransferReport`, with intervals and the region of practical equivalence.
+    """Plot of a :class:`TransferReport`: differences between transfer and each baseline, with confidence intervals.
 
-    Make it with :meth:`from_report`, or by the report's ``plot``; parameters are stored as attributes.
+    Create it with :meth:`from_report` or with the report's ``plot`` method; parameters are stored as attributes.
 
     Parameters
     ----------
     table : sequence of mapping
-        One record per baseline, without transfer's own: ``name``, ``description``, ``difference``, ``low``, ``high``,
-        ``verdict``.
+        One record per baseline: ``name``, ``description``, ``difference``, ``low``, ``high``, ``verdict``.
     curve : sequence of mapping
-        ``n_train``, ``name``, ``difference``, ``low``, ``high``.
+        One record per size of the training set and baseline: ``n_train``, ``name``, ``difference``, ``low``, ``high``.
     rope : float
-        Half the width of the region of practical equivalence.
+        Half the width of the region of practical equivalence, in the unit of the score.
     verdict : str
-        Verdict of the report.
+        Overall verdict of the report.
     score_name : str
-        Accuracies are drawn in points.
+        Name of the score. Differences in accuracy are shown in percentage points.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes with the plot. Only defined after ``plot``.
     figure_ : matplotlib Figure
+        Figure that contains the axes. Only defined after ``plot``.
     errorbars_ : list of matplotlib ErrorbarContainer
+        Differences with their confidence intervals. Only defined after ``plot``.
 
     See Also
     --------
-    transfer_report : Makes the report.
+    transfer_report : Make the report.
 
     Examples
     --------
@@ -69,15 +71,17 @@ class TransferReportDisplay:
 
     @classmethod
     def from_report(cls, report: Any) -> Self:
-        """From what :func:`transfer_report` returned.
+        """Create the display from the result of :func:`transfer_report`.
 
         Parameters
         ----------
         report : TransferReport
+            Report to show.
 
         Returns
         -------
         TransferReportDisplay
+            Display to be plotted with :meth:`plot`.
         """
         return cls(
             table=report.table_[1:],
@@ -88,25 +92,27 @@ class TransferReportDisplay:
         )
 
     def plot(self, ax: Any = None, *, kind: str = "differences") -> Self:
-        """Draw the differences.
+        """Plot the differences between transfer and each baseline.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None creates a new figure.
         kind : {"differences", "curve"}, default="differences"
-            A row per baseline; or a line per baseline against the number of labels.
+            ``"differences"`` draws one row per baseline; ``"curve"`` draws one line per baseline against the number of
+            labels.
 
         Returns
         -------
-        self
+        self : object
+            The display, which holds the axes and the figure.
 
         Raises
         ------
         MissingDependencyError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If ``kind`` is neither, or the report has no curve.
+            If ``kind`` is not one of the choices, or ``kind="curve"`` and the report has no curve.
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")

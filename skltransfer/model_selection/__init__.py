@@ -1,4 +1,4 @@
-"""Which backbone, how deep, and whether transfer helps at all: scores, rankings, grids of freeze depth, reports.
+"""Tools to choose a backbone and a freeze depth, and to test whether transfer helps: scores, rankings, reports.
 
 Promises that candidates are compared on the same samples and folds, and that nothing is chosen or claimed by looking at
 rows that were kept for judging. Must not know how features are computed or networks trained.

@@ -53,9 +53,9 @@ def advice(
     rope : float
         Differences up to this size are none.
     trains_stages : bool
-        Whether stages of the backbone were trained in most folds.
+        True if stages of the backbone were trained in most folds.
     is_searched, is_repeated : bool
-        Whether the depth was chosen inside each training part; whether each row was tested several times.
+        True if each training set chose its own depth, and if each row was tested several times.
     """
     if verdict == HELPS:
         deeper = "let a search choose it: GridSearchCV(estimator, {'freeze_depth': [1.0, 0.75, 0.5]})"

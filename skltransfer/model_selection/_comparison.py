@@ -49,7 +49,7 @@ class Comparison:
     def verdict(self, p_adjusted: float, rope: float) -> str:
         """Verdict on the first model, once its p-value is adjusted.
 
-        A difference within ``rope`` either way is none, whatever its p-value.
+        A difference within ``rope`` either way is none, regardless of its p-value.
         """
         if -rope <= self.low and self.high <= rope:
             return SAME

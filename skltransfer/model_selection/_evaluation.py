@@ -27,14 +27,16 @@ class Evaluated(NamedTuple):
     Attributes
     ----------
     scores : ndarray of float, shape (k,)
+        Scores of the folds.
     is_right : ndarray of bool, shape (n,), or None
-        Which rows were predicted rightly by the model that did not see them; only for accuracy.
+        True for rows that were predicted correctly by the model that did not see them; None for other scores than
+        accuracy.
     seconds : float
-        That all fits took.
+        Time of all fits, in seconds.
     histories : list of dict
-        Histories of training, one per fold; empty for what has none.
+        Training history of each fold; empty if there is none.
     boundaries : list of str
-        Up to which stage each was frozen; empty for what has no stages.
+        Name of the last frozen stage in each fold; empty if there are no stages.
     """
 
     scores: np.ndarray
@@ -75,7 +77,7 @@ def _refuse_rare_classes(y: np.ndarray, n_folds: int) -> None:
 
 
 def each_row_is_tested_once(splits: Sequence[Split], n: int) -> bool:
-    """Whether the test parts are disjoint and cover all rows, so that predictions can be pooled."""
+    """True if the test parts are disjoint and cover all rows, so that predictions can be pooled."""
     tested = np.concatenate([test for _, test in splits])
     return len(tested) == n and len(np.unique(tested)) == n
 
@@ -124,13 +126,15 @@ def evaluated(
     Parameters
     ----------
     make : callable
-        From the number of a fold to an estimator that is not fitted.
+        Function from the number of a fold to an unfitted estimator.
     X, y : collection, ndarray
+        Samples and targets.
     splits : sequence of (train, test)
+        Indices of the training and test rows of each fold.
     scoring : str, callable or None
-        ``"accuracy"`` compares predictions row by row too.
+        Score; ``"accuracy"`` also compares predictions row by row.
     advance : callable
-        Called after each fold.
+        Function that is called after each fold.
     """
     is_right = np.zeros(_num_samples(X), dtype=bool) if scoring == "accuracy" else None
     scores, histories, boundaries, seconds = [], [], [], 0.0

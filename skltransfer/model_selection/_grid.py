@@ -20,35 +20,38 @@ from skltransfer.backbones import Backbone, describe_backbone, freeze_boundary, 
     }
 )
 def freeze_depth_grid(backbone: str | Backbone, n: int = 5, *, by: str = "stages") -> list[float]:
-    """Values of ``freeze_depth`` to search over, from 0.0 (train everything) to 1.0 (train the head alone).
+    """Get values of ``freeze_depth`` for a search, from 0.0 (train everything) to 1.0 (train only the head).
 
-    Each value means another boundary of this backbone, so that no candidate of a search repeats another.
+    Each value freezes another number of stages of this backbone, so that no candidate of a search repeats another.
 
     Parameters
     ----------
     backbone : str or Backbone
-        Given a name, no weights are fetched or read, since they have no influence; as in :func:`describe_backbone`, a
-        name of the Hugging Face hub needs the network's configuration.
+        Name of the backbone, or a loaded one. Given a name, no weights are downloaded or read, because they have no
+        influence; a name of the Hugging Face hub requires the network's configuration, as in :func:`describe_backbone`.
     n : int, default=5
-        Values wanted, at least 2; fewer come back where the backbone has fewer boundaries, or where one stage holds
-        so much of the cost that several wishes meet at its end.
+        Number of values, at least 2. Fewer are returned if the backbone has fewer stages, or if one stage accounts for
+        most of the cost.
     by : {"stages", "cost"}, default="stages"
-        Quantity that is spaced evenly: the number of frozen stages, or their share of the multiplications of one
-        forward pass.
+        Quantity that is spaced evenly: ``"stages"`` is the number of frozen stages, ``"cost"`` their share of the
+        multiplications of one forward pass.
 
     Returns
     -------
     list of float
-        Ascending, each in [0, 1], rounded as far as its meaning allows.
+        Increasing values in [0, 1], with as few digits as possible.
 
     Raises
     ------
     ValueError
-        If ``n`` is less than 2, or ``by`` is neither of these.
+        If ``n`` is less than 2, or ``by`` is not one of the choices.
+    BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+        As :func:`load_backbone` raises them.
 
     See Also
     --------
-    describe_backbone : What each stage holds, gives and costs.
+    FreezeDepthDisplay : Plot the result of the search.
+    describe_backbone : Describe the stages of a backbone.
 
     Examples
     --------

@@ -31,8 +31,9 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     Parameters
     ----------
     X : collection of n samples, or array-like of shape (n, f)
+        Samples.
     reader : estimator with a backbone
-        Which says how samples are read.
+        Estimator whose parameters determine how samples are read.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def _loudness(waveform: np.ndarray) -> np.ndarray:
 
 
 def features(reader: Any) -> Pipeline:
-    """From X to standardised columns, or to weighted words and runs of letters."""
+    """From X to standardized columns, or to weighted words and runs of letters."""
     plain = FunctionTransformer(plain_samples, kw_args={"reader": reader}).set_output(transform="default")
     if not _reads_texts(reader):
         return make_pipeline(plain, StandardScaler().set_output(transform="default"))

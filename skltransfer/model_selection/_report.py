@@ -44,45 +44,47 @@ BY_FOLD = "Nadeau and Bengio's corrected t on the folds' scores"
 
 @dataclass(frozen=True, repr=False)
 class TransferReport:
-    """Result of :func:`transfer_report`: a table, a verdict, what to try next.
+    """Result of :func:`transfer_report`: scores, differences, a verdict and suggestions. Printing it shows a table.
 
     Attributes
     ----------
     table_ : list of dict
-        One record per model, transfer first: ``name``, ``description``, ``score`` (of all rows, where they are pooled,
-        else the mean over folds) and ``std`` over folds, ``difference`` (transfer minus this baseline) with its 95 %
-        interval ``low``, ``high``, ``p_value``, ``p_adjusted`` (Holm), ``verdict``, ``n_needed`` (labels),
-        ``n_better`` and ``n_worse`` (rows that transfer alone has right, and the baseline alone), ``fit_seconds``.
+        One record per model, transfer first: ``name``, ``description``, ``score`` (on all rows if predictions are
+        pooled, else the mean over folds) and its standard deviation ``std`` over folds, ``difference`` (transfer minus
+        this baseline) with its 95 % confidence interval ``low`` and ``high``, ``p_value``, ``p_adjusted`` (Holm),
+        ``verdict``, ``n_needed`` (number of labels needed for a decision), ``n_better`` and ``n_worse`` (rows that only
+        transfer, and only the baseline, predicts correctly), ``fit_seconds``.
     curve_ : list of dict
-        One record per size of the training parts and baseline: ``n_train``, ``name``, ``score_of_transfer``, ``score``,
-        ``difference``, ``low``, ``high``. Empty without ``target_sizes``.
-    fold_scores_ : dict of str to ndarray
-        By name, the score on each fold.
+        One record per size of the training sets and baseline: ``n_train``, ``name``, ``score_of_transfer``, ``score``,
+        ``difference``, ``low``, ``high``. It is empty without ``target_sizes``.
+    fold_scores_ : dict of str to ndarray of shape (n_folds,)
+        Scores of each model on each fold, by name.
     verdict : {"HELPS", "HURTS", "NO DIFFERENCE", "CANNOT TELL"}
-        Over all baselines.
+        Overall verdict over all baselines.
     reason : str
-        Reasons for the verdict.
+        Reason for the verdict, in one sentence.
     advice, warnings : list of str
-        Suggestions of what to try next; warnings from the history of training.
+        Suggestions of what to try next, and warnings derived from the training histories.
     depths : dict of str to int
-        Last frozen stages, each with the number of folds that had it.
+        Names of the last frozen stages, with the number of folds in which each was chosen.
     scoring : str or callable
-        The score; ``rope`` is in its unit.
+        Score that was compared.
     rope : float
-        Differences up to this size are none.
+        Half the width of the region of practical equivalence, in the unit of the score: smaller differences count as
+        none.
     chance : float or None
-        Share of the most frequent class.
+        Fraction of the most frequent class, for the accuracy of a single target.
     n, n_folds : int
-        Rows, folds.
+        Number of rows, and number of folds.
     n_classes : int or None
-        Number of classes.
+        Number of classes; None for numbers.
     test : str
-        By which p-values came about.
+        Statistical test from which the p-values come.
 
     See Also
     --------
-    transfer_report : Makes it.
-    TransferReportDisplay : Its picture.
+    TransferReportDisplay : Plot of the report.
+    transfer_report : Make the report.
 
     Examples
     --------
@@ -115,48 +117,59 @@ class TransferReport:
 
     @property
     def scoring_name(self) -> str:
-        """The score's name, in words."""
+        """Name of the score, in words."""
         name = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__name__", "score")
         return name.replace("_", " ")
 
     def to_frame(self) -> Any:
-        """The table as a DataFrame, indexed by name.
+        """Convert the table to a DataFrame, indexed by the name of the model.
 
         Returns
         -------
         pandas.DataFrame
+            One row per model, with the entries of ``table_`` as columns.
 
         Raises
         ------
         MissingDependencyError
-            Without pandas; ``table_`` holds the same.
+            If pandas is not installed; ``table_`` holds the same values.
         """
         return frame(self.table_, index="name")
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as strings, numbers, lists and dicts, for JSON.
+        """Convert the report to strings, numbers, lists and dicts that can be written as JSON.
 
         Returns
         -------
         dict
+            All attributes by name, without trailing underscores.
         """
         plain = {key.removesuffix("_"): value for key, value in vars(self).items()}
         scores = {name: values.tolist() for name, values in self.fold_scores_.items()}
         return plain | {"fold_scores": scores, "scoring": self.scoring_name}
 
     def plot(self, ax: Any = None, *, kind: str = "differences") -> TransferReportDisplay:
-        """Draw it; see :class:`TransferReportDisplay`.
+        """Plot the report; see :class:`TransferReportDisplay`.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None creates a new figure.
         kind : {"differences", "curve"}, default="differences"
-            How far transfer is ahead of each baseline; or the same against the number of labels.
+            ``"differences"`` shows the difference between transfer and each baseline; ``"curve"`` shows it against the
+            number of labels, which requires ``target_sizes``.
 
         Returns
         -------
         TransferReportDisplay
+            Display that holds the axes and the figure.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        ValueError
+            If ``kind`` is not one of the choices, or ``kind="curve"`` and the report has no curve.
         """
         return TransferReportDisplay.from_report(self).plot(ax, kind=kind)
 
@@ -195,53 +208,68 @@ def transfer_report(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> TransferReport:
-    """Ask whether transfer helps: fit a pretrained estimator and baselines on the same folds, and test the differences.
+    """Test whether transfer learning helps: compare a pretrained estimator with baselines on the same folds.
 
-    It helps if it beats every baseline, and hurts if one beats it [1]_. A difference counts if it is larger than
-    ``rope`` and its p-value, adjusted over all baselines [2]_, is below .05. Accuracies are compared by McNemar's exact
-    test on pooled predictions of rows that a model did not see [3]_, for which 5 folds are enough; other scores, and
-    folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
+    Use it before you rely on a pretrained network for images, texts, audio or tables: it fits the estimator, the same
+    network with random weights, and models without a network, and tests the differences.
+
+    Transfer helps if it beats every baseline, and hurts if a baseline beats it [1]_. A difference counts if it is
+    larger than ``rope`` and its p-value, adjusted for the number of baselines [2]_, is below .05. Accuracies are
+    compared by McNemar's exact test on pooled out-of-fold predictions [3]_, for which 5 folds are enough; other scores,
+    and folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
 
     Parameters
     ----------
     estimator : estimator object
         A :class:`FineTunedClassifier` or :class:`FineTunedRegressor` with pretrained weights, a Pipeline that ends in
-        one, or a search around either: then the freeze depth is chosen inside each training part. It is cloned.
-    X : collection of n samples, or array-like of shape (n, f)
-    y : array-like of shape (n,) or (n, outputs)
+        one, or a search around either. A search chooses the freeze depth within each training set. The estimator is
+        cloned.
+    X : sequence of samples, or array-like of shape (n_samples, n_features)
+        Samples: images, texts or audio clips as the estimator reads them, or rows of a table.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels or numbers, one per sample.
     cv : int, splitter or iterable of splits, default=5
-        An int makes shuffled folds, stratified for labels.
+        Cross-validation: number of shuffled folds (stratified for labels), a splitter, or an iterable of train and test
+        indices.
     baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
-        ``"scratch"`` is the same network from random weights, all stages trained for as many epochs at the same
-        rates; ``"random"`` random weights, frozen, under the same head. Random weights are drawn anew for each fold; a
-        search around the estimator goes on over what remains to be chosen. Without a network, and on samples as they
-        are (16 x 16 pixels, weighted words and runs of letters, loudness by pitch, the table itself): ``"linear"``,
-        logistic or ridge regression; ``"elm"``, a random hidden layer. A mapping gives names to these or to estimators
-        of your own, which take X as it is.
+        Models to compare with. ``"scratch"`` is the same network trained from random weights, all stages for as many
+        epochs at the same rates. ``"random"`` is the same network with random weights, frozen, with the same head.
+        Random weights differ between folds, and a search around the estimator is applied to the remaining parameters.
+
+        Two baselines use no network and read simple features (16 x 16 pixels, weighted words and character n-grams,
+        loudness by pitch, or the table itself): ``"linear"`` is logistic or ridge regression, ``"elm"`` an extreme
+        learning machine.
+
+        A mapping from names to these or to your own estimators, which receive X unchanged, adds other baselines.
     target_sizes : sequence of int, default=None
-        Sizes to which training parts are cut too, for the difference against the number of labels.
+        Sizes of smaller training sets, to compare the models against the number of labels. None uses only the full
+        training sets.
     scoring : str or callable, default=None
-        As in scikit-learn. None is accuracy for labels, r2 for numbers.
+        Score: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
     rope : float, default=0.01
-        The region of practical equivalence, in the unit of ``scoring``: a difference within ``±rope`` is none.
+        Region of practical equivalence, in the unit of ``scoring``: a difference within ``±rope`` counts as none. The
+        default is one point of accuracy.
     random_state : int, RandomState instance or None, default=None
-        Decides folds, random weights and cut training parts; estimators keep their own.
+        Controls the folds, the random weights and the smaller training sets; estimators keep their own
+        ``random_state``. Pass an int for reproducible results.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show a progress bar.
 
     Returns
     -------
     TransferReport
+        Report that prints as a table with a verdict.
 
     Raises
     ------
     ValueError
-        If ``estimator`` holds no fine-tuned network, a baseline is unknown, a class has fewer rows than folds, or a
-        target size does not fit.
+        If ``estimator`` holds no fine-tuned network or several tasks, a baseline is unknown, a class has fewer rows
+        than folds, or a target size does not fit.
 
     See Also
     --------
-    sklearn.model_selection.cross_validate : One estimator alone.
+    sklearn.model_selection.cross_validate : Evaluate one estimator.
+    task_report : Test whether the tasks of a multi-task model help each other.
 
     References
     ----------
@@ -415,11 +443,11 @@ class _CrossValidation:
         return np.unique(self.y, return_counts=True)[1] / len(self.y)
 
     def _searches_depth(self) -> bool:
-        """Whether each training part chooses a freeze depth of its own."""
+        """True if each training part chooses a freeze depth of its own."""
         return isinstance(self.estimator, BaseSearchCV) or is_automatic(network_of(self.estimator).freeze_depth)
 
     def _chance_loss(self) -> float:
-        """The loss of guessing by the shares alone; numbers are standardised in training."""
+        """The loss of guessing by the shares alone; numbers are standardized in training."""
         if not is_classifier(self.estimator):
             return 1.0
         if self.y.ndim == 1:

@@ -35,33 +35,37 @@ Splits = list[tuple[np.ndarray, np.ndarray]]
 
 @checks_arguments({**ARRAYS, **TASK})
 def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> float:
-    """LogME: the log evidence per sample of a Bayesian linear model on the features.
+    """Compute LogME, the log evidence per sample of a Bayesian linear model on the features.
 
-    The evidence is maximised exactly. With features and targets centred, so that ``m = n - 1`` degrees of freedom are
-    left, it depends on the ratio of the two precisions alone, and an optimum in one dimension is found by a grid over
-    44 decades and a bounded search. (The fixed-point iteration published with the paper leaves out a term, and is off
-    by up to 45 where there are more features than samples.) It needs no folds, and a candidate gains nothing by being
-    wide: on features that say nothing the score is the same for 16 as for 4,096.
+    It needs no folds and does not favor wide features: if features carry no information, the score is the same for 16
+    and for 4,096 of them.
+
+    The evidence is maximized exactly. With centered features and targets, ``m = n - 1`` degrees of freedom remain, and
+    the evidence depends only on the ratio of the two precisions; the optimum is found by a grid over 44 decades and a
+    bounded search. The fixed-point iteration that was published with the paper omits a term, and deviates by up to 45
+    if there are more features than samples.
 
     Parameters
     ----------
-    features : array-like of shape (n, d)
-    y : array-like of shape (n,) or (n, outputs)
-        Labels of any kind, a 0/1 matrix with a column per label, or numbers. The score is the mean over classes (each
-        against the rest) or columns; columns that are constant say nothing and are left out.
+    features : array-like of shape (n_samples, n_features)
+        Features of the samples.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels of any kind, a 0/1 matrix with one column per label, or numbers. The score is the mean over classes (each
+        against the rest) or columns. Constant columns are left out.
     task : {"auto", "classification", "regression"}, default="auto"
-        ``"auto"`` takes numbers that are not whole as targets of regression, and all else as labels.
+        Type of the target. ``"auto"`` treats numbers that are not whole as a regression target, and anything else as
+        labels.
 
     Returns
     -------
     float
-        In nats per sample. Invariant to rotation and to a common scale of the features, to the order of rows and to
-        names of labels. For regression it depends on the unit of ``y``.
+        Score in nats per sample; higher is better. It is invariant to rotation and a common scale of the features, to
+        the order of rows and to the names of labels. For regression it depends on the unit of ``y``.
 
     Raises
     ------
     ValueError
-        If an array is not finite or not of this shape, or if ``y`` is constant.
+        If an array is not finite or has another shape, or if ``y`` is constant.
 
     References
     ----------
@@ -83,30 +87,34 @@ def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> fl
 
 @checks_arguments({**ARRAYS, **TASK, "n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]})
 def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: Any = 5, task: str = "auto") -> float:
-    """Cross-validated accuracy (or R²) of the nearest neighbours in cosine distance, weighted by its inverse.
+    """Compute the cross-validated accuracy (or R²) of a nearest-neighbor model on the features.
 
-    Nothing is fitted, so that it is a second opinion that shares no assumption with a linear head.
+    Neighbors are found by cosine distance and weighted by its inverse. Nothing is trained, so the score is a second
+    opinion that shares no assumption with a linear head.
 
     Parameters
     ----------
-    features : array-like of shape (n, d)
-    y : array-like of shape (n,) or (n, outputs)
-        As in :func:`log_me_score`.
+    features : array-like of shape (n_samples, n_features)
+        Features of the samples.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels of any kind, a 0/1 matrix with one column per label, or numbers.
     n_neighbors : int, default=5
+        Number of neighbors, at least 1.
     cv : int, splitter or iterable, default=5
-        As in :func:`sklearn.model_selection.cross_val_score`.
+        Cross-validation, as in :func:`sklearn.model_selection.cross_val_score`.
     task : {"auto", "classification", "regression"}, default="auto"
-        As in :func:`log_me_score`.
+        Type of the target. ``"auto"`` treats numbers that are not whole as a regression target, and anything else as
+        labels.
 
     Returns
     -------
     float
-        Mean over folds; at most 1. Invariant to rotation and to a common scale of the features.
+        Mean score over folds, at most 1. It is invariant to rotation and a common scale of the features.
 
     Raises
     ------
     ValueError
-        If an array is not what it should be, or if there are fewer samples than folds or neighbours.
+        If an array is invalid, or if there are fewer samples than folds or neighbors.
 
     References
     ----------
@@ -128,33 +136,36 @@ def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: An
 def probe_score(
     features: ArrayLike, y: ArrayLike, *, cv: Any = 5, scoring: str | Callable | None = None, task: str = "auto"
 ) -> float:
-    """Cross-validated score of a linear head on scaled features: the probe.
+    """Compute the cross-validated score of a linear probe on the features.
 
-    The head is that of :class:`FineTunedClassifier` and :class:`FineTunedRegressor` at ``freeze_depth=1.0``: logistic
-    regression for labels and ridge regression for numbers. Generalized cross-validation chooses its strength within
-    each training part, so that neither wide nor narrow features are favoured. Trust this score first.
+    The probe is the head of :class:`FineTunedClassifier` and :class:`FineTunedRegressor` at ``freeze_depth=1.0``:
+    logistic regression for labels and ridge regression for numbers. Generalized cross-validation chooses its
+    regularization within each training set, so that neither wide nor narrow features are favored. This is the most
+    reliable of the scores.
 
     Parameters
     ----------
-    features : array-like of shape (n, d)
-    y : array-like of shape (n,) or (n, outputs)
-        As in :func:`log_me_score`.
+    features : array-like of shape (n_samples, n_features)
+        Features of the samples.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels of any kind, a 0/1 matrix with one column per label, or numbers.
     cv : int, splitter or iterable, default=5
-        As in :func:`sklearn.model_selection.cross_val_score`.
+        Cross-validation, as in :func:`sklearn.model_selection.cross_val_score`.
     scoring : str or callable, default=None
-        A scorer of scikit-learn's; None is accuracy or R².
+        Score: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
     task : {"auto", "classification", "regression"}, default="auto"
-        As in :func:`log_me_score`.
+        Type of the target. ``"auto"`` treats numbers that are not whole as a regression target, and anything else as
+        labels.
 
     Returns
     -------
     float
-        Mean over folds. Invariant to a common scale of the features, and to repeating all of them.
+        Mean score over folds. It is invariant to a common scale of the features and to repeating all of them.
 
     Raises
     ------
     ValueError
-        If an array is not what it should be, or if there are fewer samples than folds.
+        If an array is invalid, or if there are fewer samples than folds.
 
     References
     ----------
@@ -174,26 +185,29 @@ def probe_score(
 
 @checks_arguments(ARRAYS)
 def h_score(features: ArrayLike, y: ArrayLike) -> float:
-    """H-score with shrinkage: the variance between classes, in units of the features' shrunk covariance.
+    """Compute the H-score with shrinkage, the variance between classes relative to the features' covariance.
 
-    For comparison with published tables; do not choose by it. Without shrinkage it is the number of classes less one,
-    whatever the labels, as soon as there are more features than samples; with it, it still grows with their number.
+    Use it for comparison with published results, not to choose a backbone. The covariance is shrunk (Ledoit and Wolf).
+    Without shrinkage the score equals the number of classes minus one for any labels if there are more features than
+    samples; with shrinkage it still increases with the number of features.
 
     Parameters
     ----------
-    features : array-like of shape (n, d)
-    y : array-like of shape (n,)
-        Labels.
+    features : array-like of shape (n_samples, n_features)
+        Features of the samples.
+    y : array-like of shape (n_samples,)
+        Class labels.
 
     Returns
     -------
     float
-        Between 0 and the number of classes less one. Invariant to rotation and to a common scale of the features.
+        Score between 0 and the number of classes minus one. It is invariant to rotation and a common scale of the
+        features.
 
     Raises
     ------
     ValueError
-        If an array is not what it should be, or if ``y`` has one class.
+        If an array is invalid, or if ``y`` has one class.
 
     References
     ----------
@@ -223,27 +237,28 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
 
 @checks_arguments({**ARRAYS, "epsilon": [Interval(Real, 0, None, closed="neither")]})
 def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4) -> float:
-    """TransRate: how many nats shorter the features' code is when labels are known.
+    """Compute TransRate, the number of nats by which labels shorten a code of the features.
 
-    For comparison with published tables, among candidates of one width and scale: it grows with both.
+    Use it for comparison with published results, among candidates of the same width and scale: it increases with both.
 
     Parameters
     ----------
-    features : array-like of shape (n, d)
-    y : array-like of shape (n,)
-        Labels.
+    features : array-like of shape (n_samples, n_features)
+        Features of the samples.
+    y : array-like of shape (n_samples,)
+        Class labels.
     epsilon : float, default=1e-4
-        Squared distortion of the code, in squared units of the features.
+        Squared distortion of the code, in squared units of the features; must be positive.
 
     Returns
     -------
     float
-        Not negative. Invariant to rotation, not to scale.
+        Non-negative score in nats per sample. It is invariant to rotation, but not to scale.
 
     Raises
     ------
     ValueError
-        If an array is not what it should be, or if ``y`` has one class.
+        If an array is invalid, or if ``y`` has one class.
 
     References
     ----------
@@ -271,23 +286,23 @@ def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4
 
 @checks_arguments({"source_proba": ["array-like"], "y": ["array-like"]})
 def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
-    """LEEP: the mean log likelihood of labels, given what the source head says, by their empirical joint distribution.
+    """Compute LEEP, the mean log likelihood of labels given the predictions of the pretrained classification head.
 
-    Needs no features, only predictions of a network on the target samples, as a service behind an interface gives
-    them. It is optimistic where source classes are many and samples few: for 200 samples, 10 labels and predictions
-    over 1,000 source classes that are confident but random it says about -1, and chance is -2.3.
+    It needs no features, only the predicted probabilities of a pretrained network for the target samples, for example
+    from a web service. It is optimistic if there are many source classes and few samples: for 200 samples, 10 labels
+    and predictions over 1,000 source classes that are confident but random it is about -1, while chance is -2.3.
 
     Parameters
     ----------
-    source_proba : array-like of shape (n, source classes)
-        Probabilities of source classes; rows sum to 1.
-    y : array-like of shape (n,)
-        Labels.
+    source_proba : array-like of shape (n_samples, n_source_classes)
+        Probabilities of the source classes (the classes of the pretraining); rows sum to 1.
+    y : array-like of shape (n_samples,)
+        Class labels.
 
     Returns
     -------
     float
-        Not positive; in nats per sample.
+        Non-positive score in nats per sample; higher is better.
 
     Raises
     ------
@@ -320,26 +335,26 @@ def leep_score(source_proba: ArrayLike, y: ArrayLike) -> float:
 
 @checks_arguments({"source_labels": ["array-like"], "y": ["array-like"]})
 def nce_score(source_labels: ArrayLike, y: ArrayLike) -> float:
-    """Negative conditional entropy of labels, given the source labels of the same samples.
+    """Compute the negative conditional entropy of labels, given source labels of the same samples.
 
-    :func:`leep_score` for a source that names only one class per sample; as optimistic.
+    It corresponds to :func:`leep_score` for a source that predicts only one class per sample, and is as optimistic.
 
     Parameters
     ----------
-    source_labels : array-like of shape (n,)
-        Source classes that a network, or a person, assigns.
-    y : array-like of shape (n,)
-        Labels.
+    source_labels : array-like of shape (n_samples,)
+        Source classes that a network, or a person, assigns to the samples.
+    y : array-like of shape (n_samples,)
+        Class labels.
 
     Returns
     -------
     float
-        Not positive; in nats per sample.
+        Non-positive score in nats per sample; higher is better.
 
     Raises
     ------
     ValueError
-        If an array is not one-dimensional or they differ in length, or if ``y`` has one class.
+        If an array is not one-dimensional, the lengths differ, or ``y`` has one class.
 
     References
     ----------
@@ -413,7 +428,7 @@ def _columns(y: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _centred_svd(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (n, k) and singular values (k,) of centred features, cut to their rank, k < n."""
+    """Left singular vectors (n, k) and singular values (k,) of centered features, cut to their rank, k < n."""
     centred = features - features.mean(axis=0)
     rounding = EPSILON * len(features) * np.abs(features).max(axis=0)
     centred[:, np.abs(centred).max(axis=0) <= rounding] = 0.0  # a dead column's mean need not be exact

@@ -36,19 +36,20 @@ HEADERS = ("task", "labels", "together", "on its own", "together ahead by [95 %]
 
 @dataclass(frozen=True, repr=False)
 class TaskReport:
-    """Result of :func:`task_report`; its text is a table with a verdict per task.
+    """Result of :func:`task_report`: scores, differences and a verdict per task. Printing it shows a table.
 
     Attributes
     ----------
     table_ : list of dict
-        One record per task: ``name``, ``kind``, ``n`` (labels), ``together`` and ``alone`` (accuracy or R²),
-        ``difference`` with its 95 % interval ``low``, ``high``, ``p_value``, ``p_adjusted`` (Holm), ``verdict``.
+        One record per task: ``name``, ``kind``, ``n`` (number of labels), ``together`` and ``alone`` (accuracy or R²
+        when trained together and separately), ``difference`` with its 95 % confidence interval ``low`` and ``high``,
+        ``p_value``, ``p_adjusted`` (Holm), ``verdict``.
     helped, lost : list of str
-        Tasks to which sharing made a difference for the better, and for the worse.
+        Names of the tasks that sharing improves, and of those that it worsens.
 
     See Also
     --------
-    task_report : Makes it.
+    task_report : Make the report.
 
     Examples
     --------
@@ -72,16 +73,17 @@ class TaskReport:
         return [record["name"] for record in self.table_ if record["verdict"] == HURTS]
 
     def to_frame(self) -> Any:
-        """The table as a pandas DataFrame, indexed by the task's name.
+        """Convert the table to a DataFrame, indexed by the name of the task.
 
         Returns
         -------
         pandas.DataFrame
+            One row per task, with the entries of ``table_`` as columns.
 
         Raises
         ------
         MissingDependencyError
-            Without pandas; ``table_`` holds the same.
+            If pandas is not installed; ``table_`` holds the same values.
         """
         return frame(self.table_, index="name")
 
@@ -126,36 +128,44 @@ def task_report(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> TaskReport:
-    """Ask whether tasks gain by being trained together: on the same folds, against each task on its own.
+    """Test whether tasks benefit from being trained together, compared with separate fits on the same folds.
 
-    On its own means the same estimator with one column of y, and the rows whose label that task has. Accuracies are
-    compared by McNemar's exact test on pooled predictions [1]_, R² by Nadeau and Bengio's corrected t-test [2]_;
-    p-values are adjusted over the tasks [3]_.
+    A separate fit is the same estimator with one column of y, on the rows that have a label for this task. Accuracies
+    are compared by McNemar's exact test on pooled predictions [1]_, R² by Nadeau and Bengio's corrected t-test [2]_;
+    p-values are adjusted for the number of tasks [3]_.
 
     Parameters
     ----------
     estimator : MultiTaskFineTuner
-        It is cloned.
-    X : collection of n samples, or array-like of shape (n, f)
-    y : array-like of shape (n, n_tasks)
-        At least two tasks; cells may be missing.
+        Estimator to evaluate. It is cloned.
+    X : sequence of samples, or array-like of shape (n_samples, n_features)
+        Samples: images, texts or audio clips as the estimator reads them, or rows of a table.
+    y : array-like of shape (n_samples, n_tasks)
+        Labels or numbers of at least two tasks, one column per task. Cells may be missing (None or NaN).
     cv : int, splitter or iterable of splits, default=5
-        An int makes shuffled folds. Each row must be tested once.
+        Cross-validation: number of shuffled folds, a splitter, or an iterable of train and test indices. Each row must
+        be tested exactly once.
     rope : float, default=0.01
-        Differences up to this size are none.
+        Region of practical equivalence: a difference within ``±rope`` counts as none.
     random_state : int, RandomState instance or None, default=None
-        Decides folds; estimators keep their own.
+        Controls the folds; estimators keep their own ``random_state``. Pass an int for reproducible results.
     verbose : int, default=0
-        1 shows progress.
+        If positive, show a progress bar.
 
     Returns
     -------
     TaskReport
+        Report that prints as a table with a verdict per task.
 
     Raises
     ------
     ValueError
-        If there is one task alone, folds test rows more than once, or a task has no label in some fold.
+        If there are fewer than two tasks, if folds do not test each row once, or if a task has no label in a fold.
+
+    See Also
+    --------
+    MultiTaskFineTuner : Fine-tune a network for several targets at once.
+    transfer_report : Test whether transfer learning helps.
 
     References
     ----------

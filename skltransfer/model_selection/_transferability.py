@@ -1,8 +1,8 @@
 """Candidates, each a backbone read at a stage, ranked by what their features say about targets.
 
-Promises that each sample passes each backbone once, whatever the number of layers and metrics; that all candidates meet
-the same folds; and that no winner is named whom the folds do not tell from another. Must not know how features are
-computed.
+Promises that each sample passes each backbone once, for any number of layers and metrics; that all candidates meet
+the same folds; and that no winner is named that the folds do not distinguish from another. Must not know how features
+are computed.
 """
 
 import time
@@ -50,32 +50,34 @@ AUTO_LAYERS = 4
 
 @dataclass(frozen=True)
 class TransferabilityCandidate:
-    """One backbone, read at one stage.
+    """A backbone that is read at one stage, with its scores; an entry of :class:`TransferabilityRanking`.
 
     Attributes
     ----------
     name : str
-        The backbone's name, with what sets it apart: weights that are not the pretrained ones, and the input size.
+        Name of the backbone, with its weights and input size if they are not the default ones.
     backbone : str or Backbone
-        As it was passed: goes into an estimator's ``backbone``.
+        The backbone as it was passed; use it as ``backbone`` of an estimator.
     layer : str
-        The stage: goes into an extractor's ``layer``.
+        Name of the stage; use it as ``layer`` of :class:`PretrainedFeatureExtractor`.
     n_features : int
+        Number of features of the pooled output of this stage.
     score : float
-        By the first metric; higher is better.
+        Score by the first metric; higher is better.
     standard_error : float or None
-        Standard error of ``score``, where the metric has folds, after Nadeau and Bengio: training parts overlap.
+        Standard error of ``score``, corrected for overlapping training sets (Nadeau and Bengio). None if the metric has
+        no folds.
     fold_scores : tuple of float or None
-        Scores whose mean is ``score``.
+        Scores on the folds, whose mean is ``score``. None if the metric has no folds.
     scores : dict of str to float
-        By each metric.
+        Scores by metric.
     source_domain : str or None
-        The data set that the pretrained weights' own accuracy was measured on.
+        Data set on which the accuracy of the pretrained weights was measured.
     source_accuracy : float or None
-        That accuracy (top-1), in [0, 1], where it is known.
+        Top-1 accuracy of the pretrained weights on that data set, in [0, 1]; None if it is not known.
     seconds : float
-        Seconds of the pass through the backbone, which its layers share (next to none where activations are
-        remembered), and of the scores.
+        Time of the pass through the backbone, which all its stages share, and of the scores, in seconds. The pass takes
+        little time if its activations are cached.
 
     Examples
     --------
@@ -102,17 +104,18 @@ class TransferabilityCandidate:
 
 @dataclass(frozen=True)
 class TransferabilityRanking:
-    """Result of :func:`score_transferability`; its text is a table with a verdict.
+    """Result of :func:`score_transferability`: candidates, best first. Printing it shows a table with a verdict.
 
     Attributes
     ----------
     candidates : tuple of TransferabilityCandidate
-        Best first.
+        Candidates, best first.
     metrics : tuple of str
-        The first one ranks.
+        Names of the metrics; the first one determines the order.
     n_samples : int
+        Number of samples.
     test_share : float or None
-        Test samples per training sample in a fold, on average; None where the first metric has no folds.
+        Average ratio of test to training samples in a fold; None if the first metric has no folds.
 
     Examples
     --------
@@ -131,10 +134,11 @@ class TransferabilityRanking:
 
     @property
     def contenders(self) -> tuple[TransferabilityCandidate, ...]:
-        """The first candidate, and those that its folds do not tell from it; all of them where there are no folds.
+        """The first candidate and all candidates that do not differ significantly from it.
 
-        Two candidates are told apart where the 95 % interval of their mean difference over the same folds, corrected
-        for overlapping training parts [1]_, leaves out zero.
+        Two candidates differ if the 95 % confidence interval of their mean difference over the same folds, corrected
+        for overlapping training sets [1]_, excludes zero. If the first metric has no folds, all candidates are
+        contenders.
 
         References
         ----------
@@ -145,7 +149,7 @@ class TransferabilityRanking:
 
     @property
     def winner(self) -> TransferabilityCandidate | None:
-        """The first candidate, if it is told from all others; else None."""
+        """The first candidate if it differs significantly from all others; else None."""
         return self.candidates[0] if len(self.contenders) == 1 else None
 
     def _is_behind(self, first: TransferabilityCandidate, other: TransferabilityCandidate) -> bool:
@@ -156,12 +160,17 @@ class TransferabilityRanking:
         return bool(differences.mean() > reach)
 
     def to_frame(self) -> Any:
-        """One row per candidate, best first, as a pandas DataFrame.
+        """Convert the ranking to a DataFrame with one row per candidate, best first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Attributes and scores of the candidates as columns.
 
         Raises
         ------
         MissingDependencyError
-            Without pandas.
+            If pandas is not installed.
         """
         names = [
             field.name for field in fields(TransferabilityCandidate) if field.name not in ("scores", "fold_scores")
@@ -227,63 +236,71 @@ def score_transferability(
     extractor: PretrainedFeatureExtractor | None = None,
     verbose: int = 0,
 ) -> TransferabilityRanking:
-    """Rank backbones, and the stages at which to read them, on labelled samples, without fine-tuning.
+    """Rank backbones, and the stages at which to read them, by scores on labeled samples, without fine-tuning.
 
-    Each sample passes each backbone once, and is remembered: a later fit or search that shares the cache starts from
-    there.
+    Use it to choose a pretrained network for images, texts, audio or tables before you train anything. Each sample
+    passes each backbone once and its activations are cached, so that a later fit or search with the same cache reuses
+    them.
 
     Parameters
     ----------
     backbones : str, Backbone, or sequence of these
-        Names or values, as estimators take them; ``load_backbone`` sets what a name cannot say. One alone asks which
-        of its stages is best.
-    X : collection of n samples, or array-like of shape (n, f)
-    y : array-like of shape (n,) or (n, outputs)
-        Labels, a 0/1 matrix with a column per label, or numbers.
+        Backbones to compare: names, or networks that :func:`load_backbone` returned. Pass a single backbone to compare
+        its stages.
+    X : sequence of samples, or array-like of shape (n_samples, n_features)
+        Samples: images, texts or audio clips as the backbones read them, or rows of a table.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels, a 0/1 matrix with one column per label, or numbers.
     metric : str or sequence of str, default=("probe", "log_me")
-        The first one ranks. ``"probe"`` and ``"knn"`` have folds, and so intervals; ``"log_me"``, ``"h"``,
-        ``"trans_rate"`` look at features once; ``"leep"`` and ``"nce"`` read the pretrained weights' own head, whatever
-        the layer. Each is a function of :mod:`skltransfer.model_selection`: ``probe_score``, ``knn_score`` and so on.
+        Metrics; the first one determines the order. ``"probe"`` and ``"knn"`` are cross-validated and have confidence
+        intervals. ``"log_me"``, ``"h"`` and ``"trans_rate"`` are computed from all features at once. ``"leep"`` and
+        ``"nce"`` use the predictions of the pretrained weights' own classification head, whichever the layer. Each
+        metric is a function of :mod:`skltransfer.model_selection`, such as ``probe_score``.
     layers : {"auto", "all"} or sequence of str or float, default="auto"
-        Where to read each backbone: four stages, evenly spaced and with the last; all of them; or names and fractions
-        as in :class:`PretrainedFeatureExtractor`. Metrics of the pretrained head alone need the last one only.
+        Stages at which each backbone is read. ``"auto"`` takes four evenly spaced stages that include the last one,
+        ``"all"`` takes all stages, and a sequence lists names or fractions as in :class:`PretrainedFeatureExtractor`.
+        Metrics of the pretrained head use only the last stage.
     cv : int, splitter or iterable, default=5
-        As in :func:`sklearn.model_selection.cross_val_score`; all candidates meet the same folds.
+        Cross-validation of ``"probe"`` and ``"knn"``, as in :func:`sklearn.model_selection.cross_val_score`. All
+        candidates are evaluated on the same folds.
     scoring : str or callable, default=None
-        For ``"probe"``: a scorer of scikit-learn's; None is accuracy or R².
+        Score of ``"probe"``: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
     task : {"auto", "classification", "regression"}, default="auto"
-        ``"auto"`` takes numbers that are not whole as targets of regression, and all else as labels.
+        Type of the target. ``"auto"`` treats numbers that are not whole as a regression target, and anything else as
+        labels.
     extractor : PretrainedFeatureExtractor, default=None
-        An extractor with further settings, e.g. ``image_shape``, ``pooling``, ``cache``: a copy of it reads each
-        candidate, its own ``backbone`` and ``layer`` replaced.
+        Extractor with further settings, such as ``image_shape``, ``pooling`` or ``cache``. A copy of it reads each
+        candidate, with ``backbone`` and ``layer`` replaced.
     verbose : int, default=0
-        1 shows progress over backbones.
+        If positive, show a progress bar over backbones.
 
     Returns
     -------
     TransferabilityRanking
+        Ranking that prints as a table with a verdict.
 
     Raises
     ------
     ValueError
-        If a parameter is not what it should be, or a metric cannot be had of a candidate.
+        If a parameter is invalid, or a metric cannot be computed for a candidate.
     BadSampleError
-        With the row, if a sample cannot be read.
-    BackboneNotFoundError, WeightsError
-        As :func:`load_backbone`.
+        If a sample cannot be read; the message names its row.
+    BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+        As :func:`load_backbone` raises them.
 
     See Also
     --------
-    freeze_depth_grid : What to search over once a backbone is chosen.
+    freeze_depth_grid : Freeze depths worth searching, once a backbone is chosen.
+    transfer_report : Test whether transfer learning helps.
 
     Notes
     -----
-    A score ranks candidates on one data set, and says nothing across data sets. It ranks frozen features, and so
-    backbones; how deep to freeze one for fine-tuning is another question, which it does not answer: the best stage to
-    read is often not the best to freeze. Search over :func:`freeze_depth_grid`.
+    A score ranks candidates on one data set and cannot be compared across data sets. It ranks frozen features, and
+    therefore backbones. It does not say how many stages to freeze in fine-tuning: the best stage to read is often not
+    the best boundary. Search over :func:`freeze_depth_grid` instead.
 
-    Over a menu of networks trained on ImageNet, their accuracy there is a strong prior, which is why it is printed
-    beside.
+    Among networks that were pretrained on ImageNet, their ImageNet accuracy is a strong prior, so the table shows it
+    next to the scores.
 
     References
     ----------

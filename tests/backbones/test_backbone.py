@@ -408,3 +408,9 @@ TOYS = {
 def test_toys_are_the_same_on_every_processor(name):
     """Saved estimators hold the fingerprint; what a library factorises differs in its last bits between processors."""
     assert load_backbone(name).fingerprint[:16] == TOYS[name]
+
+
+def test_candidates_that_read_at_other_lengths_look_different():
+    short, long = (load_backbone("toy:text", max_length=length) for length in (8, 16))
+    assert "max_length=8" in repr(short)
+    assert repr(short) != repr(long)

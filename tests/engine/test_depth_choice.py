@@ -236,3 +236,11 @@ def test_estimators_of_another_aim_do_not_take_it(frozen_suffices, kind):
     X, y = frozen_suffices
     with pytest.raises(ValueError, match=r"one of \['stem', .*'block3'\]; got 'auto'"):
         kind("toy:rows", freeze_depth="auto").fit(X, np.c_[y, y] if kind is MultiTaskFineTuner else y)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_both_depths_are_perfect_rounding_does_not_choose_the_dearer_one(rng, seed):
+    y = np.repeat([0, 1], 20)
+    X = 0.01 * rng.standard_normal((40, 8)) + (2 * y - 1)[:, None]
+    model = FineTunedClassifier("toy:rows", max_epochs=3, random_state=seed).fit(X, y)
+    assert model.n_frozen_stages_ == model.n_stages_

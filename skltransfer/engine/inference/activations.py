@@ -24,16 +24,21 @@ LENGTHS_AT_ONCE = 64  # batches that are looked at together where activations ar
 class Activations:
     """The training set as ``train`` sees it: ``len`` and ``take(rows)`` -> tensor.
 
-    Held as one tensor where that stays under ``limit`` bytes; else recalled batch by batch, from the store or anew.
+    Held as one tensor where that stays under ``limit`` bytes; else recalled batch by batch, from the store or the
+    network.
 
     Parameters
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     samples : Samples
+        Samples.
     addresses : Address or sequence of Address
-        Several are packed into one activation.
+        Stages and poolings; several are packed into one activation.
     policy : BadSamplePolicy, optional
+        Treatment of samples that cannot be read.
     limit : int, default=2 GiB
+        Size in bytes up to which all activations are held as one tensor.
     """
 
     def __init__(

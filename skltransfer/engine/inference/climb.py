@@ -57,10 +57,11 @@ class Climb:
     Parameters
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     addresses : sequence of Address
-        Where activations are asked for.
+        Stages and poolings whose activations are requested.
     keeps_passed : bool
-        Whether activations that are computed on the way, and are asked for nowhere, are told too.
+        If True, intermediate activations that are not requested are stored too.
     """
 
     def __init__(self, stages: FrozenStages, addresses: Sequence[Address], *, keeps_passed: bool) -> None:
@@ -101,7 +102,7 @@ class Climb:
     def _arrivals(
         self, boundary: int, windows: list[Window], batch: torch.Tensor, *, is_computed: bool
     ) -> Iterator[Arrival]:
-        """The last stage's output is told only as it was asked for."""
+        """The last stage's output is returned only as it was requested."""
         for i, address in enumerate(self._addresses):
             if address.boundary == boundary:
                 plain = address.pooling is None

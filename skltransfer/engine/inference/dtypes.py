@@ -50,7 +50,7 @@ def resolve_dtype(
 
 
 def is_native(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the device computes in this dtype without emulation."""
+    """True if the device computes in this dtype without emulation."""
     if dtype == torch.float32:
         return True
     if device.type == "cuda":
@@ -60,7 +60,7 @@ def is_native(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def _survives(backbone: Backbone, store: ActivationStore | None) -> bool:
-    """Whether features in bfloat16 point where those in float32 do: cosine of at least 0.999 on 8 random inputs."""
+    """True if features in bfloat16 point where those in float32 do: cosine of at least 0.999 on 8 random inputs."""
     with _lock:
         if backbone not in _faithful:
             question = f"bfloat16 {backbone.fingerprint} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"

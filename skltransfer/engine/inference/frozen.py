@@ -22,16 +22,19 @@ class FrozenStages:
     Parameters
     ----------
     backbone : Backbone
+        The backbone.
     dtype : torch.dtype
         Dtype of weights and activations.
     device : torch.device
+        Device of weights and activations.
     store : ActivationStore or None
+        Cache of activations.
     verbose : int
-        Whether to show progress.
+        If positive, show progress.
     fits : bool, default=False
-        Whether samples are passed in order to fit on them: then the memory keeps what each stage gave on the way.
+        True if samples are passed to fit on them; the cache then keeps the activations of all stages.
     runtime : Runtime, optional
-        Runs the stages; torch itself by default.
+        Runtime of the stages; torch itself by default.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class FrozenStages:
         return None if self.dtype == torch.float32 else self.dtype
 
     def address(self, boundary: int, pooling: str | None = None) -> Address:
-        """Where the activations of ``boundary`` live: as they are, or pooled."""
+        """Address of the activations of ``boundary``, unpooled or pooled."""
         return Address(self.space, boundary, pooling)
 
     def pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
@@ -70,7 +73,7 @@ class FrozenStages:
         return self.backbone.pooling_at(address.boundary, address.pooling)(batch)
 
     def has_one_shape(self, address: Address) -> bool:
-        """Whether the activations of all samples are alike in shape, so that one tensor holds them."""
+        """True if the activations of all samples are alike in shape, so that one tensor holds them."""
         return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)
 
     def row_bytes(self, address: Address) -> int:
@@ -119,5 +122,5 @@ class FrozenStages:
 
 
 def window_mask(counts: Sequence[int], most: int) -> torch.Tensor:
-    """Which windows of samples are there, (n, most), where each sample has so many."""
+    """Mask of the windows that exist, (n, most), given each sample's number of windows."""
     return torch.arange(most) < torch.tensor(counts)[:, None]

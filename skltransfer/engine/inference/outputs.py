@@ -14,7 +14,9 @@ class Outputs:
     Parameters
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     addresses : sequence of Address
+        Stages and poolings whose activations are requested.
     n : int
         Number of samples.
     """
@@ -66,7 +68,7 @@ class Outputs:
         return filling[None] if self._stages.backbone.is_windowed else filling
 
     def _without_samples(self, address: Address) -> torch.Tensor | list[None]:
-        """Room for all samples, where none could be computed."""
+        """Empty output for all samples, if none could be computed."""
         if not self._stages.has_one_shape(address):
             return [None] * self._n
         empty = torch.zeros(1, *self._stages.backbone.activation_shapes[address.boundary])

@@ -11,14 +11,14 @@ from skltransfer.backbones import Backbone
 
 @dataclass(frozen=True)
 class Packing:
-    """How the activations of one sample at several boundaries lie in one.
+    """Layout of the activations of one sample at several boundaries in one tensor.
 
     Attributes
     ----------
     shapes : tuple of tuple of int
         Shape of one sample's activation at each boundary.
     is_ragged : bool
-        Whether samples have tokens of their own number: then tokens lie side by side.
+        True if samples have different numbers of tokens, which are then concatenated.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -26,7 +26,7 @@ class Packing:
 
     @classmethod
     def at(cls, backbone: Backbone, boundaries: Sequence[int]) -> "Packing":
-        """For activations of these boundaries, in this order.
+        """Packing of the activations of these boundaries, in this order.
 
         Raises
         ------

@@ -32,18 +32,19 @@ class BadSamplePolicy:
 
 
 class Complaints:
-    """Samples that cannot be read: left out where the policy says so; else told together, up to ten at once.
+    """Samples that cannot be read: left out if the policy says so; else reported together, up to ten at once.
 
     Parameters
     ----------
     policy : BadSamplePolicy
+        Treatment of samples that cannot be read.
 
     Attributes
     ----------
     bad : dict of int to BadSampleError
-        By position: those that the policy lets pass.
+        Errors of samples that are left out, by position.
     refused : list of BadSampleError
-        Those that will be raised.
+        Errors that will be raised.
     """
 
     def __init__(self, policy: BadSamplePolicy) -> None:

@@ -55,10 +55,13 @@ def recall(
     Parameters
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     samples : Samples
+        Samples.
     addresses : sequence of Address
+        Stages and poolings whose activations are requested.
     policy : BadSamplePolicy, optional
-        By default, a bad sample raises.
+        Treatment of samples that cannot be read. By default, an error is raised.
 
     Raises
     ------
@@ -126,7 +129,7 @@ class _Recall:
         return Recalled(tensors, self.digests, self.complaints.bad)
 
     def _look(self) -> list[int]:
-        """A first look at all samples: what their headers tell is told before any network runs. Readable ones."""
+        """A first look at all samples: errors in their headers are reported before any network runs. Readable ones."""
         if self.store is not None:
             self.store.refresh()
             learn_digests(self.store.names())
@@ -261,7 +264,7 @@ class _Recall:
         self._take(self.climb.add(sample.position, sample.entry, sample.parts))
 
     def _remember_name(self, sample: _Prepared) -> None:
-        """So that a later process knows an encoded picture's digest without decoding it."""
+        """So that a later process knows an encoded image's digest without decoding it."""
         key = self.peeked[sample.position].key
         if self.store is not None and key is not None:
             self.store.put_name(key, sample.digest)

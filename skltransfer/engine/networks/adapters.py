@@ -21,10 +21,13 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
     Parameters
     ----------
     suffix : nn.Module
+        Copy of the unfrozen stages.
     backbone : Backbone
+        The backbone.
     boundary : int
+        Number of frozen stages.
     draws : bool, default=True
-        Whether adapters begin with random weights; else with zeros, which change nothing until they are filled.
+        If True, adapters start with random weights; else with zeros, which change nothing until they are filled.
 
     Raises
     ------

@@ -44,12 +44,13 @@ class VectorReadout(Readout):
     Parameters
     ----------
     pooling : Pooling or None
-        None where activations arrive pooled.
+        Pooling of the activations; None if they are pooled already.
     n_features : int
+        Number of pooled features.
     spec : NetworkSpec
-        A hidden layer has 256 rectified units.
+        The network; a hidden layer has 256 rectified units.
     draws : bool
-        Whether the head begins with random weights; else with none, and nothing is drawn.
+        If True, the head starts with random weights; else its weights are not initialized.
     """
 
     def __init__(self, pooling: Pooling | None, n_features: int, spec: NetworkSpec, *, draws: bool = True) -> None:
@@ -77,7 +78,7 @@ class VectorReadout(Readout):
         return activation if self.pooling is None else self.pooling(activation).float()
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
-        """Pooled features as the head sees them: standardised, or of length 1."""
+        """Pooled features as the head sees them: standardized, or of length 1."""
         return F.normalize(features) if self.normalizes else (features - self.mean) / self.scale
 
     def outputs(self, features: torch.Tensor) -> torch.Tensor:

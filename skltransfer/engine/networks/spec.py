@@ -17,19 +17,19 @@ class NetworkSpec:
     boundary : int
         Number of frozen stages.
     pooling : str or None
-        How maps or tokens of the last stage become a vector; None leaves them as they are.
+        Pooling of the last stage's output; None keeps it unpooled.
     head : {"linear", "mlp"} or another name
-        Whether the head has a hidden layer; a task whose readout is no head on one vector has a name of its own.
+        Type of the head; ``"mlp"`` has a hidden layer. A task with another readout has its own name.
     adapter : {"lora"} or None
-        Whether low-rank adapters are trained in the unfrozen stages, or all of their weights.
+        If ``"lora"``, low-rank adapters are trained instead of the weights of the unfrozen stages.
     normalizes : bool
-        Whether the head sees features scaled to length 1, not standardised ones.
+        If True, the head receives features scaled to length 1 instead of standardized ones.
     n_outputs : int
-        Outputs of the head.
+        Number of outputs of the head.
     n_constants : int
-        Trained outputs after those, the same for all samples.
+        Number of further trained outputs that are the same for all samples.
     taps : tuple of int
-        Boundaries whose activations the readout takes, in rising order; empty for the last one alone.
+        Boundaries whose activations the readout uses, in increasing order; empty for the last one alone.
     """
 
     boundary: int

@@ -28,6 +28,7 @@ class NetworkState:
     Attributes
     ----------
     spec : NetworkSpec
+        The network.
     changed : dict of str to ndarray
         Entries of the state dict that differ from the pretrained ones, and all of the readout's.
     """

@@ -25,14 +25,15 @@ class TunedNetwork(nn.Module):
     Parameters
     ----------
     suffix : nn.Module or None
-        The private copy of the unfrozen stages; None where all that the readout takes arrives.
+        Private copy of the unfrozen stages; None if the readout needs no further stage.
     readout : Readout
-        From the last stage's activation, or a tuple of those that are tapped, to outputs.
+        Function from the last stage's activation, or a tuple of tapped ones, to outputs.
     spec : NetworkSpec
+        The network.
     n_axes : int or None
-        Axes of a batch in which each sample is one input; where a batch has one more, its samples are packed windows.
+        Number of axes of a batch in which each sample is one input; a batch with one more axis holds packed windows.
     packing : Packing or None
-        How the activations of several boundaries arrive as one.
+        Layout of the activations of several boundaries in one.
     """
 
     def __init__(

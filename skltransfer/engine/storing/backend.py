@@ -14,7 +14,7 @@ class Backend(Protocol):
     """Rows of numbers by address and digest. What it has lost or cannot read is computed again, so it may forget."""
 
     def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
-        """Which of these samples are held, as positions, and their rows."""
+        """Positions of those samples that are held, and their rows."""
 
     def put(self, address: Address, digest: bytes, row: torch.Tensor) -> None:
         """Take a row, to be written with the next ones."""
@@ -26,7 +26,7 @@ class Backend(Protocol):
         """See what other processes wrote."""
 
     def new_keys(self, address: Address) -> list[bytes]:
-        """Digests that are held at an address and were not told before."""
+        """Digests that are held at an address and were not returned before."""
 
     def lease(self, address: Address, part: str, *, wait: bool) -> AbstractContextManager | None:
         """The right to compute one part of a space; None while another process has it."""

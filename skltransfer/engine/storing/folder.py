@@ -76,8 +76,9 @@ class ShardFolder:
     Parameters
     ----------
     path : Path
+        Path of the folder.
     max_bytes : int
-        Largest size of all files together.
+        Maximum size of all files together, in bytes.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -107,7 +108,7 @@ class ShardFolder:
                 partition.is_fresh = False
 
     def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
-        """Which of these are there, and their rows."""
+        """Positions of those samples that are there, and their rows."""
         found: list[np.ndarray] = []
         parts: list[torch.Tensor] = []
         with self._lock, self._trouble_turns_it_off():
@@ -131,7 +132,7 @@ class ShardFolder:
         return np.concatenate(found), torch.cat(parts)
 
     def new_keys(self, address: Address) -> list[bytes]:
-        """Digests of the rows that are there, each told once."""
+        """Digests of the rows that are there, each returned once."""
         with self._lock, self._trouble_turns_it_off():
             partition = self._partition(address)
             new = [digest for digest in partition.places if digest not in partition.told]
@@ -196,7 +197,7 @@ class ShardFolder:
                 self._write(partition)
 
     def flush(self) -> None:
-        """Write whatever waits."""
+        """Write pending rows."""
         with self._lock, self._trouble_turns_it_off():
             for partition in self._partitions.values():
                 if partition.waiting:

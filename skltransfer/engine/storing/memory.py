@@ -109,24 +109,30 @@ _opening = Lock()
 
 
 class ActivationStore(Value):
-    """A handle on remembered activations, to pass as ``cache=``; several estimators may share one.
+    """Cache of activations that several estimators can share, to be passed as ``cache``.
 
-    In memory, or in a folder too, which other processes and later runs share: what was asked for is written there, and
-    what was passed on the way to it stays in memory. Whatever happens to the folder, results stay right: a damaged file
-    is computed anew, and a disk that fails turns the folder off, with one warning.
+    Use it to set the size of the cache, to inspect its use, or to clear it; ``cache="memory"`` and ``cache=folder`` are
+    enough otherwise. Activations are kept in memory, or also in a folder that other processes and later runs share.
+    Only the requested activations are written to disk; intermediate ones stay in memory. Problems with the folder never
+    change results: a damaged file is recomputed, and if the disk fails, the folder is no longer used and a warning is
+    issued.
 
     Parameters
     ----------
     folder : path-like, default=None
-        Where to keep activations beyond the process; made if it is not there. None keeps them in memory alone.
+        Folder in which activations are kept for other processes and later runs. It is created if necessary. None keeps
+        them only in memory.
     max_bytes : int, default=None
-        Upper bound of what is held, in bytes: in the folder (by default 5 GiB) where there is one, else in the memory
-        of each process (by default 1 GiB). The shallowest activations go first, and among these the oldest.
+        Maximum size in bytes, not negative: of the folder if there is one (by default 5 GiB), else of the memory in
+        each process (by default 1 GiB). If it is exceeded, activations of the earliest stages are removed first, and
+        among these the oldest.
 
     Attributes
     ----------
     folder : Path or None
+        Absolute path of the folder.
     max_bytes : int
+        Maximum size in bytes.
 
     Raises
     ------
@@ -176,11 +182,24 @@ class ActivationStore(Value):
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes see it."""
+        """True if other processes share the cache."""
         return self._backend is not None
 
     def get(self, address: Address, digest: bytes) -> torch.Tensor | None:
-        """The activation of one sample, or None."""
+        """Get the activation of one sample.
+
+        Parameters
+        ----------
+        address : Address
+            Kind of activations: backbone, data type, device, stage and pooling.
+        digest : bytes
+            Digest of the sample's content.
+
+        Returns
+        -------
+        Tensor or None
+            The activation; None if it is not cached.
+        """
         value = self._memory.get(address, digest)
         if value is None and self._backend is not None:
             found, rows = self._backend.get_many(address, [digest])
@@ -188,45 +207,114 @@ class ActivationStore(Value):
         return value
 
     def get_many(self, address: Address, digests: Sequence[bytes]) -> tuple[np.ndarray, torch.Tensor | None]:
-        """Which of these samples are held, as positions, and their activations; of the folder, where there is one."""
+        """Get the activations of several samples, from the folder if there is one.
+
+        Parameters
+        ----------
+        address : Address
+            Kind of activations: backbone, data type, device, stage and pooling.
+        digests : sequence of bytes
+            Digests of the samples' contents.
+
+        Returns
+        -------
+        positions : ndarray of int, shape (n_found,)
+            Positions of the samples that are cached.
+        activations : Tensor of shape (n_found, ...) or None
+            Their activations; None if none is cached.
+        """
         if self._backend is not None:
             return self._backend.get_many(address, digests)
         rows = {i: value for i, d in enumerate(digests) if (value := self._memory.get(address, d)) is not None}
         return np.array(list(rows), dtype=int), torch.stack(list(rows.values())) if rows else None
 
     def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
-        """Remember the activation of one sample, if there is or can be made room for it."""
+        """Store the activation of one sample, if there is enough space.
+
+        Parameters
+        ----------
+        address : Address
+            Kind of activations: backbone, data type, device, stage and pooling.
+        digest : bytes
+            Digest of the sample's content.
+        value : Tensor
+            The activation.
+        """
         self._memory.put(address, digest, value)
         if self._backend is not None:
             self._backend.put(address, digest, value)
 
     def keeps_passed(self, *, fits: bool) -> bool:
-        """Whether a pass is to leave what each stage gave on the way, for other freeze depths to begin from.
+        """Check if a pass should store the activations of all stages, from which other freeze depths can start.
 
-        A fit does. A prediction does where a fit came before it, as in a search, and until other samples are predicted:
-        a server would fill its memory with it.
+        A fit stores them. A prediction stores them if a fit preceded it, as in a search, and until other samples are
+        predicted; a server would otherwise fill its memory.
+
+        Parameters
+        ----------
+        fits : bool
+            True if the samples are used to fit, False if they are predicted.
+
+        Returns
+        -------
+        bool
+            True if intermediate activations should be stored.
         """
         return fits or self._memory.follows_fit
 
     def put_passed(self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool) -> None:
-        """Remember what a stage gave on the way; in memory alone."""
+        """Store an intermediate activation of one sample, in memory only.
+
+        Parameters
+        ----------
+        address : Address
+            Kind of activations: backbone, data type, device, stage and pooling.
+        digest : bytes
+            Digest of the sample's content.
+        value : Tensor
+            The activation.
+        fits : bool
+            True if the samples are used to fit, False if they are predicted.
+        """
         if fits:
             self._memory.put(address, digest, value)
         else:
             self._memory.put_passing(address, digest, value)
 
     def begin_computing(self, *, fits: bool) -> None:
-        """Called before samples are computed that are not remembered."""
+        """Prepare for computing samples that are not cached.
+
+        Parameters
+        ----------
+        fits : bool
+            True if the samples are used to fit, False if they are predicted.
+        """
         if not fits:
             self._memory.begin_to_predict()
 
     def end_of_pass(self, digests: Sequence[bytes], *, fits: bool, n_computed: int) -> None:
-        """Called after a pass; one that found all samples remembered changes nothing, unless it is a fit's."""
+        """Finish a pass. A pass that found all samples in the cache changes nothing, unless it is a fit.
+
+        Parameters
+        ----------
+        digests : sequence of bytes
+            Digests of the samples' contents.
+        fits : bool
+            True if the samples are used to fit, False if they are predicted.
+        n_computed : int
+            Number of samples that were not cached.
+        """
         if fits or n_computed:
             self._memory.end_of_pass(digests, fits=fits)
 
     def names(self) -> dict[bytes, bytes]:
-        """Digests of decoded content by digests of encoded content: those that the folder had not told yet."""
+        """Get digests of decoded content by digests of encoded content, as far as they are new in the folder.
+
+        Returns
+        -------
+        dict of bytes to bytes
+            Pairs of digests; empty without a folder.
+        """
         if self._backend is None:
             return {}
         keys = self._backend.new_keys(NAMES)
@@ -234,12 +322,29 @@ class ActivationStore(Value):
         return {keys[i]: row.numpy().tobytes() for i, row in zip(found, rows, strict=True)} if len(found) else {}
 
     def put_name(self, encoded: bytes, decoded: bytes) -> None:
-        """Remember what an encoded content decodes to."""
+        """Store the digest of the content that an encoded sample decodes to.
+
+        Parameters
+        ----------
+        encoded, decoded : bytes
+            Digests of the encoded and of the decoded content.
+        """
         if self._backend is not None:
             self._backend.put(NAMES, encoded, torch.tensor(list(decoded), dtype=torch.uint8))
 
     def answer(self, question: str) -> bool | None:
-        """The answer that another process wrote into the folder; None where none did."""
+        """Get an answer that another process wrote to the folder.
+
+        Parameters
+        ----------
+        question : str
+            Key of the answer.
+
+        Returns
+        -------
+        bool or None
+            The answer; None if there is none.
+        """
         if self._backend is None:
             return None
         self._backend.refresh()
@@ -247,41 +352,75 @@ class ActivationStore(Value):
         return bool(rows[0, 0]) if len(found) else None
 
     def put_answer(self, question: str, answer: bool) -> None:
-        """Let other processes know."""
+        """Write an answer to the folder for other processes.
+
+        Parameters
+        ----------
+        question : str
+            Key of the answer.
+        answer : bool
+            The answer.
+        """
         if self._backend is not None:
             self._backend.put(ANSWERS, _key(question), torch.tensor([answer], dtype=torch.uint8))
             self._backend.flush()
 
     def refresh(self) -> None:
-        """See what other processes wrote."""
+        """Read what other processes have written to the folder since."""
         if self._backend is not None:
             self._backend.refresh()
 
     def flush(self) -> None:
-        """Write what waits to be written."""
+        """Write pending activations to the folder."""
         if self._backend is not None:
             self._backend.flush()
 
     def lease(self, address: Address, part: str, *, wait: bool) -> AbstractContextManager | None:
-        """The right to compute one part of a space; None while another process has it."""
+        """Reserve the computation of some activations for this process.
+
+        Parameters
+        ----------
+        address : Address
+            Kind of activations: backbone, data type, device, stage and pooling.
+        part : str
+            Name of the part to compute.
+        wait : bool
+            If True, wait while another process holds the reservation.
+
+        Returns
+        -------
+        context manager or None
+            Context that holds the reservation; None if another process holds it.
+        """
         return nullcontext() if self._backend is None else self._backend.lease(address, part, wait=wait)
 
     def count(self, *, hits: int, misses: int) -> None:
-        """Take note of how many samples were recalled and how many computed."""
+        """Count samples for :meth:`info`.
+
+        Parameters
+        ----------
+        hits, misses : int
+            Number of samples that were read from the cache, and number that were computed.
+        """
         with self._memory.lock:
             self._memory.hits += hits
             self._memory.misses += misses
 
     def clear(self) -> None:
-        """Forget everything; delete what the folder holds."""
+        """Remove all activations from memory, and from the folder if there is one."""
         self._memory.clear()
         if self._backend is not None:
             self._backend.clear()
 
     def info(self) -> dict[str, int]:
-        """``samples`` held (one at two boundaries counts twice), ``bytes``, ``max_bytes``, ``hits`` and ``misses``.
+        """Get the size and use of the cache.
 
-        Samples and bytes are those of the folder, where there is one; hits and misses are this process's.
+        Returns
+        -------
+        dict of str to int
+            ``samples`` (a sample that is cached at two stages counts twice), ``bytes``, ``max_bytes``, ``hits`` and
+            ``misses``. With a folder, samples and bytes are those of the folder; hits and misses are always those of
+            this process.
         """
         memory = self._memory
         with memory.lock:

@@ -59,7 +59,7 @@ class ClassificationTask(VectorTask):
     def solve_probe(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: Penalty
     ) -> Probe:
-        """scikit-learn's L2-penalised logistic regression; ``penalty`` is its ``C``.
+        """scikit-learn's L2-penalized logistic regression; ``penalty`` is its ``C``.
 
         ``"auto"`` is ``4 / alpha``, where ``alpha`` is the :func:`best_ridge` for indicators of the classes: near
         outputs of zero, where a probability is a half and a quarter of the output, that is the same penalty.
@@ -67,12 +67,15 @@ class ClassificationTask(VectorTask):
         Parameters
         ----------
         features : ndarray of shape (n, d)
+            Features of the samples.
         targets : ndarray of int, shape (n,)
+            Positions of the labels among the classes.
         weights : ndarray of shape (n,)
-            Weights of samples in the loss.
+            Weights of the samples in the loss.
         scaling : (mean, scale), each ndarray of shape (d,)
             Mean and scale of the features.
         penalty : float or "auto"
+            Inverse strength of the penalty, or ``"auto"``.
         """
         mean, scale = scaling
         z = (features - mean) / scale

@@ -1,6 +1,6 @@
 """Masked tokens: some tokens of a text are hidden, and a network with a language head learns to guess them.
 
-In training masks are drawn anew each time a text is seen, from torch's own generator, which :func:`train` seeds; of a
+In training new masks are drawn each time a text is seen, from torch's own generator, which :func:`train` seeds; of a
 text that is only looked at, the same tokens are hidden every time. Must not know where texts come from, nor why.
 """
 
@@ -28,9 +28,11 @@ class MaskedTexts:
     activations : Activations
         Token ids.
     stages : FrozenStages
+        Frozen stages that compute activations.
     fraction : float
-        Share of the tokens to guess; at least one of each text.
+        Fraction of the tokens to predict, at least one token per text.
     seed : int
+        Seed of the random numbers.
     """
 
     def __init__(self, activations: Activations, stages: FrozenStages, fraction: float, seed: int) -> None:
@@ -50,11 +52,11 @@ class MaskedTexts:
         return self._masked(rows, [generator] * len(rows))
 
     def n_asked(self, rows: np.ndarray) -> np.ndarray:
-        """How many tokens of each text are asked for; none of one without tokens of its own."""
+        """Number of tokens of each text to predict; none of one without tokens of its own."""
         return np.array([self._count(self._is_word(self._ids([row])[0]).sum()) for row in rows])
 
     def frequencies(self, rows: np.ndarray) -> np.ndarray:
-        """How often each token of the vocabulary comes, (vocabulary,)."""
+        """Frequency of each token of the vocabulary, (vocabulary,)."""
         counts = np.zeros(self._words.max(initial=0) + 1)
         for row in rows:
             ids = self._ids([row])[0]
@@ -116,16 +118,18 @@ class MaskedLanguageModel(nn.Module):
     Parameters
     ----------
     stages : FrozenStages
+        Frozen stages that compute activations.
     boundary : int
         Number of frozen stages.
     frequencies : ndarray of shape (vocabulary,)
+        Frequency of each token.
     seed : int
         Seed of a head that the checkpoint does not bring.
 
     Attributes
     ----------
     is_head_new : bool
-        Whether the checkpoint brought none.
+        True if the checkpoint has no language modeling head.
     """
 
     def __init__(self, stages: FrozenStages, boundary: int, frequencies: np.ndarray, seed: int) -> None:

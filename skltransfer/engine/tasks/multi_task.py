@@ -18,17 +18,17 @@ from skltransfer.engine.tasks.task import VectorTask
 class MultiTask(VectorTask):
     """One head per task, side by side.
 
-    Targets are (n, 2 tasks): the value of each task (a class's position, or a standardised number), then 1 or 0 for
+    Targets are (n, 2 tasks): the value of each task (a class's position, or a standardized number), then 1 or 0 for
     whether it was observed.
 
     Parameters
     ----------
     parts : sequence of (str, dict)
-        For each task ``"classification"`` or ``"regression"``, and its head's attributes.
+        Kind of each task, ``"classification"`` or ``"regression"``, and the attributes of its head.
     factors : ndarray of shape (tasks,)
-        Weight of each task's loss, times how much rarer its labels are than rows.
+        Weight of each task's loss, multiplied by the ratio of rows to its labels.
     learns_weights : bool
-        Whether the last outputs, one per task and the same for all rows, are logarithms of the tasks' variances.
+        If True, the last outputs, one per task and the same for all rows, are logarithms of the tasks' variances.
     """
 
     def __init__(self, parts: Sequence[tuple[str, dict]], factors: np.ndarray, learns_weights: bool = False) -> None:

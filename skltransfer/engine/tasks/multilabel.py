@@ -17,7 +17,7 @@ from skltransfer.engine.tasks.task import VectorTask
 
 
 class MultilabelTask(VectorTask):
-    """One output per label, each present or not, whatever the others are.
+    """One output per label, each present or not, independently of the others.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class MultilabelTask(VectorTask):
         return outputs / self.temperature
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs -> probability of each label, (n, k); rows sum to whatever they do."""
+        """Outputs -> probability of each label, (n, k); rows need not sum to 1."""
         return expit(outputs / self.temperature)
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """As :meth:`ClassificationTask.scores`, each the mean over labels."""
+        """Scores of :meth:`ClassificationTask.scores`, each the mean over labels."""
         logits = outputs / self.calibrated(outputs, targets, weights).temperature
         right = (self.decode(outputs) == targets).mean(1)
         return {"accuracy": right, "neg_log_loss": (targets * logits - np.logaddexp(0, logits)).mean(1)}

@@ -20,16 +20,18 @@ Penalty = float | str
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear head on standardised features.
+    """A linear head on standardized features.
 
     Attributes
     ----------
     mean, scale : ndarray of shape (d,)
         Mean and scale of the features; ``(features - mean) / scale`` enters the linear map.
     weight : ndarray of shape (n_outputs, d)
+        Weights of the linear map.
     bias : ndarray of shape (n_outputs,)
+        Intercepts of the linear map.
     n_iter : int
-        Iterations of the solver.
+        Number of solver iterations.
     loss : float
         Mean weighted training loss, without the penalty.
     """
@@ -64,7 +66,9 @@ def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.
     Parameters
     ----------
     features : ndarray of shape (n, d)
+        Features of the samples.
     weights : ndarray of shape (n,)
+        Weights of the samples.
     floor : float, default=0.0
         Least standard deviation that counts, as a fraction of the root mean square of all. Without it each feature has
         its own, and one that is nearly constant among these samples is enormous in the first sample where it is not:
@@ -129,6 +133,6 @@ def _errors_of_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -
 
 
 def best_temperature(loss: Callable[[float], float]) -> float:
-    """Where a loss is least, between 1/50 and 50."""
+    """Argument between 1/50 and 50 that minimizes a loss."""
     found = minimize_scalar(lambda log_t: loss(math.exp(log_t)), bounds=(-math.log(50), math.log(50)), method="bounded")
     return math.exp(found.x)

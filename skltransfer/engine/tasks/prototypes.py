@@ -21,7 +21,7 @@ class PrototypeTask(ClassificationTask):
 
     Near is meant under the covariance within classes, shrunk towards a multiple of the identity, so the head is linear.
     Its outputs are scaled so that the training labels are as likely as can be when each sample is left out of its own
-    prototype; labels are smoothed as Platt (1999) does, since a few that are told apart are no proof of certainty.
+    prototype; labels are smoothed as Platt (1999) does, since a few separated samples are no proof of certainty.
     """
 
     solves_last = True

@@ -15,14 +15,14 @@ from skltransfer.engine.tasks.task import VectorTask
 
 
 class RegressionTask(VectorTask):
-    """One output per target, trained on the standardised targets.
+    """One output per target, trained on the standardized targets.
 
     Parameters
     ----------
     mean, scale : ndarray of shape (outputs,)
         Mean and scale of the training targets.
     is_flat : bool
-        Whether there is one target, and predictions are (n,).
+        True if there is one target and predictions have the shape (n,).
     """
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, is_flat: bool) -> None:
@@ -35,7 +35,7 @@ class RegressionTask(VectorTask):
         return cls(mean, scale, y.ndim == 1)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Targets -> standardised targets, (n, outputs)."""
+        """Targets -> standardized targets, (n, outputs)."""
         return (y.reshape(len(y), -1) - self.mean) / self.scale
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,7 @@ class RegressionTask(VectorTask):
 
     @staticmethod
     def scores(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """1 less the squared error of each sample's standardised targets, (n,)."""
+        """1 less the squared error of each sample's standardized targets, (n,)."""
         return {"r2": 1 - ((outputs - targets) ** 2).mean(1)}
 
     def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:

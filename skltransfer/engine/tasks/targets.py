@@ -31,6 +31,7 @@ class ArrayTargets:
     Attributes
     ----------
     values : ndarray of shape (n,) or (n, columns)
+        Labels or numbers.
     """
 
     values: np.ndarray
@@ -48,13 +49,13 @@ class ArrayTargets:
         return torch.as_tensor(self.values[rows])
 
     def subset(self, rows: np.ndarray) -> "ArrayTargets":
-        """As :meth:`Targets.subset`."""
+        """Targets of some samples; see :meth:`Targets.subset`."""
         return ArrayTargets(self.values[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class RecordTargets:
-    """Records of arrays, whose lengths may differ from sample to sample: the boxes of a picture, the tags of a text.
+    """Records of arrays, whose lengths may differ from sample to sample: the boxes of an image, the tags of a text.
 
     Attributes
     ----------
@@ -77,7 +78,7 @@ class RecordTargets:
         return [{name: torch.tensor(value) for name, value in self.records[row].items()} for row in rows]
 
     def subset(self, rows: np.ndarray) -> "RecordTargets":
-        """As :meth:`Targets.subset`."""
+        """Targets of some samples; see :meth:`Targets.subset`."""
         return RecordTargets([self.records[row] for row in np.arange(len(self.records))[rows]])
 
 

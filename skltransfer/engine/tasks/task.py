@@ -23,16 +23,17 @@ INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose f
 
 @dataclass(frozen=True)
 class Start:
-    """How a task may initialise the readout.
+    """Settings with which a task initializes the readout.
 
     Attributes
     ----------
     penalty : float, "auto" or a tuple of these
         Strength of the probe's penalty, as the task reads it.
     solves : bool
-        Whether the probe is wanted; else the scaling of features alone.
+        If True, the probe is solved; else only the scaling of the features is set.
     reach : float or None
-        How far training will move a weight, if the stages are trained too; None where the probe stays as it is solved.
+        Distance by which training will move a weight, if the stages are trained too; None if the probe stays as it is
+        solved.
     """
 
     penalty: Any
@@ -59,10 +60,11 @@ class Task(ABC):
     Attributes
     ----------
     n_outputs : int
+        Number of outputs of the head.
     n_constants : int
-        Trained outputs after those, the same for all samples.
+        Number of further trained outputs that are the same for all samples.
     solves_last : bool
-        Whether the probe is solved once more after training, on the trained stages' features.
+        If True, the probe is solved once more after training, on the trained stages' features.
     """
 
     n_outputs: int
@@ -75,9 +77,11 @@ class Task(ABC):
         Parameters
         ----------
         backbone : Backbone
+            The backbone.
         spec : NetworkSpec
+            The network.
         draws : bool
-            Whether weights begin at random; else they will be filled, and torch's generator stays as it is.
+            If True, weights start at random; else they will be filled, and torch's generator is not used.
         """
         if draws:
             return self.new_readout(backbone, spec)
@@ -99,10 +103,11 @@ class Task(ABC):
         Parameters
         ----------
         network : TunedNetwork
+            The trained network.
         activation : Tensor, (n, ...)
-            May end in rows that fill the batch; their answers are dropped.
+            Activations of a batch. Rows that only fill the batch are dropped from the result.
         geometries : sequence of Geometry or None, length n
-            How each sample lies in the network's input; None where that has no places.
+            Position of each sample in the network's input; None if that has no positions.
         """
 
     def strata(self, targets: Targets) -> np.ndarray | None:
@@ -123,13 +128,15 @@ class Task(ABC):
         Parameters
         ----------
         network : TunedNetwork
-            In eval mode.
+            The network, in evaluation mode.
         over_samples : callable
             Runs a function of a batch of activations over the training set: ``(function) -> (n, ...)``.
         targets : Targets, length n
+            Targets of the samples.
         weights, loss_weights : ndarray of shape (n,)
-            How much each sample counts in statistics, and in the loss.
+            Weights of the samples in statistics, and in the loss.
         how : Start
+            How the readout is initialized.
         """
         return None
 
@@ -161,7 +168,7 @@ class VectorTask(Task):
 
     @abstractmethod
     def exported(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs -> what a client of an exported network is told, by name; without a branch on values."""
+        """Outputs -> what a client of an exported network receives, by name; without a branch on values."""
 
     @abstractmethod
     def expected(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,10 +214,13 @@ def solved_probe(task: VectorTask, features: np.ndarray, targets: np.ndarray, pe
     Parameters
     ----------
     task : VectorTask
+        The task.
     features : ndarray of shape (n, d)
+        Features of the samples.
     targets : ndarray of shape (n,) or (n, outputs)
-        In the task's terms.
+        Targets in the task's terms.
     penalty : float or "auto"
+        Strength of the probe's penalty, as the task reads it.
     """
     features, weights = np.asarray(features, dtype=np.float64), np.ones(len(features))
     scaling = standardisation(features, weights, LEAST_SCALE)

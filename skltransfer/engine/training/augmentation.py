@@ -1,4 +1,4 @@
-"""Training pictures that are changed at random each time they are seen; nothing of that is remembered.
+"""Training images that are changed at random each time they are seen; nothing of that is remembered.
 
 Randomness is torch's own generator's, which :func:`train` seeds. Must not know y, losses or scikit-learn.
 """
@@ -20,18 +20,20 @@ Augment = Callable[[torch.Tensor], torch.Tensor]
 
 
 class AugmentedActivations:
-    """The training set as ``train`` sees it: :class:`Activations` for looking, changed pictures for training.
+    """The training set as ``train`` sees it: :class:`Activations` for looking, changed images for training.
 
     Parameters
     ----------
     activations : Activations
-        Activations of the unchanged pictures.
+        Activations of the unchanged images.
     stages : FrozenStages
+        Frozen stages that compute activations.
     samples : Samples
+        Samples.
     addresses : sequence of Address
-        In the order of their boundaries; several are packed.
+        Stages in increasing order; several are packed.
     augment : callable
-        From a picture of uint8, (3, h, w), to another: a transform of ``torchvision.transforms.v2``.
+        Transform of ``torchvision.transforms.v2`` from a uint8 image (3, h, w) to another one.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class AugmentedActivations:
         self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
 
     def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
-        """Activations of these rows' pictures, changed at random, (len(rows), ...), on the stages' device."""
+        """Activations of these rows' images, changed at random, (len(rows), ...), on the stages' device."""
         pictures = in_threads(self._samples.read, list(rows), torch.get_num_threads(), ahead=len(rows), overlap=False)
         inputs = torch.stack([self._changed(picture) for picture in pictures])
         size = self._stages.batch

@@ -59,7 +59,7 @@ def refresh_norms(network: TunedNetwork, batches: Callable[[], Iterable[torch.Te
     network : TunedNetwork
         Changed in place.
     batches : callable
-        All samples' activations, anew for each layer.
+        All samples' activations, computed again for each layer.
     prior : float
         Samples that the old statistics are worth.
 
@@ -118,7 +118,7 @@ def _refresh(layer: nn.Module, times: int, network: TunedNetwork, batches: Calla
 
 
 def norm_shift(now: nn.Module, before: nn.Module) -> dict[str, float]:
-    """How far the means of each BatchNorm moved: root mean square over channels, in standard deviations of before."""
+    """Shift of the means of each BatchNorm: root mean square over channels, in standard deviations of before."""
     shift, adapted = {}, dict(now.named_modules())
     for name, old in before.named_modules():
         if isinstance(old, NORMS):

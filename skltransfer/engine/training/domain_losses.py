@@ -1,6 +1,6 @@
 """What draws a target domain near a source domain: losses on its samples, which have no labels.
 
-Must not know how domains are told apart, nor what labels mean.
+Must not know how domains are marked, nor what labels mean.
 """
 
 import math
@@ -24,11 +24,13 @@ class DomainLoss:
     activations : Activations
         Activations of target samples.
     rows : ndarray of int
-        In an order that only their content decides.
+        Target samples, in an order that depends only on their content.
     method : {"mcc", "deep_coral"}
+        Adaptation method.
     weight : float
-        Weight of the loss, once it has risen from zero.
+        Final weight of the loss.
     batch_size, seed : int
+        Batch size, and seed of the random numbers.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ def class_confusion(outputs: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     outputs : Tensor of shape (n, k), or (n, 1) for two classes
+        Logits of target samples.
     """
     logits = torch.cat([torch.zeros_like(outputs), outputs], dim=1) if outputs.shape[1] == 1 else outputs
     p = torch.softmax(logits / TEMPERATURE, dim=1)

@@ -1,6 +1,6 @@
 """The only ``.backward()`` in the house: one function over activations and targets.
 
-Promises that the optimiser gets exactly the parameters it was given, that order and masks come from the seed alone,
+Promises that the optimizer gets exactly the parameters it was given, that order and masks come from the seed alone,
 and that a loss that is not a number stops it. Must not know X, what y means, scikit-learn or the store.
 """
 
@@ -33,26 +33,32 @@ History = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How to train. The names are the estimators' parameters.
+    """Settings of the training. The names are the estimators' parameters.
 
     Attributes
     ----------
     max_epochs, batch_size : int
+        Number of epochs, and maximum batch size.
     learning_rate, weight_decay : float
+        Learning rate of the head, and weight decay (AdamW).
     lr_schedule : {"cosine", "constant"}
+        Learning rate schedule.
     warmup : float
-        Share of the steps over which the rate rises from zero.
+        Fraction of the steps over which the rate increases from zero.
     backbone_lr_factor, layer_decay : float
         Rate of the last stage relative to the head's, and of each stage relative to the next.
     unfreeze_schedule : {"gradual"} or None
-        Whether the last stage is trained first, then one more at a time, down to the boundary.
+        ``"gradual"`` trains the last stage first, then adds one earlier stage at a time.
     norm_policy : {"frozen", "train"}
-        Whether statistics of BatchNorm stay.
+        ``"frozen"`` keeps the statistics of BatchNorm.
     max_grad_norm : float or None
-        Longer gradients are cut to this length.
+        Maximum global gradient norm.
     seed : int
+        Seed of the random numbers.
     autocast : torch.dtype or None
+        Data type of mixed precision.
     verbose : int
+        If positive, show progress.
     """
 
     max_epochs: int = 10
@@ -79,11 +85,11 @@ class TrainingPlan:
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / max(1e-9, 1 - self.warmup)))
 
     def n_steps(self, n_samples: int) -> int:
-        """Number of the optimiser's steps."""
+        """Number of the optimizer's steps."""
         return self.max_epochs * len(batches(np.arange(n_samples), self.batch_size))
 
     def max_weight_change(self, n_samples: int) -> float:
-        """How far AdamW moves a weight of the head whose steps all go one way, each about as long as the rate."""
+        """Distance that AdamW moves a weight of the head whose steps all go one way, each about as long as the rate."""
         return (
             self.learning_rate
             * self.n_steps(n_samples)
@@ -98,10 +104,11 @@ class Validation:
     Attributes
     ----------
     data : TrainingSet
+        Held-out samples.
     n_iter_no_change : int
-        Epochs without progress after which to stop.
+        Number of epochs without progress before stopping.
     tol : float
-        The least fall of the loss that counts as progress.
+        Minimum decrease of the loss that counts as progress.
     """
 
     data: TrainingSet
@@ -135,21 +142,24 @@ def train(
     Parameters
     ----------
     module : nn.Module
-        From a batch of activations, and what is to be learnt of them, to outputs.
+        Network from a batch of activations, and targets, to outputs.
     trainable : sequence of mappings
-        Each ``{"params": [...], "lr_factor": float}``: all that the optimiser gets.
+        Each ``{"params": [...], "lr_factor": float}``: all that the optimizer gets.
     activations : Activations
+        Activations of the training samples.
     data : TrainingSet
+        The training set.
     loss : callable
-        ``(outputs, targets) -> (n,)``.
+        Function ``(outputs, targets) -> (n,)``.
     plan : TrainingPlan
+        How the network is trained.
     validation : Validation, optional
-        Watched by early stopping; the best weights are restored.
+        Held-out samples of early stopping, after which the best weights are restored.
     checkpoint : Checkpoint, optional
-        Written after each epoch; training goes on from what it holds, as if there had been no interruption.
+        State that is written after each epoch, and from which training continues.
     observer : EpochObserver, optional
-        Given a function that makes copies of weights and history, as if training ended there.
-        Told of each epoch; may end training.
+        Callbacks that are called in each epoch and may end the training. They receive a function that copies weights
+        and history.
     auxiliary : AuxiliaryLoss, optional
         Adds a loss on other samples.
 
@@ -185,7 +195,7 @@ def train(
 
 
 class _Run:
-    """The optimiser, its steps and the history of one call of :func:`train`."""
+    """The optimizer, its steps and the history of one call of :func:`train`."""
 
     def __init__(
         self, module, trainable, activations, data, loss, plan: TrainingPlan, validation, auxiliary=None
@@ -222,7 +232,7 @@ class _Run:
 
     @property
     def has_converged(self) -> bool:
-        """Whether the validation loss stopped falling."""
+        """True if the validation loss stopped falling."""
         return self.best_state is not None and self.n_epochs - 1 - self.best_epoch >= self.validation.n_iter_no_change
 
     def epoch(self) -> None:

@@ -1,4 +1,4 @@
-"""What is told of the epochs of a fit. Must not know what is trained."""
+"""What callbacks learn about the epochs of a fit. Must not know what is trained."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,14 @@ class EpochObserver:
     Parameters
     ----------
     begins : callable
+        Function that is called before each epoch.
     ends : callable
-        Says whether the fit is to end.
+        Function that is called after each epoch and returns True to end the fit.
 
     Attributes
     ----------
     has_ended : bool
-        Whether the fit was told to end.
+        True if the fit should end.
     """
 
     def __init__(self, begins: Callable[[Now], object], ends: Callable[[Now], bool]) -> None:

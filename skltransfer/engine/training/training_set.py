@@ -21,13 +21,15 @@ class TrainingSet:
     Attributes
     ----------
     rows : ndarray of int, shape (m,)
-        Where each is found among the activations.
+        Position of each sample among the activations.
     targets : Targets, length m
+        Targets of the samples.
     weights : ndarray, shape (m,)
         Sums of the sample weights of equal rows.
     loss_weights : ndarray, shape (m,)
-        The same, times the class weight.
+        The same sums, multiplied by the class weights.
     digests : tuple of bytes, length m
+        Digests of the samples' contents.
     """
 
     rows: np.ndarray
@@ -72,9 +74,11 @@ def canonical(digests: Sequence[bytes], targets: Targets, weights: np.ndarray) -
     Parameters
     ----------
     digests : sequence of bytes, length n
-        Empty for a sample that is left out.
+        Digests of the samples' contents; empty for a sample that is left out.
     targets : Targets, length n
+        Targets of the samples.
     weights : ndarray of shape (n,)
+        Weights of the samples.
     """
     kept = [row for row in range(len(digests)) if weights[row] > 0 and digests[row]]
     keyed = sorted(((digests[row], targets.key(row)), row) for row in kept)
@@ -93,11 +97,13 @@ def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None
     Parameters
     ----------
     data : TrainingSet
+        The training set.
     n : int
         Number of folds.
     seed : int
+        Seed of the random numbers.
     groups : ndarray of shape (m,), optional
-        Labels.
+        Labels, by which folds are stratified.
     """
     generator = np.random.default_rng(seed)
     strata = np.zeros(len(data), dtype=int) if groups is None else groups
@@ -116,9 +122,11 @@ def split(
     Parameters
     ----------
     data : TrainingSet
+        The training set.
     fraction : float
         Share of samples for validation.
     seed : int
+        Seed of the random numbers.
     groups : ndarray of shape (m,), optional
         Labels; each keeps its share, and at least one sample in training.
     why : str
