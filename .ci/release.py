@@ -61,16 +61,21 @@ def metadata_checks(folder: pathlib.Path, files: list[pathlib.Path]) -> Iterator
     yield "addresses are settled", not unsettled, ", ".join(unsettled)
 
 
-def run_in_fresh_environment(page: pathlib.Path, wheel: pathlib.Path) -> Check:
-    """A page's blocks, pasted where nothing is installed but what it says."""
-    said = INSTALLS.search(page.read_text(encoding="utf-8"))
-    if said is None:
-        return page.name, False, "the page does not say what to install"
-    with tempfile.TemporaryDirectory() as folder:
-        python = environment(pathlib.Path(folder) / "env", f"{wheel}{said[1] or ''}", *said[2].split())
-        home = {"HOME": folder, "PATH": os.environ["PATH"]}
-        done = subprocess.run([python, ROOT / "tests" / "pages.py", page], env=home, capture_output=True, text=True)
-    return f"{page.name} ({said[0]})", done.returncode == 0, done.stderr[-2000:]
+def pasted(pages: list[pathlib.Path], wheel: pathlib.Path, folder: pathlib.Path) -> Iterator[Check]:
+    """The blocks of each page, pasted where nothing is installed but what it says; alike pages share an environment."""
+    made: dict[str, pathlib.Path] = {}
+    for page in pages:
+        said = INSTALLS.search(page.read_text(encoding="utf-8"))
+        if said is None:
+            yield page.name, False, "the page does not say what to install"
+            continue
+        if said[0] not in made:
+            wanted = (f"{wheel}{said[1] or ''}", *said[2].split())
+            made[said[0]] = environment(folder / f"reader-{len(made)}", *wanted)
+        home = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+        command = [made[said[0]], ROOT / "tests" / "pages.py", page]
+        done = subprocess.run(command, env=home, capture_output=True, text=True)
+        yield f"{page.name} after {said[0]}", done.returncode == 0, done.stderr[-2000:]
 
 
 def main(names: list[str]) -> None:
@@ -79,11 +84,15 @@ def main(names: list[str]) -> None:
         folder = pathlib.Path(place)
         files = built(folder)
         wheel = next(file for file in files if file.suffix == ".whl")
-        checks = list(metadata_checks(folder, files))
-        checks += [run_in_fresh_environment(page, wheel) for page in pages if page.name != "index.md"]
-    for name, passed, detail in checks:
-        print(f"{'passed' if passed else 'FAILED'}: {name}{'' if passed else f': {detail}'}")
-    raise SystemExit(not all(passed for _, passed, _ in checks))
+        guides = [page for page in pages if page.name != "index.md"]
+        passed = [report(*check) for check in (*metadata_checks(folder, files), *pasted(guides, wheel, folder))]
+    raise SystemExit(not all(passed))
+
+
+def report(name: str, passed: bool, detail: str) -> bool:
+    """Print a line."""
+    print(f"{'passed' if passed else 'FAILED'}: {name}{'' if passed else f': {detail}'}", flush=True)
+    return passed
 
 
 if __name__ == "__main__":

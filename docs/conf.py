@@ -5,8 +5,11 @@ Promises that a public name in a text leads to its page, so that pages stay plai
 
 import importlib
 import inspect
+import json
 import pathlib
 import re
+import sys
+import tomllib
 from typing import Any
 
 from docutils import nodes
@@ -17,7 +20,11 @@ from skltransfer.testing import check_transfer_estimator
 
 HERE = pathlib.Path(__file__).parent
 OBJECTS = HERE / "reference" / "objects"
+SEARCH_TERMS = json.loads((HERE / "search_terms.json").read_text(encoding="utf-8"))  # page -> what leads there
 ROOMS = ("skltransfer", "skltransfer.model_selection", "skltransfer.exceptions")
+
+PYPROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+SITE = PYPROJECT["project"]["urls"]["Documentation"]  # the one place where the addresses stand is pyproject.toml
 
 project = "skltransfer"
 version = release = skltransfer.__version__
@@ -27,8 +34,11 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "sphinxext.opengraph",
 ]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
@@ -40,14 +50,38 @@ toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = ">>> |... "
 copybutton_prompt_is_regexp = True
 
+sys.path.insert(0, str(HERE))  # for tutorial_order
+sphinx_gallery_conf = {  # tutorials are run when the site is built
+    "examples_dirs": [str(HERE.parent / "examples" / "tutorials")],
+    "gallery_dirs": ["tutorials"],
+    "filename_pattern": r"\.py",
+    "within_subsection_order": "tutorial_order.lesson",
+    "abort_on_example_error": True,
+    "min_reported_time": 0,
+    "write_computation_times": False,
+    "show_memory": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "capture_repr": (),
+}
+
+ogp_site_url = html_baseurl = SITE
+ogp_image = "_static/social_card.png"
+ogp_image_alt = "Accuracy against freeze depth: a pretrained network, random weights, and pixels"
+
 html_theme = "pydata_sphinx_theme"
+html_favicon = "_static/favicon.svg"
 html_title = "skltransfer"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_sidebars = {"index": [], "gallery": []}
 html_theme_options = {
-    "navbar_end": ["theme-switcher"],
+    "logo": {"text": "skltransfer", "image_light": "_static/favicon.svg", "image_dark": "_static/favicon.svg"},
+    "switcher": {"json_url": "_static/versions.json", "version_match": version},
+    "check_switcher": False,
+    "header_links_before_dropdown": 6,
+    "navbar_end": ["version-switcher", "theme-switcher"],
     "show_prev_next": True,
     "secondary_sidebar_items": {"**": ["page-toc"], "how_to/coming_from": [], "gallery": []},  # room for two columns
     "footer_start": ["copyright"],
@@ -84,6 +118,12 @@ def write_objects(app: Sphinx) -> None:
             page.write_text(text, encoding="utf-8")
 
 
+def add_search_terms(app: Sphinx, page: str, source: list[str]) -> None:
+    """What users type into the search box leads to the page first: entries of the index, for want of a better place."""
+    entry = "\n\n.. index:: ! {}\n" if app.env.doc2path(page).suffix == ".rst" else "\n\n```{{index}} ! {}\n```\n"
+    source[0] += "".join(map(entry.format, SEARCH_TERMS.get(page, [])))
+
+
 def skip_foreign(app: Sphinx, kind: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     """What a class inherits from scikit-learn is described there, in the words of its own site."""
     module = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__module__", None) or ""
@@ -108,6 +148,7 @@ def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_objects)
+    app.connect("source-read", add_search_terms)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-docstring", keep_initials, priority=600)  # after numpydoc
     app.connect("doctree-resolved", link_names)

@@ -38,7 +38,7 @@ class FineTunedClassifier(
     """Classify images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if you have
-    about 16 labeled samples per class or more, and want to adapt the network to them. Its relatives serve other cases:
+    more than a few labels per class and want to adapt the network to them. Its relatives serve other cases:
     :class:`FewShotClassifier` for fewer labels, :class:`PretrainedFeatureExtractor` with a scikit-learn classifier if
     you need frozen embeddings in a pipeline or next to other columns, :class:`MultiTaskFineTuner` for several targets
     per sample, :class:`DomainAdaptedClassifier` if the data to classify differ from the labeled data, and
@@ -92,7 +92,7 @@ class FineTunedClassifier(
         ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
         effect.
     batch_size : int, default=32
-        Maximum number of samples per training step. Samples of similar length are batched together.
+        Maximum number of samples per training step. All batches of an epoch have about the same number of samples.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
@@ -413,7 +413,7 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
         effect.
     batch_size : int, default=32
-        Maximum number of samples per training step. Samples of similar length are batched together.
+        Maximum number of samples per training step. All batches of an epoch have about the same number of samples.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1

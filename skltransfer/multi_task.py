@@ -92,7 +92,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         ``augment``, the head is solved rather than trained: this parameter and all training parameters below have no
         effect.
     batch_size : int, default=32
-        Maximum number of samples per training step. Samples of similar length are batched together.
+        Maximum number of samples per training step. All batches of an epoch have about the same number of samples.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1
@@ -472,8 +472,8 @@ def table_of(y: Any) -> tuple[list[str], np.ndarray]:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"y has several columns of the name {', '.join(map(repr, twice))}, but tasks are told apart by their "
-                f"names. Rename the columns; got {names!r}."
+                f"y has several columns of the name {', '.join(map(repr, twice))}, but each task needs its own name. "
+                f"Rename the columns; got {names!r}."
             )
         return names, np.column_stack([np.asarray(y[name], dtype=object) for name in y.columns])
     table = cells_of(y).astype(object)

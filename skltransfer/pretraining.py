@@ -87,7 +87,7 @@ class AdaptedBackbone(
     max_epochs : int, default=3
         Maximum number of passes over the texts. A new head is first trained alone for as many passes.
     batch_size : int, default=32
-        Maximum number of texts per training step. Texts of similar length are batched together.
+        Maximum number of texts per training step. All batches of an epoch have about the same number of texts.
     learning_rate : float, default=5e-5
         Learning rate of all trained weights (AdamW). A new head, while it is trained alone, has the rate 1e-3.
     weight_decay : float, default=0.01

@@ -99,7 +99,7 @@ def without_a_task(text: str) -> list[str]:
     """Headings in which there is neither a verb nor a noun that users search for."""
     text = re.sub(r"^(`{3,}).*?^\1", " ", text, flags=re.DOTALL | re.MULTILINE)
     headings = [h for h in re.findall(r"^#{1,3} (.+)$", text, re.MULTILINE) if "`" not in h]
-    return [h for h in headings if not TASKS & set(re.findall(r"[a-z0-9][\w-]*", h.lower()))]
+    return [h for h in headings if not TASKS & set(re.findall(r"[a-z0-9][\w.-]*", h.lower()))]
 
 
 def measured(text: str) -> Prose:

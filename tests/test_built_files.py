@@ -64,7 +64,21 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence_alone(built):
 
 
 def test_the_source_holds_no_data_no_caches_and_no_built_site(built):
-    wanted = (".py", ".pyi", ".md", ".txt", ".json", ".toml", ".css", ".png", ".svg", "py.typed", "LICENSE", "Makefile")
+    wanted = (
+        ".py",
+        ".pyi",
+        ".md",
+        ".rst",
+        ".txt",
+        ".json",
+        ".toml",
+        ".css",
+        ".png",
+        ".svg",
+        "py.typed",
+        "LICENSE",
+        "Makefile",
+    )
     wanted += (".gitignore", "PKG-INFO")
     for name in built["source"][0]:
         assert name.endswith(wanted) or "/tests/fixtures/" in name, name  # files that an earlier version saved

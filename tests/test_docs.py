@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pathlib
 import re
+import runpy
 
 import matplotlib
 import pytest
@@ -27,9 +28,10 @@ def test_docstring_examples_run(name):
     assert failures == 0
 
 
-LONG = ("docs/how_to/does_transfer_help.md", "docs/tutorials/does_transfer_help.md", "docs/tutorials/how_deep.md")
-LONG += ("docs/tutorials/first_transfer.md",)
-LONG += ("docs/index.md",)  # runs what README.md runs
+LONG = {"README.md", "docs/index.md"}
+LONG |= {f"docs/paths/{name}.md" for name in ("classify_images", "classify_text", "serve", "tables")}
+LONG |= {f"docs/how_to/{name}.md" for name in ("choose_a_backbone", "continue_pretraining", "does_transfer_help")}
+LONG |= {f"docs/how_to/{name}.md" for name in ("domain_adaptation", "fine_tune")}
 
 
 def slow_if_long(page):
@@ -54,7 +56,11 @@ def test_an_output_that_differs_from_its_page_is_noticed():
 def test_links_inside_the_repository_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page_name(page)}: {target}"
+            path = (page.parent / target).resolve()
+            if path.suffix == ".rst":  # made with the site
+                source = "GALLERY_HEADER.rst" if path.stem == "index" else f"{path.stem}.py"
+                path = ROOT / "examples" / "tutorials" / source
+            assert path.exists(), f"{page_name(page)}: {target}"
 
 
 def test_the_readme_shows_the_two_commands_and_where_a_cpu_only_torch_comes_from():
@@ -62,3 +68,10 @@ def test_the_readme_shows_the_two_commands_and_where_a_cpu_only_torch_comes_from
     assert "make demo" in first_screen
     assert "make test" in first_screen
     assert "https://pytorch.org/get-started/locally/" in first_screen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((ROOT / "examples" / "tutorials").glob("*.py")), ids=lambda path: path.stem)
+def test_tutorials_run(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script))

@@ -31,7 +31,7 @@ def test_a_damaged_file_of_a_store_is_told(log, tmp_path, rng):
     file.write_bytes(b"")
     forget(store)
     features(X, cache=ActivationStore(tmp_path, max_bytes=10**6))
-    assert f"{file} is damaged, not ours, or gone: what it held is computed anew" in log.messages
+    assert f"{file} is damaged, not ours, or missing: its content is computed again" in log.messages
 
 
 def test_eviction_is_told(log, tmp_path, rng):

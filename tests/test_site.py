@@ -2,6 +2,7 @@
 
 import html
 import importlib
+import json
 import pathlib
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from site_search import SiteSearch
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -17,11 +19,14 @@ pytest.importorskip("sphinx")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """All pages, built anew in a folder of their own, each warning an error."""
+    """All pages, built in a folder of their own, each warning an error; tutorials are shown but not run."""
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("_build", "objects"))
+    shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("_build", "objects", "tutorials"))
     shutil.copytree(ROOT / "examples", folder / "examples")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", folder / "docs", folder / "site"]
+    for name in ("pyproject.toml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    options = ["-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
+    command = [sys.executable, "-m", "sphinx", *options, folder / "docs", folder / "site"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder / "site"
@@ -56,7 +61,7 @@ def test_each_public_name_has_a_page_with_its_docstring(site):
 
 @pytest.mark.slow
 def test_a_public_name_in_a_text_leads_to_its_page(site):
-    page = (site / "how_to" / "few_labels.html").read_text(encoding="utf-8")
+    page = (site / "how_to" / "few_shot.html").read_text(encoding="utf-8")
     assert 'href="../reference/objects/skltransfer.FewShotClassifier.html"' in page
 
 
@@ -68,7 +73,8 @@ def test_each_markdown_page_can_be_reached_from_home(site):
         if page not in reached and page.suffix == ".html":
             reached.add(page)
             waiting += [file for file, _ in links(page) if file.exists()]
-    for page in DOCS.rglob("*.md"):
+    tutorials = [DOCS / "tutorials" / path.name for path in (ROOT / "examples" / "tutorials").glob("*.py")]
+    for page in [*DOCS.rglob("*.md"), *tutorials]:
         assert (site / page.relative_to(DOCS)).with_suffix(".html").resolve() in reached, page
 
 
@@ -100,3 +106,15 @@ def test_a_newcomer_gets_from_home_to_the_first_tutorial_and_its_code_runs(site,
     assert re.search(r"features of the pretrained network: 0\.\d\d", done.stdout)
     assert "same network, random weights: 0." in done.stdout
     assert "logistic regression on pixels: 0." in done.stdout
+
+
+@pytest.mark.slow
+def test_what_users_type_into_the_search_box_leads_to_the_right_page_first(site):
+    search = SiteSearch(site)
+    wrong = {
+        term: search.pages(term)[:3]
+        for page, terms in json.loads((DOCS / "search_terms.json").read_text(encoding="utf-8")).items()
+        for term in terms
+        if search.pages(term)[:1] != [page]
+    }
+    assert not wrong

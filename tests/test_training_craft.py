@@ -179,7 +179,7 @@ def test_what_augment_cannot_be_is_refused(sided):
         FineTunedClassifier("toy:images", augment=v2.Compose([v2.ToDtype(torch.float32, scale=True)])).fit(X, y)
     with pytest.raises(ValueError, match=r"has a get_params of its own.*Wrap it: torchvision.transforms.v2.Compose"):
         FineTunedClassifier("toy:images", augment=v2.RandomCrop(16)).fit(X, y)
-    with pytest.raises(ValueError, match="augment is for pictures in fit; rows backbones cannot use it"):
+    with pytest.raises(ValueError, match="augment is for images in fit; rows backbones cannot use it"):
         FineTunedClassifier("toy:rows", augment=v2.Compose([v2.RandomHorizontalFlip()])).fit(X.reshape(40, -1), y)
     with pytest.raises(ValueError, match="partial_fit cannot use it"):
         FineTunedClassifier("toy:images", augment=v2.Compose([v2.RandomHorizontalFlip()])).partial_fit(
@@ -309,7 +309,7 @@ def test_a_damaged_checkpoint_or_a_full_disk_costs_time_alone(two_kinds, tmp_pat
     (file,) = tmp_path.iterdir()
     for content in (b"", b"nonsense", file.read_bytes()[:-100]):
         file.write_bytes(content)
-        with pytest.warns(UserWarning, match="is damaged, so training begins anew"):
+        with pytest.warns(UserWarning, match="is damaged, so training starts over"):
             np.testing.assert_array_equal(model.fit(X, y).predict_proba(X), expected)
     file.unlink()
 

@@ -160,7 +160,7 @@ RECOMMENDED = {
             20_590_592,
             "Apache-2.0 (MIT in the original repository)",
             "OpenAI, Whisper's encoder, trained on 680,000 hours of speech in many languages",
-            "Choose it for spoken words in any language; each clip costs as much as 30 s of sound.",
+            "Choose it for spoken words in any language; each clip costs as much as 30 s of audio.",
             "openai/whisper-base",
         ),
         Recommended(

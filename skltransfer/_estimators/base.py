@@ -227,8 +227,8 @@ def _longer(backbone: Backbone) -> str:
             "long_samples='windows' to read all of them, or raise max_length where the network allows."
         )
     return (
-        f"audio clips are longer than the {reader.longest / reader.rate:g} s that {backbone.name!r} hears; what comes "
-        "after was not heard. Set long_samples='windows' to hear all of them."
+        f"audio clips are longer than the {reader.longest / reader.rate:g} s that {backbone.name!r} reads; the rest "
+        "was ignored. Set long_samples='windows' to read all of them."
     )
 
 

@@ -291,7 +291,7 @@ class FineTuner(
     def _checked_augment(self, backbone: Backbone, single_pass: bool) -> Callable | None:
         if self.augment is not None and (backbone.modality != "image" or single_pass):
             what = "partial_fit" if single_pass else f"{backbone.modality} backbones"
-            raise ValueError(f"augment is for pictures in fit; {what} cannot use it. Set augment=None.")
+            raise ValueError(f"augment is for images in fit; {what} cannot use it. Set augment=None.")
         if hasattr(self.augment, "get_params"):
             raise ValueError(
                 f"{self.augment!r} has a get_params of its own, which scikit-learn's clone would misread. "

@@ -68,5 +68,5 @@ def _check_hash(path: Path) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != blob.name:
             raise WeightsError(
-                f"{path} has the hash {found[:12]}…, not {blob.name[:12]}…. Delete {blob} to fetch it anew."
+                f"{path} has the hash {found[:12]}…, not {blob.name[:12]}…. Delete {blob} to fetch it again."
             )

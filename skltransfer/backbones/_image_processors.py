@@ -36,9 +36,7 @@ def image_preprocessing(processor, where: str) -> ImagePreprocessing:
         mean, std = _normalisation(settings)
         interpolation = INTERPOLATIONS[int(settings["resample"])]
     except (KeyError, TypeError, ValueError) as error:
-        raise _refusal(
-            where, kind, f"its settings are not those of a square, normalised picture ({error!r})"
-        ) from error
+        raise _refusal(where, kind, f"its settings are not those of a square, normalised image ({error!r})") from error
     ours = ImagePreprocessing(resize, crop, mean, std, interpolation, squash)
     _refuse_unless_alike(ours, processor, where, kind)
     return ours
@@ -47,7 +45,7 @@ def image_preprocessing(processor, where: str) -> ImagePreprocessing:
 def _sizes(settings: Mapping[str, object], kind: str) -> tuple[int, int, bool]:
     """The side after resizing, the side of the crop, and whether resizing makes a square."""
     if not settings.get("do_resize", True):
-        raise ValueError("do_resize=False: pictures of any size would reach the network")
+        raise ValueError("do_resize=False: images of any size would reach the network")
     size, crop = _sides(settings["size"]), _sides(settings.get("crop_size")) if settings.get("do_center_crop") else {}
     squash = "height" in size
     resize = size["height"] if squash else size["shortest_edge"]
@@ -103,10 +101,10 @@ def _refuse_unless_alike(ours: ImagePreprocessing, processor, where: str, kind: 
     theirs = np.asarray(given["pixel_values"])[0]
     mine = ours(photo).numpy()
     if mine.shape != theirs.shape:
-        raise _refusal(where, kind, f"it makes pictures of shape {theirs.shape}, its settings say {mine.shape}")
+        raise _refusal(where, kind, f"it makes images of shape {theirs.shape}, its settings say {mine.shape}")
     difference = float(np.abs(mine - theirs).mean() / max(np.ptp(theirs), 1e-9))
     if not difference <= TOLERANCE:
-        raise _refusal(where, kind, f"its pictures differ by {difference:.0%} of their range from what it says")
+        raise _refusal(where, kind, f"its images differ by {difference:.0%} of their range from what it says")
 
 
 def _refusal(where: str, kind: str, reason: str) -> UnsupportedBackboneError:

@@ -57,7 +57,7 @@ def _advice(usual: Backbone, side: int, name: str, cause: BaseException) -> str:
         works = usual_side
     if works is None:
         return (
-            f"{name!r} does not take input_size={side}: it is built for pictures of {usual_side} pixels, and its "
+            f"{name!r} does not take input_size={side}: it is built for images of {usual_side} pixels, and its "
             f"library raises {summary(cause)}. Leave out input_size."
         )
     return (

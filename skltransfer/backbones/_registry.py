@@ -163,7 +163,7 @@ def load_backbone(
     input_size = checked_input_size(input_size)
     if input_size is not None and not name.startswith(("bundled:", "hf:", "timm:", "torchvision:")):
         raise UnsupportedBackboneError(
-            f"{name!r} does not take input_size; only pictures of these sources do: bundled, hf, timm, torchvision."
+            f"{name!r} does not take input_size; only images of these sources do: bundled, hf, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
@@ -373,8 +373,9 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     """
     backbone = reload_backbone(name, weights, options, expected)
     refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
-    if name.startswith("hf:") or name.count(":") > 1:  # a folder, or weights that the name itself holds
-        raise UnsupportedBackboneError(f"{refusal} Keep its folder or cache, and leave out include_backbone.")
+    needs_tokenizer = backbone.modality == "text" and not name.startswith("toy:")
+    if needs_tokenizer or name.startswith("hf:") or name.count(":") > 1:  # a folder, or weights that the name holds
+        raise UnsupportedBackboneError(f"{refusal} Keep its folder, cache or package, and leave out include_backbone.")
     arrays = {f"{INSIDE}{key}": value.numpy() for key, value in backbone.library_state().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.safetensors")

@@ -31,7 +31,7 @@ def load_timm(name: str, weights: str, options: Mapping[str, object], *, outline
     timm = _timm()
     family, config = _family_of(timm, name), _published(timm, name)
     if options.get("input_size") and (config.fixed_input_size or family.sized):
-        raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of picture; leave out input_size.")
+        raise UnsupportedBackboneError(f"'timm:{name}' is built for one size of image; leave out input_size.")
     seed, is_own = random_seed(weights), weights == "pretrained"
     overlay = None
     if is_own and not outline:

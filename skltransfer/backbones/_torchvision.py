@@ -47,7 +47,7 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object], *, 
     if name not in _photo_networks():
         raise BackboneNotFoundError(f"torchvision has no network for photos {name!r}.")
     if _family_of(name).sized and options.get("input_size"):
-        raise UnsupportedBackboneError(f"'torchvision:{name}' is built for one size of picture; leave out input_size.")
+        raise UnsupportedBackboneError(f"'torchvision:{name}' is built for one size of image; leave out input_size.")
     family, official = _family_of(name), models.get_model_weights(name)
     seed, is_named = random_seed(weights), weights == "pretrained" or weights in official.__members__
     entry = official[weights] if weights in official.__members__ else official.DEFAULT
@@ -154,7 +154,7 @@ def _official_state(name: str, url: str, local_files_only: bool) -> State:
         _download(name, url, path, prefix, local_files_only)
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(
-            f"{path} does not have the hash {prefix}… in its name. Delete it, so that it is fetched anew."
+            f"{path} does not have the hash {prefix}… in its name. Delete it, so that it is fetched again."
         )
     return read_state(path)
 

@@ -62,7 +62,7 @@ def load_transformer(
         reader = READERS[network.main_input_name](called, place, network, options, shared)
         wrapped = _sentence_transformer(Path(place))
     if options.get("input_size") and reader.modality != "image":
-        raise UnsupportedBackboneError(f"{called!r} reads no pictures; leave out input_size.")
+        raise UnsupportedBackboneError(f"{called!r} reads no images; leave out input_size.")
     if seed is None and weights != "pretrained":
         fit_state(network, read_state(weights), optional=(), where=f"weights={weights!r}")
     cut = LayerCut(network, _entry(network, reader))
@@ -103,7 +103,7 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
         if not tower:
             raise UnsupportedBackboneError(
-                f"{name!r} has a tower for pictures and one for texts: name '{name}:vision' or '{name}:text'."
+                f"{name!r} has a tower for images and one for texts: name '{name}:vision' or '{name}:text'."
             )
         family = type(config).__name__.removesuffix("Config")
         kind = getattr(transformers, f"{family}{tower.capitalize()}Model", None)
@@ -178,7 +178,7 @@ def _audio_preprocessing(name: str, place: str, network, options: Mapping[str, o
     reader = AudioPreprocessing.of(extractor, long_samples, shortest_input(kernels, strides))
     if reader.shape is not None and reader(np.zeros(2 * reader.rate, np.float32)).shape != reader.shape:
         raise UnsupportedBackboneError(
-            f"The preprocessing of {name!r} cannot be reproduced: its spectrograms are as long as their sounds. "
+            f"The preprocessing of {name!r} cannot be reproduced: its spectrograms are as long as their audio clips. "
             "Choose a network that reads waveforms, such as Wav2Vec2, or spectrograms of one length, such as Whisper."
         )
     return reader

@@ -462,7 +462,7 @@ def _sureness(model: Any, X: np.ndarray) -> np.ndarray:
         return model.predict_proba(X).max(axis=1)
     if not hasattr(model, "decision_function"):
         raise ValueError(
-            f"self_training needs a classifier that tells how sure it is, by predict_proba or decision_function; got "
+            "self_training needs a classifier that has predict_proba or decision_function, for its confidence; got "
             f"{model!r}. Take another estimator, or set self_training=0."
         )
     values = model.decision_function(X)

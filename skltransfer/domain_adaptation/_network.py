@@ -99,7 +99,7 @@ class DomainAdaptedClassifier(
         ``freeze_depth=1.0`` and a linear head, the head is solved rather than trained: this parameter and all training
         parameters below have no effect.
     batch_size : int, default=32
-        Maximum number of samples per training step. Samples of similar length are batched together.
+        Maximum number of samples per training step. All batches of an epoch have about the same number of samples.
     learning_rate : float, default=1e-3
         Learning rate of the head (AdamW).
     backbone_lr_factor : float, default=0.1

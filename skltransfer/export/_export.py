@@ -240,8 +240,8 @@ def _client_input_of(estimator: Any, backbone: Backbone) -> ClientInput:
     width = getattr(estimator, "n_features_in_", None)
     if backbone.modality == "image" and estimator.image_shape is None and width not in (None, 1):
         raise ValueError(
-            f"The estimator was fitted on rows of {width} numbers, laid out as strips; the file would take pictures. "
-            "Fit on pictures, or set image_shape."
+            f"The estimator was fitted on rows of {width} numbers, drawn as narrow images; the file would take images. "
+            "Fit on images, or set image_shape."
         )
     n_bytes = 4 * sum(value.numel() for value in backbone.library_state().values())
     if n_bytes > MOST_BYTES:

@@ -142,7 +142,7 @@ class AudioSamples(Samples):
             raise refuse(f"a dict with the keys {list(item)[:5]}", f"pass {remedy}")
         if hasattr(item, "read"):
             raise refuse("an open file", "pass its path, or its bytes: file.read()")
-        raise refuse("not a sound", "pass a path, bytes, an array, or (array, rate)")
+        raise refuse("not an audio clip", "pass a path, bytes, an array, or (array, rate)")
 
     def _of_array(self, item: Any, row: int, refuse) -> np.ndarray:
         values = element_as_array(item, refuse)
@@ -152,7 +152,7 @@ class AudioSamples(Samples):
         if values.ndim == 2 and 0 < min(values.shape) <= MOST_CHANNELS:
             return self._mean(values, int(np.argmin(values.shape)), row)  # (n, channels) or (channels, n)
         if values.ndim != 1:
-            raise refuse(f"shape {values.shape} is not that of a sound", "pass (n,) or (n, channels)")
+            raise refuse(f"shape {values.shape} is not that of an audio clip", "pass (n,) or (n, channels)")
         return values
 
     def _opened(self, row: int, content: bytes):
@@ -162,11 +162,11 @@ class AudioSamples(Samples):
         soundfile = _library("soundfile")
         start = content[:12].decode("latin-1")
         if not BEGINNINGS.match(content):  # soundfile would try two dozen more
-            raise refuse(f"no sound that can be read (starts with {start!r})", f"pass {FORMATS}")
+            raise refuse(f"no audio that can be read (starts with {start!r})", f"pass {FORMATS}")
         try:
             sound = soundfile.SoundFile(_Content(content))
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-            raise refuse(f"no sound that can be read (starts with {start!r}; {error})", f"pass {FORMATS}") from None
+            raise refuse(f"no audio that can be read (starts with {start!r}; {error})", f"pass {FORMATS}") from None
         if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content):
             self.remarks.add(_MISSING_END, row)
         n_seconds, n_values = sound.frames / max(1, sound.samplerate), sound.frames * sound.channels
@@ -182,7 +182,7 @@ class AudioSamples(Samples):
             try:
                 values = sound.read(dtype="float32", always_2d=True)
             except (RuntimeError, ValueError) as error:
-                raise refuse(f"damaged sound ({error})", "replace it or drop the row") from error
+                raise refuse(f"damaged audio ({error})", "replace it or drop the row") from error
             if len(values) < sound.frames:
                 self.remarks.add(_MISSING_END, row)
             limit = LOSSY if sound.format in ("MPEG", "MP3", "OGG") else 1 + OVERSHOOT

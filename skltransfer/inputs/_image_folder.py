@@ -128,10 +128,10 @@ def _checked(folder: Path) -> Path:
         return folder
     if folder.exists():
         raise NotADirectoryError(
-            f"{str(folder)!r} is a file; expected a folder with a folder of pictures per class. Pass the folder, or "
+            f"{str(folder)!r} is a file; expected a folder with a folder of images per class. Pass the folder, or "
             "unpack the archive first."
         )
-    raise FileNotFoundError(f"No folder {str(folder)!r}; expected one with a folder of pictures per class.")
+    raise FileNotFoundError(f"No folder {str(folder)!r}; expected one with a folder of images per class.")
 
 
 def _is_skipped(name: str) -> bool:
@@ -178,7 +178,7 @@ def _refuse_unreadable_classes(classes: Sequence[_Class]) -> None:
     if unreadable:
         suffixes = sum((one.unknown for one in unreadable), Counter())
         raise FileNotFoundError(
-            f"No file in {_listed([one.name for one in unreadable])} has a suffix of a picture that can be read: found "
+            f"No file in {_listed([one.name for one in unreadable])} has a suffix of an image that can be read: found "
             f"{_listed(list(suffixes))}, expected one of {', '.join(SUFFIXES)}. Convert these files, or move the "
             "folders elsewhere."
         )
@@ -186,30 +186,30 @@ def _refuse_unreadable_classes(classes: Sequence[_Class]) -> None:
 
 def _nothing(folder: Path, classes: Sequence[_Class], loose: Sequence[str]) -> str:
     if loose and not classes:
-        came = f"pictures lie in it directly, such as {loose[0]!r}"
+        came = f"images are directly inside it, such as {loose[0]!r}"
     else:
         came = f"its folders are {_listed([one.name for one in classes])}" if classes else "it holds no folder"
-    return f"No pictures in {str(folder)!r} that have a class: {came}. Expected {folder.name}/<class>/<picture>."
+    return f"No images in {str(folder)!r} that have a class: {came}. Expected {folder.name}/<class>/<image>."
 
 
 def _tell_what_is_left_out(folder: Path, classes: Sequence[_Class], loose: Sequence[str], links: Sequence[str]) -> None:
     unknown = sum((one.unknown for one in classes), Counter())
     if unknown:
         _warn(
-            f"Files with suffixes that are not those of pictures are left out of {str(folder)!r}: "
+            f"Files with suffixes that are not those of images are left out of {str(folder)!r}: "
             f"{', '.join(f'{n} of {suffix!r}' for suffix, n in unknown.most_common(5))}. Convert them to one of "
-            f"{', '.join(SUFFIXES)}, if they are pictures."
+            f"{', '.join(SUFFIXES)}, if they are images."
         )
     empty = [one.name for one in classes if not one.pictures]
     if empty:
-        _warn(f"These folders in {str(folder)!r} hold no picture, so they give no class: {_listed(empty)}.")
+        _warn(f"These folders in {str(folder)!r} hold no image, so they give no class: {_listed(empty)}.")
     if loose:
         _warn(
-            f"Pictures that lie in {str(folder)!r} beside the class folders are left out: {_listed(loose)}. Move each "
+            f"Images that lie in {str(folder)!r} beside the class folders are left out: {_listed(loose)}. Move each "
             "into the folder of its class."
         )
     if links:
-        _warn(f"Links to folders inside a class are not followed: {_listed(links)}. Copy their pictures instead.")
+        _warn(f"Links to folders inside a class are not followed: {_listed(links)}. Copy their images instead.")
 
 
 def _tell_of_another_level(folder: Path, classes: Sequence[_Class]) -> None:

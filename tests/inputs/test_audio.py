@@ -84,7 +84,7 @@ def test_an_mp3_behind_a_tag_is_read():
 def test_no_other_format_reaches_its_reader(kind, monkeypatch):
     content = wav(np.rint(tone() * 100).astype(np.int16), format=kind, subtype="PCM_16")
     monkeypatch.setattr(soundfile, "SoundFile", None)
-    with pytest.raises(BadSampleError, match=r"X\[0\].*no sound that can be read .starts with.*AIFF or AU"):
+    with pytest.raises(BadSampleError, match=r"X\[0\].*no audio that can be read .starts with.*AIFF or AU"):
         read(content)
 
 
@@ -102,14 +102,14 @@ def test_another_rate_is_resampled():
 
 BAD = {
     "empty file": (b"", "it is empty. Fix: replace it"),
-    "not sound": (b"<html>404</html>", "no sound that can be read .starts with '<html>404</"),
+    "not sound": (b"<html>404</html>", "no audio that can be read .starts with '<html>404</"),
     "missing file": ("no/such.wav", "no such file.*relative paths start at"),
     "no samples": (np.zeros(0, np.float32), "no samples. Fix: drop the row"),
     "empty wav": (wav(np.zeros(0, np.int16)), "no samples. Fix: drop the row"),
     "nan": (np.full(100, np.nan, np.float32), "values that are NaN or infinite"),
     "loud floats": (np.full(100, 7.0), r"floats up to 7. Fix: scale them to \[-1, 1\], or pass int16"),
-    "number": (3, "not a sound. Fix: pass a path, bytes, an array"),
-    "three dimensions": (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\) is not that of a sound"),
+    "number": (3, "not an audio clip. Fix: pass a path, bytes, an array"),
+    "three dimensions": (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\) is not that of an audio clip"),
     "words": (np.array(["a"]), "values of type"),
     "no rate": ((tone(), 0), "a rate of 0 Hz"),
 }
@@ -175,7 +175,7 @@ def test_arrays_of_any_precision_and_byte_order_are_read(kind, rate):
 
 
 def test_an_array_of_channels_without_samples_is_refused():
-    with pytest.raises(BadSampleError, match=r"X\[0\].*shape \(0, 2\) is not that of a sound"):
+    with pytest.raises(BadSampleError, match=r"X\[0\].*shape \(0, 2\) is not that of an audio clip"):
         read((np.zeros((0, 2)), RATE))
 
 

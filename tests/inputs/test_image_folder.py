@@ -81,7 +81,7 @@ def test_notes_about_pictures_are_left_out_without_a_word(tmp_path):
 def test_a_class_without_a_picture_is_told(tmp_path):
     folder_of(tmp_path, "ants/1.jpg", "bees/1.jpg", "labels/1.xml")
     (tmp_path / "wasps").mkdir()
-    with pytest.warns(UserWarning, match="hold no picture, so they give no class: 'labels', 'wasps'"):
+    with pytest.warns(UserWarning, match="hold no image, so they give no class: 'labels', 'wasps'"):
         assert read(tmp_path)[1] == ["ants", "bees"]
 
 
@@ -119,12 +119,12 @@ def test_pictures_beside_the_class_folders_are_told(tmp_path):
     ("names", "came"),
     [
         ((), "holds no folder"),
-        (("1.jpg",), "pictures lie in it directly, such as '1.jpg'"),
+        (("1.jpg",), "images are directly inside it, such as '1.jpg'"),
         (("ants/1.txt",), "folders are 'ants'"),
     ],
 )
 def test_a_folder_without_a_picture_in_a_class_says_what_it_holds(tmp_path, names, came):
-    with pytest.raises(FileNotFoundError, match=f"No pictures in .*{came}.*Expected .*<class>/<picture>"):
+    with pytest.raises(FileNotFoundError, match=f"No images in .*{came}.*Expected .*<class>/<image>"):
         load_image_folder(folder_of(tmp_path, *names))
 
 

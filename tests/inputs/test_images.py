@@ -169,24 +169,24 @@ def test_one_bit_and_cmyk_become_rgb():
 
 def test_the_first_frame_of_an_animation_is_taken_with_a_warning():
     frames = [Image.new("L", (8, 8), value) for value in (10, 200)]
-    with pytest.warns(UserWarning, match="animations or pictures of several pages; the first one is taken"):
+    with pytest.warns(UserWarning, match="animations or images of several pages; the first one is taken"):
         assert read(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])).max() == 10
 
 
 BAD = {
     "empty": (b"", "it is empty"),
-    "html": (b"<html><body>404</body></html>", "not a picture .starts with '<html>"),
-    "truncated": (png(np.zeros((60, 60, 3), np.uint8) + 7)[:-60], "damaged picture"),
+    "html": (b"<html><body>404</body></html>", "not an image .starts with '<html>"),
+    "truncated": (png(np.zeros((60, 60, 3), np.uint8) + 7)[:-60], "damaged image"),
     "missing file": ("no/such/photo.jpg", "no such file.*relative paths start at "),
     "folder": (str(pathlib.Path(__file__).parent), "a folder. Fix: pass the paths of the files in it"),
     "nul": ("a\0b.jpg", "unreadable"),
     "url": ("https://example.com/a.jpg", "an address, and nothing is fetched. Fix: download it"),
-    "number": (object(), "not a picture"),
+    "number": (object(), "not an image"),
     "two channels": (np.zeros((8, 8, 2), np.uint8), "2 channels"),
     "five channels": (np.zeros((8, 8, 5), np.uint8), "5 channels"),
     "first or last": (np.zeros((3, 8, 3), np.uint8), r"may have its channels first or last.*channels='first'\) or"),
-    "one dimension": (np.zeros(8, np.uint8), r"shape \(8,\) is not that of a picture"),
-    "no pixels": (np.zeros((0, 8), np.uint8), "is not that of a picture"),
+    "one dimension": (np.zeros(8, np.uint8), r"shape \(8,\) is not that of an image"),
+    "no pixels": (np.zeros((0, 8), np.uint8), "is not that of an image"),
     "floats to 255": (np.full((8, 8), 254.0), "floats between 254 and 254.*pass uint8"),
     "negative ints": (np.full((8, 8), -1), "integers between -1 and -1"),
     "large ints": (np.full((8, 8), 256), "integers between 256 and 256"),
@@ -216,14 +216,14 @@ def test_a_missing_sample_is_named(missing, photos):
 
 def test_a_pil_image_that_breaks_off_is_named():
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), "JPEG")
-    with pytest.raises(BadSampleError, match=r"X\[0\] .*damaged picture .*truncated"):
+    with pytest.raises(BadSampleError, match=r"X\[0\] .*damaged image .*truncated"):
         read(Image.open(io.BytesIO(whole[: len(whole) // 2])))
 
 
 def test_a_bomb_of_text_is_refused():
     text = PngInfo()
     text.add_text("comment", "x" * 100_000_000, zip=True)
-    with pytest.raises(BadSampleError, match="damaged picture .*too large"):
+    with pytest.raises(BadSampleError, match="damaged image .*too large"):
         read(encoded(Image.new("L", (20, 20)), "PNG", pnginfo=text))
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_changes_on_disk_is_another_sample(photos, files):
     assert not np.array_equal(features(files[:1]), before)
 
 
-@pytest.mark.filterwarnings("ignore:X holds pictures")
+@pytest.mark.filterwarnings("ignore:X holds images")
 def test_extreme_sizes_do_not_exhaust_memory():
     assert features(
         [np.zeros((1, 9000, 3), np.uint8), np.zeros((9000, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)]
@@ -369,7 +369,7 @@ def test_one_frame_of_each_kind_of_animation(form):
     frames = [Image.new("RGB", (8, 8), (value, value, value)) for value in (8, 200)]
     options = {"lossless": True} if form == "WEBP" else {}
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
-    with pytest.warns(UserWarning, match="animations or pictures of several pages; the first one is taken"):
+    with pytest.warns(UserWarning, match="animations or images of several pages; the first one is taken"):
         assert abs(int(read(content).max()) - 8) <= 1
 
 
@@ -407,7 +407,7 @@ def test_a_data_set_of_pictures_and_labels_is_told_what_to_pass(tmp_path, photos
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png(photo))
     pairs = ImageFolder(tmp_path)
-    with pytest.raises(BadSampleError, match=r"^X\[0\] .*a pair, not a picture. Fix: pass the pictures alone"):
+    with pytest.raises(BadSampleError, match=r"^X\[0\] .*a pair, not an image. Fix: pass the images alone"):
         features(pairs)
     assert features([picture for picture, _ in pairs]).shape == (4, 32)
 

@@ -116,7 +116,7 @@ FAULTS = [
         _bad(lambda b: b.file(b"<html><body>404</body></html>")),
         BadSampleError,
         r"X\[2\] \('.*photo\.jpg'\)",
-        "not a picture .starts with '<html>",
+        "not an image .starts with '<html>",
         "Fix: pass one of JPEG, PNG",
     ),
     Fault(3, "half a JPEG", _bad(lambda b: _jpeg(b)[:1500]), BadSampleError, r"X\[2\]", "damaged .*truncated", REPLACE),
@@ -208,7 +208,7 @@ FAULTS = [
             16,
             f"an animated {form}",
             lambda b, form=form: (pixels(_animation(form)).max(), 10),
-            says="pictures of several pages; the first one is taken",
+            says="images of several pages; the first one is taken",
         )
         for form in ("GIF", "TIFF")
     ),
@@ -256,7 +256,7 @@ FAULTS = [
             BadSampleError,
             r"X\[2\]",
             f"{n} channels",
-            "Fix: pass .*multispectral pictures are not supported",
+            "Fix: pass .*multispectral images are not supported",
         )
         for n in (2, 5)
     ),

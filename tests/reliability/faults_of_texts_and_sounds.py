@@ -176,7 +176,7 @@ FAULTS = [
         lambda b: heard([tone(), tone(300), b.file(b"<html>404</html>", "a.wav")]),
         BadSampleError,
         r"X\[2\] \('.*a.wav'\)",
-        "no sound that can be read .starts with '<html>404</",
+        "no audio that can be read .starts with '<html>404</",
         "Fix: pass WAV, FLAC, OGG, MP3, AIFF or AU",
     ),
     *(
@@ -203,7 +203,7 @@ FAULTS = [
         lambda b: heard([tone(), tone(300), _without_rate(b)]),
         BadSampleError,
         r"X\[2\]",
-        "no sound that can be read|a rate of 0",
+        "no audio that can be read|a rate of 0",
         "Fix: ",
     ),
     Fault(

@@ -600,7 +600,7 @@ def test_a_file_that_stays_in_use_is_left_as_it_was(tmp_path, busy):
 
 
 def test_a_store_whose_files_cannot_be_deleted_works_on(photos, tmp_path, busy):
-    """Files that another process reads stay; the store is then as full as they make it, and damage is computed anew."""
+    """Files that another process reads stay; the store is then as full as they make it, and damage is mended."""
     expected = features = PretrainedFeatureExtractor("toy:images", dtype="float32", cache=None).transform(photos)
     small = ActivationStore(tmp_path, max_bytes=4000)
     extractor = PretrainedFeatureExtractor("toy:images", dtype="float32", cache=small)

@@ -389,7 +389,7 @@ def _sparse(place):
 PATHS = {
     "a link to a device": (_link("/dev/zero"), "not a regular file"),
     "a link to itself": (_link("photo.jpg"), "unreadable"),
-    "a link to a page": (_link("page.html"), "not a picture"),
+    "a link to a page": (_link("page.html"), "not an image"),
     "a pipe": (lambda place: os.mkfifo(place / "photo.jpg"), "not a regular file"),
     "a folder": (lambda place: (place / "photo.jpg").mkdir(), "a folder"),
     "64 GiB of nothing": (_sparse, "68,719,476,736 bytes, more than 1,073,741,824"),

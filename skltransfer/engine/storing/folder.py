@@ -178,7 +178,7 @@ class ShardFolder:
         return torch.from_numpy(content.reshape(-1)).view(shard.dtype).view(len(rows), *shard.row_shape)
 
     def _drop(self, partition: _Partition, path: Path) -> None:
-        logger.info("%s is damaged, not ours, or gone: what it held is computed anew", path)
+        logger.info("%s is damaged, not ours, or missing: its content is computed again", path)
         partition.places = {digest: place for digest, place in partition.places.items() if place[0].path != path}
         remove(path)
 

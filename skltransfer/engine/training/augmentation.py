@@ -58,7 +58,7 @@ class AugmentedActivations:
 
     def _changed(self, picture: np.ndarray) -> torch.Tensor:
         if picture.ndim != 3:
-            raise ValueError(f"augment is for pictures; X holds rows of {len(picture)} numbers. Set image_shape.")
+            raise ValueError(f"augment is for images; X holds rows of {len(picture)} numbers. Set image_shape.")
         changed = self._augment(torch.tensor(picture).permute(2, 0, 1))
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)

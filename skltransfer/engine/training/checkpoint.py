@@ -44,7 +44,7 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            warnings.warn(f"{self.path} is damaged, so training begins anew ({error}).", stacklevel=2)
+            warnings.warn(f"{self.path} is damaged, so training starts over ({error}).", stacklevel=2)
             return None
         logger.info("training goes on from %s", self.path)
         return state
