@@ -80,7 +80,7 @@ html_theme_options = {
     "logo": {"text": "skltransfer", "image_light": "_static/favicon.svg", "image_dark": "_static/favicon.svg"},
     "switcher": {"json_url": "_static/versions.json", "version_match": version},
     "check_switcher": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "navbar_end": ["version-switcher", "theme-switcher"],
     "show_prev_next": True,
     "secondary_sidebar_items": {"**": ["page-toc"], "how_to/coming_from": [], "gallery": []},  # room for two columns

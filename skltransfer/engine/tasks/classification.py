@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_ridge, best_temperature
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_ridge, best_temperature, doubt_of
 from skltransfer.engine.tasks.targets import ArrayTargets
 from skltransfer.engine.tasks.task import VectorTask
 
@@ -37,8 +37,17 @@ class ClassificationTask(VectorTask):
         self.n_outputs = 1 if len(classes) == 2 else len(classes)
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationTask":
-        """The same head at the temperature (Guo et al. 2017) that makes held-out labels most likely."""
-        temperature = best_temperature(lambda t: self._mean_loss(outputs / t, targets, weights))
+        """The same task at the temperature (Guo et al. 2017) that makes held-out labels most likely.
+
+        Labels count as a little uncertain, the less the more there are: otherwise a few samples that are all classified
+        correctly would make every prediction certain.
+        """
+        return self._at_best_temperature(outputs, targets, weights, doubt_of(weights))
+
+    def _at_best_temperature(
+        self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, doubt: float = 0.0
+    ) -> "ClassificationTask":
+        temperature = best_temperature(lambda t: self._mean_loss(outputs / t, targets, weights, doubt))
         return ClassificationTask(self.classes, self.smoothing, temperature)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
@@ -90,12 +99,14 @@ class ClassificationTask(VectorTask):
         loss = self._mean_loss(z @ model.coef_.T + model.intercept_, targets, weights)
         return Probe(mean, scale, model.coef_, model.intercept_, max(1, int(model.n_iter_[0])), loss)
 
-    def _mean_loss(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-        """Weighted mean cross-entropy of outputs (n, n_outputs)."""
+    def _mean_loss(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, doubt: float = 0.0) -> float:
+        """Weighted mean cross-entropy of outputs (n, n_outputs); ``doubt`` is the share of the other classes."""
         if self.n_outputs == 1:
-            losses = np.logaddexp(0, outputs[:, 0]) - targets * outputs[:, 0]
+            losses = np.logaddexp(0, outputs[:, 0]) - np.where(targets == 1, 1 - doubt, doubt) * outputs[:, 0]
         else:
-            losses = -log_softmax(outputs, axis=1)[np.arange(len(targets)), targets]
+            log_p = log_softmax(outputs, axis=1)
+            own = log_p[np.arange(len(targets)), targets]
+            losses = -(1 - doubt) * own - doubt * (log_p.sum(axis=1) - own) / (self.n_outputs - 1)
         return float(weights @ losses / weights.sum())
 
     def decision(self, outputs: np.ndarray) -> np.ndarray:
@@ -116,7 +127,7 @@ class ClassificationTask(VectorTask):
         Log loss is computed after temperature scaling on these samples, because a trained network is overconfident and
         calibration can correct that.
         """
-        log_p = self.calibrated(outputs, targets, weights).log_probabilities(outputs)
+        log_p = self._at_best_temperature(outputs, targets, weights).log_probabilities(outputs)
         right = (self.decode(outputs) == self.classes[targets]).astype(float)
         return {"accuracy": right, "neg_log_loss": log_p[np.arange(len(targets)), targets]}
 

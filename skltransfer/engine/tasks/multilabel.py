@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit
 from torch.nn import functional as F
 
 from skltransfer.engine.tasks.classification import ClassificationTask, mean_log_odds
-from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_temperature
+from skltransfer.engine.tasks.probe import Penalty, Probe, Scaling, best_temperature, doubt_of
 from skltransfer.engine.tasks.task import VectorTask
 
 
@@ -33,12 +33,17 @@ class MultilabelTask(VectorTask):
         self.classes, self.smoothing, self.temperature, self.n_outputs = classes, smoothing, temperature, len(classes)
 
     def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "MultilabelTask":
-        """The same head at the one temperature that makes held-out labels most likely."""
-        share = weights / weights.sum()
+        """The same task at one temperature for all labels, found as :meth:`ClassificationTask.calibrated` does."""
+        return self._at_best_temperature(outputs, targets, weights, doubt_of(weights))
+
+    def _at_best_temperature(
+        self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, doubt: float = 0.0
+    ) -> "MultilabelTask":
+        share, expected = weights / weights.sum(), np.where(targets == 1, 1 - doubt, doubt)
 
         def loss(temperature: float) -> float:
             logits = outputs / temperature
-            return float(share @ (np.logaddexp(0, logits) - targets * logits).mean(1))
+            return float(share @ (np.logaddexp(0, logits) - expected * logits).mean(1))
 
         return MultilabelTask(self.classes, self.smoothing, best_temperature(loss))
 
@@ -65,7 +70,7 @@ class MultilabelTask(VectorTask):
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of :meth:`ClassificationTask.scores`, each the mean over labels."""
-        logits = outputs / self.calibrated(outputs, targets, weights).temperature
+        logits = outputs / self._at_best_temperature(outputs, targets, weights).temperature
         right = (self.decode(outputs) == targets).mean(1)
         return {"accuracy": right, "neg_log_loss": (targets * logits - np.logaddexp(0, logits)).mean(1)}
 

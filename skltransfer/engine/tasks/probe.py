@@ -132,6 +132,11 @@ def _errors_of_ridges(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -
     return errors
 
 
+def doubt_of(weights: np.ndarray) -> float:
+    """How unsure n labels are, ``1 / (n + 2)`` (Platt 1999); samples of unequal weight count as fewer."""
+    return 1 / (weights.sum() ** 2 / (weights**2).sum() + 2)
+
+
 def best_temperature(loss: Callable[[float], float]) -> float:
     """Argument between 1/50 and 50 that minimizes a loss."""
     found = minimize_scalar(lambda log_t: loss(math.exp(log_t)), bounds=(-math.log(50), math.log(50)), method="bounded")
