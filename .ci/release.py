@@ -11,6 +11,7 @@ Usage: python .ci/release.py [page ...]   (standard library only; needs pip, and
 Prints a line per check, and ends with status 1 if one failed.
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -85,7 +86,8 @@ def main(names: list[str]) -> None:
         files = built(folder)
         wheel = next(file for file in files if file.suffix == ".whl")
         guides = [page for page in pages if page.name != "index.md"]
-        passed = [report(*check) for check in (*metadata_checks(folder, files), *pasted(guides, wheel, folder))]
+        checks = itertools.chain(metadata_checks(folder, files), pasted(guides, wheel, folder))
+        passed = [report(*check) for check in checks]
     raise SystemExit(not all(passed))
 
 

@@ -12,6 +12,8 @@ import sys
 import pytest
 from site_search import SiteSearch
 
+import skltransfer
+
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 pytest.importorskip("sphinx")
@@ -118,3 +120,8 @@ def test_what_users_type_into_the_search_box_leads_to_the_right_page_first(site)
         if search.pages(term)[:1] != [page]
     }
     assert not wrong
+
+
+def test_the_version_switcher_offers_this_version():
+    versions = json.loads((DOCS / "_static" / "versions.json").read_text(encoding="utf-8"))
+    assert skltransfer.__version__ in [one["version"] for one in versions]
