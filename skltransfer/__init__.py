@@ -41,38 +41,7 @@ _ROOMS = {
     "transfer_report": "model_selection",
 }
 
-__all__ = [
-    "ActivationStore",
-    "AdaptedBackbone",
-    "Backbone",
-    "BatchExtractor",
-    "DomainAdaptedClassifier",
-    "ELMClassifier",
-    "ELMRegressor",
-    "FeatureAdaptedClassifier",
-    "FewShotClassifier",
-    "FineTunedClassifier",
-    "FineTunedRegressor",
-    "FreezeDepthDisplay",
-    "LayerProbeDisplay",
-    "MultiTaskFineTuner",
-    "PretrainedFeatureExtractor",
-    "TrainingHistoryDisplay",
-    "TransferReportDisplay",
-    "describe_backbone",
-    "export_onnx",
-    "extract_to_parquet",
-    "freeze_depth_grid",
-    "importance_weighted_accuracy",
-    "list_backbones",
-    "load",
-    "load_backbone",
-    "load_image_folder",
-    "score_transferability",
-    "show_versions",
-    "task_report",
-    "transfer_report",
-]
+__all__ = sorted(_ROOMS)
 
 
 def __getattr__(name: str) -> Any:

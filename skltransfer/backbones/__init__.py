@@ -19,27 +19,3 @@ from skltransfer.backbones._registry import (
     source_language_head,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
-
-__all__ = [
-    "PADDING_ID",
-    "POOLINGS",
-    "AdaptedWeights",
-    "Backbone",
-    "BackboneDescription",
-    "Geometry",
-    "Pooling",
-    "StageDescription",
-    "adapted_backbone",
-    "describe_backbone",
-    "fingerprint",
-    "freeze_boundary",
-    "is_automatic",
-    "load_backbone",
-    "mask_of",
-    "outlined_backbone",
-    "portable_state",
-    "reload_backbone",
-    "reseed",
-    "seeded",
-    "source_language_head",
-]

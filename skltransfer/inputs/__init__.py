@@ -16,21 +16,6 @@ from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples
 from skltransfer.inputs._text import TextSamples
 
-__all__ = [
-    "NOUNS",
-    "SAMPLES",
-    "TABLE",
-    "Container",
-    "Peeked",
-    "Samples",
-    "contained",
-    "forget_digests",
-    "forget_what_was_told",
-    "learn_digests",
-    "load_image_folder",
-    "samples_from_collection",
-    "samples_from_table",
-]
 READERS: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples, "audio": AudioSamples}
 
 
