@@ -33,7 +33,7 @@ TASK: dict[str, list] = {"task": [StrOptions({"auto", "classification", "regress
 Splits = list[tuple[np.ndarray, np.ndarray]]
 
 
-@checks_arguments({**ARRAYS, **TASK})
+@checks_arguments(ARRAYS | TASK)
 def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> float:
     """Compute LogME, the log evidence per sample of a Bayesian linear model on the features.
 
@@ -85,7 +85,7 @@ def log_me_score(features: ArrayLike, y: ArrayLike, *, task: str = "auto") -> fl
     return float(np.mean(_log_evidences(features, targets[:, np.ptp(targets, axis=0) > 0])))
 
 
-@checks_arguments({**ARRAYS, **TASK, "n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]})
+@checks_arguments(ARRAYS | TASK | {"n_neighbors": [Interval(Integral, 1, None, closed="left")], "cv": ["cv_object"]})
 def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: Any = 5, task: str = "auto") -> float:
     """Compute the cross-validated accuracy (or R²) of a nearest-neighbor model on the features.
 
@@ -132,7 +132,7 @@ def knn_score(features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, cv: An
     return float(fold_scores(knn_model(kind, n_neighbors), features, y, splits_of(y, kind, cv)).mean())
 
 
-@checks_arguments({**ARRAYS, **TASK, "cv": ["cv_object"], "scoring": [str, callable, None]})
+@checks_arguments(ARRAYS | TASK | {"cv": ["cv_object"], "scoring": [str, callable, None]})
 def probe_score(
     features: ArrayLike, y: ArrayLike, *, cv: Any = 5, scoring: str | Callable | None = None, task: str = "auto"
 ) -> float:
@@ -235,7 +235,7 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
     return float((1 - shrinkage) * (between / shrunk).sum())
 
 
-@checks_arguments({**ARRAYS, "epsilon": [Interval(Real, 0, None, closed="neither")]})
+@checks_arguments(ARRAYS | {"epsilon": [Interval(Real, 0, None, closed="neither")]})
 def trans_rate_score(features: ArrayLike, y: ArrayLike, *, epsilon: float = 1e-4) -> float:
     """Compute TransRate, the number of nats by which labels shorten a code of the features.
 
