@@ -119,7 +119,7 @@ def write_objects(app: Sphinx) -> None:
 
 
 def add_search_terms(app: Sphinx, page: str, source: list[str]) -> None:
-    """What users type into the search box leads to the page first: entries of the index, for want of a better place."""
+    """Add index entries, so that what users type into the search box leads to this page first."""
     entry = "\n\n.. index:: ! {}\n" if app.env.doc2path(page).suffix == ".rst" else "\n\n```{{index}} ! {}\n```\n"
     source[0] += "".join(map(entry.format, SEARCH_TERMS.get(page, [])))
 

@@ -131,8 +131,7 @@ def run(command: list[str]) -> str:
 
 def total(found: Iterable[Prose]) -> Prose:
     """All pages as one."""
-    joined: Prose = functools.reduce(Prose.__add__, found)
-    return joined
+    return functools.reduce(Prose.__add__, found)
 
 
 def main(commit: str | None, wanted: list[str]) -> None:

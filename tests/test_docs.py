@@ -28,7 +28,7 @@ def test_docstring_examples_run(name):
     assert failures == 0
 
 
-LONG = {"README.md", "docs/index.md"}
+LONG = {"docs/index.md"}  # runs what README.md runs
 LONG |= {f"docs/paths/{name}.md" for name in ("classify_images", "classify_text", "serve", "tables")}
 LONG |= {f"docs/how_to/{name}.md" for name in ("choose_a_backbone", "continue_pretraining", "does_transfer_help")}
 LONG |= {f"docs/how_to/{name}.md" for name in ("domain_adaptation", "fine_tune")}

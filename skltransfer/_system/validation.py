@@ -10,10 +10,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def checks_parameters(*, also_nested: bool = False) -> Callable[[Function], Function]:
-    """Of a method that fits: the estimator's parameters are checked first, and ``also_nested`` estimators' own."""
+    """Check the estimator's parameters before the method runs, and those of nested estimators if ``also_nested``."""
     return _fit_context(prefer_skip_nested_validation=not also_nested)
 
 
 def checks_arguments(constraints: Mapping[str, Any]) -> Callable[[Function], Function]:
-    """Of a function: its arguments are checked first against constraints by name."""
+    """Check the arguments of a function against constraints, by name, before it runs."""
     return validate_params(dict(constraints), prefer_skip_nested_validation=True)

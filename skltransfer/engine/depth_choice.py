@@ -26,7 +26,7 @@ N_FOLDS, SHORT_EPOCHS = 3, 5
 ENOUGH = 500  # samples, after which no further fold is held out
 FEWEST_SAMPLES, FEWEST_OF_A_CLASS = 12, 3
 DECISIVE = ("neg_log_loss", "r2")
-LEAST_GAIN = 1e-3  # nats or R² per sample: of less, no prediction shows anything
+LEAST_GAIN = 1e-3  # nats or R² per sample; a smaller gain does not show in predictions
 Scores = dict[int, dict[str, float]]
 PerSample = dict[str, np.ndarray]
 

@@ -44,7 +44,7 @@ NEXT = """
 ## What to read next
 
 [Cache frozen activations](../how_to/cache.md) explains where the speed-ups come from.
-[Process boundaries and the store](../explanation/store_and_processes.md) says what is shared between processes.
+[Cache, parallel jobs and memory](../explanation/store_and_processes.md) says what processes share.
 """
 
 

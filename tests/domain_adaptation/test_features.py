@@ -394,7 +394,9 @@ def test_self_training_works_by_decision_values_of_more_than_two_classes(rng):
 
 
 def test_self_training_needs_a_classifier_that_tells_how_sure_it_is(stacked):
-    with pytest.raises(ValueError, match=r"predict_proba or decision_function.*got Mute\(\)\. Take another"):
+    with pytest.raises(
+        ValueError, match=r"predict_proba or decision_function, for its confidence; got Mute\(\)\. Take another"
+    ):
         FeatureAdaptedClassifier(Mute(), self_training=1).fit(*stacked)
     assert not hasattr(FeatureAdaptedClassifier(Mute()).fit(*stacked), "predict_proba")
 
