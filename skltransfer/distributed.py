@@ -257,7 +257,7 @@ def extract_to_parquet(
     """
     compute, delayed = _dask()
     _refuse_other_columns(collection, column, keep)
-    extract = BatchExtractor(_with_dtype_chosen(extractor), SAMPLE if column is None else column, keep=keep)
+    extract = BatchExtractor(_with_choices_made(extractor), SAMPLE if column is None else column, keep=keep)
     partitions, folder = collection.to_delayed(), _made(folder)
     paths = [folder / f"part-{i:05d}.parquet" for i in range(len(partitions))]
     with _alone_in(folder):
@@ -290,11 +290,11 @@ def _refuse_other_columns(collection: Any, column: str | None, keep: Sequence[st
     _refuse_absent([column, *(keep or ())], collection.columns)
 
 
-def _with_dtype_chosen(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
-    """With the dtype that is ``"auto"`` here, so that it is the same in every worker."""
+def _with_choices_made(extractor: PretrainedFeatureExtractor) -> PretrainedFeatureExtractor:
+    """With the dtype and the runtime that are ``"auto"`` here, so that they are the same in every worker."""
     extractor._validate_params()
-    dtype = extractor._frozen_stages(extractor._loaded_backbone()).dtype
-    return clone(extractor).set_params(dtype=str(dtype).removeprefix("torch."))
+    stages = extractor._frozen_stages(extractor._loaded_backbone())
+    return clone(extractor).set_params(dtype=str(stages.dtype).removeprefix("torch."), runtime=stages.runtime.name)
 
 
 def _made(folder: str | os.PathLike) -> Path:

@@ -123,8 +123,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
         Name of the last frozen stage, or ``"input"`` if no stage is frozen.
     n_stages_, n_frozen_stages_, n_trainable_params_ : int
         Number of stages of the backbone, number of frozen ones, and number of weights that were trained.
-    dtype_, device_ : str
-        Data type and device that were used.
+    dtype_, device_, runtime_ : str
+        Data type, device and runtime that were used.
     duplicates_ : list of list of int
         Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
         copies in the test set inflate the score.

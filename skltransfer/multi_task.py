@@ -205,8 +205,8 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
     history_ : dict of str to list of float
         Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
         ``validation_loss``; see :class:`TrainingHistoryDisplay`.
-    dtype_, device_ : str
-        Data type and device that were used.
+    dtype_, device_, runtime_ : str
+        Data type, device and runtime that were used.
     duplicates_ : list of list of int
         Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
         copies in the test set inflate the score.

@@ -158,8 +158,8 @@ class AdaptedBackbone(
     history_ : dict of str to list of float
         Training history with one value per epoch for ``loss``, ``learning_rate`` and ``validation_loss``. It is empty
         for ``objective="norm_statistics"``.
-    dtype_, device_ : str
-        Data type and device that were used.
+    dtype_, device_, runtime_ : str
+        Data type, device and runtime that were used.
     n_truncated_ : int
         Number of training texts or audio clips that were truncated because they are longer than the network's input;
         ``fit`` also warns. Only defined for text and audio.
@@ -267,7 +267,7 @@ class AdaptedBackbone(
         backbone = self.backbone_
         samples = self._samples(X, backbone, reset=False)
         n_truncated(samples, backbone)
-        return self._last_features(samples, backbone, self.dtype_)
+        return self._last_features(samples, backbone)
 
     @property
     def _n_features_out(self) -> int:
@@ -360,7 +360,7 @@ class AdaptedBackbone(
         self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
         self.dtype_ = str(task.stages.dtype).removeprefix("torch.")
-        self.device_ = str(task.stages.device)
+        self.device_, self.runtime_ = str(task.stages.device), task.stages.runtime.name
         if report.get("loss_after", -1) >= report.get("loss_before", 0):
             warnings.warn(NO_BETTER.format(**report), AdaptationWarning, stacklevel=5)
 

@@ -3,8 +3,10 @@
 import io
 import os
 import pathlib
+import shutil
 import socket
 import tarfile
+import tempfile
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn's array-API check runs only then
 
@@ -17,6 +19,18 @@ from skltransfer.engine import shared_store
 from skltransfer.inputs import forget_digests, forget_what_was_told
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+CACHE = "SKLTRANSFER_CACHE"  # of compiled networks: of this run alone, shared by its processes
+
+
+def pytest_configure(config):
+    if CACHE not in os.environ:
+        os.environ[CACHE] = config._cache_of_this_run = tempfile.mkdtemp()
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "_cache_of_this_run"):
+        shutil.rmtree(config._cache_of_this_run, ignore_errors=True)
+        del os.environ[CACHE]
 
 
 @pytest.fixture(autouse=True)

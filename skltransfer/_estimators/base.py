@@ -30,6 +30,7 @@ from skltransfer.engine import (
     recall,
     resolve_device,
     resolve_dtype,
+    resolve_runtime,
     shared_store,
 )
 from skltransfer.exceptions import BadSampleError
@@ -86,15 +87,20 @@ class BackboneEstimator:
         rate = {"sampling_rate": self.sampling_rate} if backbone.modality == "audio" else {}
         return samples_from_collection(container.items, backbone.modality, **reading, **rate)
 
-    def _frozen_stages(self, backbone: Backbone, dtype: str | None = None, *, fits: bool = False) -> FrozenStages:
-        """The backbone's frozen stages, with the estimator's device, dtype and cache.
+    def _frozen_stages(self, backbone: Backbone, *, fits: bool = False) -> FrozenStages:
+        """The backbone's frozen stages, with the estimator's device and cache; dtype and runtime are those of the fit.
 
-        Where it ``fits``, the cache keeps what each stage gave on the way, for other freeze depths to begin from.
+        Where it ``fits``, they are chosen, and the cache keeps what each stage gave on the way, for other freeze depths
+        to begin from.
         """
         device, store = resolve_device(self.device), _store(self.cache)
+        was_fitted = not fits and hasattr(self, "dtype_")
+        dtype = resolve_dtype(self.dtype_ if was_fitted else self.dtype, backbone, device, store)
+        runtime = getattr(self, "runtime_", "eager") if was_fitted else self.runtime
         return FrozenStages(
             backbone,
-            dtype=resolve_dtype(dtype or self.dtype, backbone, device, store),
+            dtype=dtype,
+            runtime=resolve_runtime(runtime, backbone, dtype, device, was_fitted=was_fitted),
             device=device,
             store=store,
             verbose=int(self.verbose),
@@ -162,9 +168,9 @@ class BackboneEstimator:
         prefix = f"{columns[0]}_" if len(columns) == 1 else type(self).__name__.lower()
         return numbered(prefix, self._n_features_out)
 
-    def _last_features(self, samples: Samples, backbone: Backbone, dtype: str) -> np.ndarray:
+    def _last_features(self, samples: Samples, backbone: Backbone) -> np.ndarray:
         """Pooled features of the last stage, float32, (n, d)."""
-        stages = self._frozen_stages(backbone, dtype)
+        stages = self._frozen_stages(backbone)
         address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
         return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
 

@@ -314,7 +314,7 @@ class FineTuner(
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
         self.n_trainable_params_ = result.n_trainable
         self.dtype_ = str(job.stages.dtype).removeprefix("torch.")
-        self.device_ = str(job.stages.device)
+        self.device_, self.runtime_ = str(job.stages.device), job.stages.runtime.name
         self.n_iter_ = self.n_iter_ + result.n_iter if goes_on else result.n_iter
         self.history_ = joined_history(self.history_, result.history) if goes_on else result.history
 
@@ -383,7 +383,7 @@ class FineTuner(
         backbone = reload_backbone(*self._origin_)
         samples = self._samples(X, backbone, reset=False)
         n_truncated(samples, backbone)
-        stages = self._frozen_stages(backbone, dtype=self.dtype_)
+        stages = self._frozen_stages(backbone)
         if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
             warnings.warn(
                 f"Fitted in {self.dtype_}, which this processor computes without native support: predictions are slow, "
@@ -463,6 +463,8 @@ class FineTuner(
         model._network_.refuse_unless_it_fits(found, model._task_.readout, str(path))
         if model.dtype_ not in ("float32", "bfloat16"):
             raise ValueError(f"dtype_={model.dtype_!r}")
+        if getattr(model, "runtime_", "eager") not in ("eager", "folded", "compiled"):
+            raise ValueError(f"runtime_={model.runtime_!r}")
         model._origin_ = (name, weights, options, expected)
         return model
 

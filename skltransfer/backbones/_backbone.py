@@ -166,17 +166,19 @@ class Backbone(Value):
         """Number of stages."""
         return len(self.stage_names)
 
-    def inference_batch(self, device: torch.device = CPU) -> int:
+    def inference_batch(self, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> int:
         """Get the number of rows per inference call, which is constant so that no result depends on other rows.
 
-        On a CPU, where a batch is no faster than single rows, it is 4 for images of at least 128 pixels, 8 for smaller
-        ones, 16 for texts and 32 for rows of numbers; on other devices it is 64. Audio clips are processed one by one,
-        because the padding of a batch may change their features.
+        On a CPU, where a batch is little faster than single rows, it is 1 for images of at least 128 pixels in float32
+        and 4 in bfloat16, 8 for smaller ones, 16 for texts and 32 for rows of numbers; on other devices it is 64. Audio
+        clips are processed one by one, because the padding of a batch may change their features.
 
         Parameters
         ----------
         device : torch.device, default=torch.device("cpu")
             Device on which the network runs.
+        dtype : torch.dtype, default=torch.float32
+            Data type in which the network computes.
 
         Returns
         -------
@@ -188,8 +190,20 @@ class Backbone(Value):
         if device.type != "cpu":
             return 64
         if self.modality == "image":
-            return 4 if self.preprocessing.input_shape[-1] >= 128 else 8
+            if self.preprocessing.input_shape[-1] < 128:
+                return 8
+            return 1 if dtype == torch.float32 else 4
         return 32 if self.modality == "rows" else 16
+
+    @property
+    def is_foldable(self) -> bool:
+        """True if a BatchNorm can be computed within the convolution before it."""
+        return self._cuts[ORIGINAL].is_foldable
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of all stages."""
+        return sum(map(self.stage_size, range(self.n_stages)))
 
     @property
     def activation_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -261,7 +275,13 @@ class Backbone(Value):
         return Pooling(how, ends_in_channels=boundary in self._maps_end_in_channels, unit_length=unit_length)
 
     def prefix(
-        self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+        self,
+        start: int,
+        stop: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
+        *,
+        folded: bool = False,
     ) -> nn.Module:
         """Get frozen stages in evaluation mode. They are shared: never train them, but use :meth:`suffix`.
 
@@ -273,6 +293,9 @@ class Backbone(Value):
             Data type of the weights.
         device : torch.device, default=torch.device("cpu")
             Device of the weights.
+        folded : bool, default=False
+            If True, each BatchNorm is computed within the convolution before it, where there is one. In another data
+            type than float32 it always is.
 
         Returns
         -------
@@ -285,7 +308,7 @@ class Backbone(Value):
             If the stages do not reproduce the library's output; see :meth:`verify`.
         """
         self.verify()
-        return self._piece(start, stop, (dtype, device))
+        return self._piece(start, stop, (dtype, device), folded=folded)
 
     def suffix(self, boundary: int, taps: Sequence[int] = ()) -> nn.Module:
         """Get a private, trainable float32 copy of the stages after the first ``boundary`` ones.
@@ -445,12 +468,16 @@ class Backbone(Value):
         with torch.inference_mode():
             return self.library_activations(inputs)[-1]
 
-    def _piece(self, start: int, stop: int, place: tuple[torch.dtype, torch.device]) -> nn.Module:
+    def _piece(
+        self, start: int, stop: int, place: tuple[torch.dtype, torch.device], *, folded: bool = False
+    ) -> nn.Module:
+        dtype, device = place
+        folds = self.is_foldable and (folded or dtype != torch.float32)
+        key = (*place, "folded") if folds else place
         with self._lock:
-            if place not in self._cuts:
-                dtype, device = place
-                self._cuts[place] = self._cuts[ORIGINAL].on(device, dtype)
-            return self._cuts[place].piece(start, stop)
+            if key not in self._cuts:
+                self._cuts[key] = self._cuts[ORIGINAL].on(device, dtype, folded=folds)
+            return self._cuts[key].piece(start, stop)
 
     def verify(self) -> None:
         """Check once that the stages, one after the other, compute what the library's ``forward`` method computes.

@@ -23,6 +23,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from skltransfer.backbones._refusals import runs
 from skltransfer.exceptions import UnsupportedBackboneError
 
+WITH_ACTIVATION = "BatchNormAct2d"  # timm's batch norm, which drops and activates too
+
 
 @functools.cache
 def _reads_training(kind: type) -> bool:
@@ -114,6 +116,7 @@ class GraphCut:
 
     def __init__(self, network: nn.Module, ends: Sequence[tuple[str, str]], whole: Collection[str] = ()) -> None:
         self.network, self.whole = network, tuple(whole)
+        self._is_foldable: bool | None = None
         self.stage_names = tuple(name for name, _ in ends)
         self.end_modules = tuple(path for _, path in ends)
         tracer = _StageTracer(whole)
@@ -204,10 +207,10 @@ class GraphCut:
             lambda m, i, o: seen.__setitem__(end, torch.relu(o) if where == "relu" else o)
         )
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> "GraphCut":
-        """The same cut of a copy of the network, which is for inference alone where the dtype is not the original's."""
+    def on(self, device: torch.device, dtype: torch.dtype, *, folded: bool = False) -> "GraphCut":
+        """The same cut of a copy of the network, which is for inference alone where batch norms are folded."""
         network = copy.deepcopy(self.network)
-        if dtype != torch.float32:
+        if folded:
             for convolution, norm in self._foldable():
                 _fold(network, convolution, norm)
         return self.of(network.to(device, dtype, memory_format=torch.channels_last))
@@ -215,6 +218,13 @@ class GraphCut:
     def of(self, network: nn.Module) -> "GraphCut":
         """The same cut of another network of this kind."""
         return GraphCut(network, list(zip(self.stage_names, self.end_modules, strict=True)), self.whole)
+
+    @property
+    def is_foldable(self) -> bool:
+        """True if a batch norm alone sees what the convolution before it gives."""
+        if self._is_foldable is None:
+            self._is_foldable = bool(self._foldable())
+        return self._is_foldable
 
     def _foldable(self) -> list[tuple[str, str]]:
         """Paths of convolutions with that of the batch norm which alone sees what they give."""
@@ -233,20 +243,22 @@ def _norms_after_convolutions(
     modules = dict(network.named_modules())
     calls = Counter(node.target for node in nodes if node.op == "call_module")
 
-    def is_call_of(kind: type, node: fx.Node) -> bool:
-        return node.op == "call_module" and type(modules[node.target]) is kind and calls[node.target] == 1
+    def is_call_of(kinds: Collection[str], node: fx.Node) -> bool:
+        return node.op == "call_module" and type(modules[node.target]).__name__ in kinds and calls[node.target] == 1
 
     return [
         (node.target, user.target)
         for node in nodes
-        if is_call_of(nn.Conv2d, node) and len(node.users) == 1 and node not in bounds
+        if is_call_of(("Conv2d",), node) and len(node.users) == 1 and node not in bounds
         for user in node.users
-        if is_call_of(nn.BatchNorm2d, user)
+        if is_call_of(("BatchNorm2d", WITH_ACTIVATION), user)
     ]
 
 
 def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     """Put a batch norm in eval mode into the weights of the convolution before it: one pass over the maps less."""
     folded = fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm))
+    before = network.get_submodule(norm)
+    after = nn.Sequential(before.drop, before.act) if type(before).__name__ == WITH_ACTIVATION else nn.Identity()
     network.set_submodule(convolution, folded)
-    network.set_submodule(norm, nn.Identity())
+    network.set_submodule(norm, after.eval())

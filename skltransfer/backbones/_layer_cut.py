@@ -180,7 +180,7 @@ class _Span(nn.Module):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         if self.handed is not None:
-            self.handed.of_thread.hidden = batch.nan_to_num()
+            self.handed.of_thread.hidden = torch.where(torch.isnan(batch), torch.zeros_like(batch), batch)
         try:
             output = (self.entry.run if self.handed is None else self.entry.run_from)(self.model, batch)
         except EndOfSpan as end:
@@ -232,6 +232,8 @@ class LayerCut:
     UnsupportedBackboneError
         If there is no list of layers, or a forward pass does not run them once each, one after the other.
     """
+
+    is_foldable = False
 
     def __init__(self, network: nn.Module, entry: Entry) -> None:
         self.network, self.entry = network, entry
@@ -309,7 +311,7 @@ class LayerCut:
         """True if the library's own ``forward`` takes inputs of this shape."""
         return runs(functools.partial(self.entry.run, self.network), torch.zeros(1, *shape))
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> "LayerCut":
+    def on(self, device: torch.device, dtype: torch.dtype, *, folded: bool = False) -> "LayerCut":
         """The same cut of a copy of the network."""
         return self.of(copy.deepcopy(self.network).to(device, dtype))
 

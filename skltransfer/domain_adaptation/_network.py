@@ -215,8 +215,8 @@ class DomainAdaptedClassifier(
     history_ : dict of str to list of float
         Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
         ``validation_loss``; see :class:`TrainingHistoryDisplay`.
-    dtype_, device_ : str
-        Data type and device that were used.
+    dtype_, device_, runtime_ : str
+        Data type, device and runtime that were used.
     duplicates_ : list of list of int
         Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
         copies in the test set inflate the score.
@@ -403,7 +403,7 @@ class DomainAdaptedClassifier(
     def _before(self, X: Any) -> np.ndarray:
         """Features of the backbone as it came, (n, d)."""
         backbone = reload_backbone(*self._origin_)
-        return self._last_features(self._samples(X, backbone, reset=False), backbone, self.dtype_)
+        return self._last_features(self._samples(X, backbone, reset=False), backbone)
 
 
 def _before_adapting(X: np.ndarray, labels: np.ndarray, is_source: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -108,7 +108,7 @@ def adapt_norms(task: PretrainingTask, samples: Samples) -> Pretrained:
     )
 
     def batches() -> Iterator[torch.Tensor]:
-        return (batch for _, batch in activations.exact_batches(rows, stages.batch))
+        return (batch for _, batch in activations.exact_batches(rows))
 
     with autocast(stages.device, stages.autocast):
         n_layers = refresh_norms(network, batches, task.prior)

@@ -14,7 +14,6 @@ from torch import nn
 from skltransfer.backbones import Backbone, Geometry, fingerprint
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
-from skltransfer.engine.inference.climb import filled, run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.job import TuningJob, TuningResult
@@ -134,10 +133,10 @@ def answers_of(
     readable = np.setdiff1d(np.arange(len(samples)), list(activations.bad))
     geometries = geometries_of(samples, stages.backbone, readable)
     with torch.inference_mode(), autocast(stages.device, stages.autocast):
-        for members, batch in activations.exact_batches(readable, stages.batch):
-            rows = readable[members]
-            places = [geometries[row] for row in rows] + [None] * (stages.batch - len(rows))
-            answers = task.answers(ready, filled(batch, stages.batch), places)
+        for members, batch in activations.exact_batches(readable):
+            rows, full = readable[members], stages.filled_after(batch)
+            places = [geometries[row] for row in rows] + [None] * (len(full) - len(rows))
+            answers = task.answers(ready, full, places)
             for row, answer in zip(rows, answers[: len(rows)], strict=True):
                 found[row] = answer
     return found, activations.bad
@@ -174,9 +173,10 @@ def _in_batches(
     """Outputs of a module for each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
     owners, values = [], []
     with torch.inference_mode(), autocast(stages.device, stages.autocast):
-        for members, batch in activations.exact_batches(rows, stages.batch):
+        for members, batch in activations.exact_batches(rows):
             owners.append(members)
-            values.append(run_padded(module, batch, stages.batch).double().cpu().numpy())
+            outputs = module(stages.filled_after(batch))[: len(batch)]
+            values.append(outputs.double().cpu().numpy())
     owner, value = np.concatenate(owners), np.concatenate(values)
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
@@ -265,7 +265,7 @@ class _Fit:
         job = self.job
 
         def batches() -> Iterator[torch.Tensor]:
-            return (batch for _, batch in activations.exact_batches(rows, job.stages.batch))
+            return (batch for _, batch in activations.exact_batches(rows))
 
         with autocast(job.stages.device, job.stages.autocast):
             refreshed = refresh_norms(network, batches, job.shift.prior)

@@ -1,6 +1,7 @@
 """What the benchmarks found, kept as JSON, and the page and the picture that show it.
 
-``record`` replaces one section; the page is written anew from all sections that are known.
+``record`` replaces one section of one kind of processor and keeps those of the others; the page is written anew from
+all that are known.
 """
 
 import json
@@ -19,6 +20,7 @@ import torch
 import torchvision
 import transformers
 from targets import TARGETS
+from timing import matrix_rate
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / "docs"
 RESULTS, PAGE, PICTURE = (
@@ -26,17 +28,31 @@ RESULTS, PAGE, PICTURE = (
     DOCS / "reference" / "benchmarks.md",
     DOCS / "images" / "benchmarks.png",
 )
-ORDER = ("search", "depths", "accuracy", "images", "texts", "store", "start", "growth", "dask")
+ORDER = (
+    "search",
+    "depths",
+    "accuracy",
+    "images",
+    "texts",
+    "fine_tuning",
+    "requests",
+    "store",
+    "start",
+    "growth",
+    "dask",
+)
+NATIVE = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
 TOP = """# Benchmarks
 
 How much faster is skltransfer than skorch, embetter, sentence-transformers, or your own loop in PyTorch? This page
 answers for cached features, searches over `freeze_depth`, and single predictions. It also shows where skltransfer is
 slower.
 
-In each table, all contestants took turns in one run, alone on the machine. Times are medians with their minimum and
-maximum. A speed-up is a ratio of medians. All contestants do the same job: their features agree (cosine above 0.999),
-or they take the same number of optimizer steps on the same folds. `make bench` repeats the measurements. The glossary
-explains the words [stage](../glossary.md#stage) and [boundary](../glossary.md#boundary).
+The results depend on the kind of processor, so each kind has its own part. In each table, all contestants took turns in
+one run, alone on the machine. Times are medians with their minimum and maximum. A speed-up is a ratio of medians. All
+contestants do the same job: their features agree (cosine above 0.998), or they take the same number of optimizer steps
+on the same folds. `make bench` repeats the measurements. The glossary explains the words
+[stage](../glossary.md#stage) and [boundary](../glossary.md#boundary).
 
 ![how many times faster skltransfer is than each contestant](../images/benchmarks.png)
 """
@@ -63,7 +79,14 @@ class Ratio(NamedTuple):
 def record(section: str, title: str, text: str, ratios: Sequence[Ratio] = ()) -> None:
     """Put a section into the page; print it too, with the ratios that are below their target."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[section] = {"title": title, "machine": machine(), "text": text, "ratios": [tuple(r) for r in ratios]}
+    kind = results.setdefault(processor(), {"bound": "", "sections": {}})
+    kind["bound"] = bound()
+    kind["sections"][section] = {
+        "title": title,
+        "machine": machine(),
+        "text": text,
+        "ratios": [tuple(r) for r in ratios],
+    }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     write_page(results)
     print(f"\n## {title}\n\n{text}\n{_speed_ups(ratios)}", flush=True)
@@ -75,13 +98,34 @@ def record(section: str, title: str, text: str, ratios: Sequence[Ratio] = ()) ->
 def write_page(results: dict) -> None:
     """The page and its picture, from all sections."""
     PAGE.write_text(_page(results))
-    _picture([Ratio(*ratio) for key in ORDER for ratio in results.get(key, {}).get("ratios", [])])
+    _picture({kind: _ratios_of(known["sections"]) for kind, known in results.items()})
+
+
+def _ratios_of(sections: dict) -> list[Ratio]:
+    return [Ratio(*ratio) for key in ORDER for ratio in sections.get(key, {}).get("ratios", [])]
+
+
+def processor() -> str:
+    """The kind of processor: what decides which runtime and dtype are fast."""
+    capabilities, limit = torch.cpu.get_capabilities(), os.environ.get("ONEDNN_MAX_CPU_ISA")
+    if limit is not None:
+        return f"{platform.machine()} limited to {limit}"
+    flags = [shown for name, shown in NATIVE.items() if capabilities.get(name)]
+    widest = "AVX512" if capabilities.get("avx512_f") else "AVX2" if capabilities.get("avx2") else "no AVX2"
+    return f"{platform.machine()} with {' and '.join(flags) or f'{widest}, without bfloat16'}"
+
+
+def bound() -> str:
+    """What this processor can do at all, from matrix products."""
+    rates = {dtype: matrix_rate(dtype) / 1e9 for dtype in (torch.float32, torch.bfloat16)}
+    single, half = rates[torch.float32], rates[torch.bfloat16]
+    return f"Matrix products run at {single:.0f} GFLOP/s in float32 and at {half:.0f} in bfloat16."
 
 
 def machine() -> str:
     """What ran, in words."""
     capabilities = torch.cpu.get_capabilities()
-    native = [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]
+    native = [name for name in NATIVE if capabilities.get(name)]
     return (
         f"{os.cpu_count()} cores {platform.machine()} ({', '.join(native) or 'no native bfloat16'}), "
         f"Python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}, "
@@ -92,11 +136,12 @@ def machine() -> str:
 
 def _page(results: dict) -> str:
     parts = [TOP]
-    for key in ORDER:
-        if key in results:
-            section = results[key]
+    for kind, known in sorted(results.items()):
+        parts.append(f"\n## Results on {kind}\n\n{known['bound']}\n" if known["bound"] else f"\n## Results on {kind}\n")
+        for key in [key for key in ORDER if key in known["sections"]]:
+            section = known["sections"][key]
             faster = _speed_ups([Ratio(*ratio) for ratio in section["ratios"]])
-            parts.append(f"\n## {section['title']}\n\n{section['text']}\n{faster}\n*{section['machine']}*\n")
+            parts.append(f"\n### {section['title']}\n\n{section['text']}\n{faster}\n*{section['machine']}*\n")
     return "".join(parts) + NEXT
 
 
@@ -109,15 +154,20 @@ def _speed_ups(ratios: Sequence[Ratio]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _picture(ratios: Sequence[Ratio]) -> None:
+def _picture(ratios_of: dict[str, list[Ratio]]) -> None:
     """How many times faster: to the right of the line skltransfer is ahead; a tick marks what is possible at all."""
-    shown = [ratio for ratio in ratios if ratio.is_speed_up]
-    figure, axes = plt.subplots(figsize=(9, 0.36 * len(shown) + 1.1), layout="constrained")
+    shown = [
+        ratio._replace(what=f"{ratio.what}\n({kind})")
+        for kind, ratios in sorted(ratios_of.items())
+        for ratio in ratios
+        if ratio.is_speed_up
+    ]
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(shown) + 1.1), layout="constrained")
     where = range(len(shown))[::-1]
     axes.barh(where, [ratio.value - 1 for ratio in shown], left=1, color="#4878a8", height=0.6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_yticks(where, [ratio.what for ratio in shown])
+    axes.set_yticks(where, [ratio.what for ratio in shown], fontsize=7)
     for y, ratio in zip(where, shown, strict=True):
         bound = "" if ratio.most is None else f" (at most {ratio.most:.3g} is possible)"
         end = max(ratio.value, ratio.most or 1, 1)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+
 
 class Timing(NamedTuple):
     """Seconds of some repetitions."""
@@ -47,6 +49,15 @@ def in_turn(contestants: dict[str, Callable[[], object]], repetitions: int = 5) 
             contestant()
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(times[1:])) for name, times in seconds.items()}
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Operations per second of the fastest of three sizes of matrix product."""
+    rates = []
+    for n in (1024, 2048, 4096):
+        a, b = torch.randn(2, n, n).to(dtype)
+        rates.append(2 * n**3 / timed(lambda a=a, b=b: a @ b, 5).median)
+    return max(rates)
 
 
 def table(rows: dict[str, Timing], ours: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.backbones._registry import ADAPTERS
 from skltransfer.backbones._toy import load_toy
-from skltransfer.engine import FrozenStages, recall, store_over
+from skltransfer.engine import EAGER, FrozenStages, recall, store_over
 from skltransfer.inputs import samples_from_collection
 
 
@@ -65,12 +65,20 @@ def test_a_backend_remembers_for_an_extractor(rng):
 class Counting:
     """A runtime that runs what torch exported, and counts the calls."""
 
-    name = "counting"
+    name, has_equal_rows = "counting", False
 
     def __init__(self):
         self.made, self.calls = {}, 0
 
-    def prepared(self, stages):
+    def entries(self, backbone):
+        return {0, 2}
+
+    def rows(self, backbone, length, dtype, device):
+        return 8
+
+    def between(self, backbone, start, stop, dtype, device):
+        stages = backbone.prefix(start, stop, dtype, device)
+
         def run(batch):
             self.calls += 1
             return self.made.setdefault(id(stages), torch.export.export(stages, (batch,)).module())(batch)
@@ -83,11 +91,11 @@ def test_a_runtime_runs_the_frozen_stages_under_a_key_of_its_own(rng):
     samples = samples_from_collection(list(rng.random((10, 16, 16))), "image", **backbone.reading)
     runtime, found = Counting(), []
     with torch.inference_mode():
-        for chosen in (None, runtime):
+        for chosen in (EAGER, runtime):
             stages = FrozenStages(backbone, dtype=torch.float32, device=torch.device("cpu"), store=None, runtime=chosen)
             found.append(recall(stages, samples, [stages.address(4, "mean")]).tensors[0])
     torch.testing.assert_close(*found)
-    assert runtime.calls == 2  # batches of eight
+    assert runtime.calls == 2 * 2  # batches of eight, in two spans
     assert stages.space[-1] == "counting"
 
 

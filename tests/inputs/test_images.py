@@ -298,7 +298,7 @@ def test_up_to_ten_bad_rows_are_told_at_once_before_any_network_runs(photos, fil
     for row in (1, 4, 7):
         X[row] = f"no/such/{row}.jpg"
     files[9].write_bytes(b"")
-    monkeypatch.setattr("skltransfer.engine.inference.climb.run_padded", None)  # whoever calls it fails otherwise
+    monkeypatch.setattr("skltransfer.engine.inference.frozen.run_padded", None)  # whoever calls it fails otherwise
     with pytest.raises(BadSampleError) as caught:
         features(X)
     lines = str(caught.value).splitlines()

@@ -4,6 +4,7 @@ Must not know y, losses or scikit-learn.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -72,33 +73,45 @@ class Activations:
         """The same: what is not augmented is trained on as it is."""
         return self.take(rows)
 
-    def exact_batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Batches for inference, as positions in ``rows`` and activations: none depends on a sample's neighbours.
+    def lengths(self, rows: np.ndarray) -> np.ndarray | None:
+        """Number of tokens of each sample, over all its windows; None if all samples have one shape."""
+        if self._has_one_shape or not self._stages.backbone.is_ragged:
+            return None
+        is_windowed = self._stages.backbone.is_windowed
+        if self._held is not None:
+            return np.array([math.prod(self._held[row].shape[: 1 + is_windowed]) for row in rows])
+        parts = self._stages.backbone.preprocessing.parts
+        found = (0 if row in self.bad else sum(map(len, parts(self._samples.read(row)))) for row in map(int, rows))
+        return np.array(list(found))
+
+    def exact_batches(self, rows: np.ndarray, size: int | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Batches of up to ``size`` rows, by default full ones, as positions in ``rows`` and activations.
 
         Inputs of one length go together, so that as few batches as can be are short of rows. A sample of several
         windows is met as often as it has windows, in their order.
         """
-        step = size if self._held is None else len(rows)
-        step = step if self._has_one_shape else max(step, size * LENGTHS_AT_ONCE)
+        most = size or self._stages.rows_after(0)
+        step = most if self._held is None else len(rows)
+        step = step if self._has_one_shape else max(step, most * LENGTHS_AT_ONCE)
         for start in range(0, len(rows), max(1, step)):
             found = self._rows(rows[start : start + step])
             if isinstance(found, torch.Tensor):
-                for first in range(0, len(found), size):
-                    part = found[first : first + size]
+                for first in range(0, len(found), most):
+                    part = found[first : first + most]
                     yield start + np.arange(first, first + len(part)), part.to(self._stages.device)
                 continue
             for owners, batch in self._alike(found, size):
                 yield start + owners, batch.to(self._stages.device)
 
-    def _alike(self, found: list[torch.Tensor], size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def _alike(self, found: list[torch.Tensor], size: int | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Batches of inputs of one length, with the positions of the samples that they are of."""
         is_windowed, is_ragged = self._stages.backbone.is_windowed, self._stages.backbone.is_ragged
         parts = [(i, part) for i, row in enumerate(found) for part in (row if is_windowed else [row])]
         lengths = np.array([self._stages.padded_length(len(part)) if is_ragged else 0 for _, part in parts])
         for length in np.unique(lengths):
-            members = np.flatnonzero(lengths == length)
-            for first in range(0, len(members), size):
-                chosen = [parts[k] for k in members[first : first + size]]
+            members, most = np.flatnonzero(lengths == length), size or self._stages.rows_after(int(length))
+            for first in range(0, len(members), most):
+                chosen = [parts[k] for k in members[first : first + most]]
                 yield np.array([i for i, _ in chosen]), self._stages.stacked([part for _, part in chosen])
 
     def _rows(self, rows: np.ndarray) -> torch.Tensor | list[torch.Tensor]:

@@ -1,45 +1,20 @@
 """Samples climb through frozen stages, from the boundary at which each begins, in full batches.
 
-Promises that every call of a stage has exactly the backbone's batch. Must not know the store, nor where samples come
-from.
+Promises that rows come out as in a full batch. Must not know the store, nor where samples come from.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from skltransfer._system.forks import after_fork_in_child
 from skltransfer.backbones import mask_of
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.storing.key import Address
 
 Window = tuple[int, int]  # (position of a sample, number of its window)
 Rows = Sequence[torch.Tensor]
-_guard: list[bool] = []
-
-
-def _guard_forks() -> None:
-    """A child forked after a multi-threaded forward pass would wait for threads that it does not have."""
-    if not _guard:
-        after_fork_in_child(lambda: torch.set_num_threads(1))
-        _guard.append(True)
-
-
-def run_padded(module: nn.Module, batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Run ``module`` on exactly ``size`` rows: missing ones are zeros, and are cut off the output."""
-    return module(filled(batch, size))[: len(batch)]
-
-
-def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """A batch of ``size`` rows: missing ones are zeros."""
-    _guard_forks()
-    if len(batch) < size:
-        batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
-    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
 class Arrival(NamedTuple):
@@ -66,8 +41,7 @@ class Climb:
 
     def __init__(self, stages: FrozenStages, addresses: Sequence[Address], *, keeps_passed: bool) -> None:
         self._stages, self._addresses, self._keeps_passed = stages, addresses, keeps_passed
-        asked = {address.boundary for address in addresses}
-        self._stops = sorted(asked.union(range(1, max(asked)) if keeps_passed else ()))
+        self._asked = {address.boundary for address in addresses}
         self._queues: dict[tuple[int, int], list[tuple[Window, torch.Tensor]]] = defaultdict(list)  # (entry, length)
         self._n_parts: dict[int, int] = {}  # by position
         self._gathered: dict[tuple[Address, int], dict[int, torch.Tensor]] = defaultdict(dict)  # windows, until all are
@@ -81,11 +55,11 @@ class Climb:
         for number, part in enumerate(parts):
             key = (entry, self._stages.padded_length(len(part)) if self._stages.backbone.is_ragged else 0)
             self._queues[key].append(((position, number), part))
-            if len(self._queues[key]) == self._stages.batch:
+            if len(self._queues[key]) == self._stages.rows(key[1]):
                 yield from self._run(*key)
 
     def finish(self) -> Iterator[Arrival]:
-        """Let all that wait climb, in batches that are filled with zeros."""
+        """Let all that wait climb, in batches that are not full."""
         for key in sorted(self._queues):
             yield from self._run(*key)
 
@@ -95,9 +69,10 @@ class Climb:
         batch = stages.stacked([activation for _, activation in queue]).to(stages.device)
         batch = batch.to(stages.dtype) if batch.is_floating_point() else batch
         yield from self._arrivals(entry, windows, batch, is_computed=entry == 0)
-        for start, stop in itertools.pairwise([entry, *(stop for stop in self._stops if stop > entry)]):
-            batch = run_padded(stages.between(start, stop), batch, stages.batch)
-            yield from self._arrivals(stop, windows, batch, is_computed=True)
+        values = {entry: batch}
+        for start, stop in stages.spans(entry, self._asked, all_between=self._keeps_passed):
+            values[stop] = stages.run(start, stop, values[start])
+            yield from self._arrivals(stop, windows, values[stop], is_computed=True)
 
     def _arrivals(
         self, boundary: int, windows: list[Window], batch: torch.Tensor, *, is_computed: bool

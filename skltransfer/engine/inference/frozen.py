@@ -3,13 +3,15 @@
 Must not know samples, y, losses or scikit-learn.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 
 from skltransfer.backbones import PADDING_ID, Backbone
-from skltransfer.engine.inference.runtime import Runtime
+from skltransfer.engine.inference.rows import filled, run_padded
+from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, usual_boundaries
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore
 
@@ -33,8 +35,8 @@ class FrozenStages:
         If positive, show progress.
     fits : bool, default=False
         True if samples are passed to fit on them; the cache then keeps the activations of all stages.
-    runtime : Runtime, optional
-        Runtime of the stages; torch itself by default.
+    runtime : Runtime
+        Runtime of the stages.
     """
 
     def __init__(
@@ -46,18 +48,59 @@ class FrozenStages:
         store: ActivationStore | None,
         verbose: int = 0,
         fits: bool = False,
-        runtime: Runtime | None = None,
+        runtime: Runtime = EAGER,
     ) -> None:
         self.backbone, self.dtype, self.device, self.store, self.verbose = backbone, dtype, device, store, verbose
         self.fits, self.runtime = fits, runtime
-        self.batch = backbone.inference_batch(device)
-        self.space = (backbone.fingerprint, str(dtype), device.type, self.batch)
-        self.space += () if runtime is None else (runtime.name,)
+        self.batch = runtime.rows(backbone, 0, dtype, device)
+        rows = (self.batch, *((self.rows(NOMINAL_TOKENS),) if backbone.is_ragged else ()))
+        self.space = (backbone.fingerprint, str(dtype), device.type, *rows)
+        self.space += () if runtime is EAGER else (runtime.name,)
+        self.usual = usual_boundaries(backbone)
+        self._entries = runtime.entries(backbone)
 
-    def between(self, start: int, stop: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The function that computes the stages between two boundaries."""
-        stages = self.backbone.prefix(start, stop, self.dtype, self.device)
-        return stages if self.runtime is None else self.runtime.prepared(stages)
+    def between(self, start: int, stop: int) -> Function:
+        """The function that computes the stages between two boundaries, for a full batch."""
+        return self.runtime.between(self.backbone, start, stop, self.dtype, self.device)
+
+    def run(self, start: int, stop: int, batch: torch.Tensor) -> torch.Tensor:
+        """The stages between two boundaries on up to a full batch of rows, each as in a full batch."""
+        key = (*self.space, start, stop) if self.runtime.has_equal_rows else None
+        return run_padded(self.between(start, stop), batch, self.rows(self._length(batch)), key)
+
+    def rows(self, length: int) -> int:
+        """Rows of a full batch of samples with this padded length, which is 0 where samples have one shape."""
+        return self.runtime.rows(self.backbone, length, self.dtype, self.device)
+
+    def rows_after(self, length: int) -> int:
+        """The same for what comes after the frozen stages, which torch runs."""
+        return EAGER.rows(self.backbone, length, self.dtype, self.device)
+
+    def filled_after(self, batch: torch.Tensor) -> torch.Tensor:
+        """A full batch for what comes after the frozen stages: missing rows are zeros."""
+        return filled(batch, self.rows_after(self._length(batch)))
+
+    def _length(self, batch: torch.Tensor) -> int:
+        has_tokens = self.backbone.is_ragged and (batch.ndim > 2 or not batch.is_floating_point())
+        return batch.shape[1] if has_tokens else 0
+
+    def entries_before(self, boundary: int) -> list[int]:
+        """Boundaries, the deepest first, from which one at or after ``boundary`` may be computed; not the input."""
+        among = range(1, boundary + 1) if self._entries is None else self._entries
+        return sorted((entry for entry in among if 0 < entry <= boundary), reverse=True)
+
+    def spans(self, entry: int, asked: Collection[int], *, all_between: bool) -> list[tuple[int, int]]:
+        """Pairs of boundaries by which those that are asked for are computed from an entry, in order.
+
+        With ``all_between``, also those that others may start from.
+        """
+        last = max(asked)
+        if self._entries is None:
+            stops = {*asked, *range(1, last)} if all_between else asked
+            return list(itertools.pairwise(sorted({entry, *(stop for stop in stops if stop > entry)})))
+        passed = {stop for stop in self._entries if entry < stop < last}
+        stops = sorted(passed | {stop for stop in asked if stop > entry})
+        return [(max(start for start in {entry, *passed} if start < stop), stop) for stop in stops]
 
     @property
     def autocast(self) -> torch.dtype | None:

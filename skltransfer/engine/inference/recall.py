@@ -277,7 +277,7 @@ class _Recall:
 
     def _deepest_known(self, digest: bytes) -> tuple[int, torch.Tensor | None]:
         if self.store is not None:
-            for boundary in range(min(address.boundary for address in self.addresses), 0, -1):
+            for boundary in self.stages.entries_before(min(address.boundary for address in self.addresses)):
                 value = self.store.get(self.stages.address(boundary), digest)
                 if value is not None:
                     return boundary, value
@@ -295,4 +295,5 @@ class _Recall:
                 if number is not None:
                     self.store.put(address, digest, value)
                 else:
-                    self.store.put_passed(address, digest, value, fits=self.stages.fits)
+                    usual = address.boundary in self.stages.usual
+                    self.store.put_passed(address, digest, value, fits=self.stages.fits, others_begin=usual)

@@ -1,22 +1,82 @@
-"""What runs the frozen stages: the one thing that another library for inference implements."""
+"""What runs the frozen stages: the one thing that another library for inference implements; torch's own two ways.
 
-from collections.abc import Callable
+Must not know samples, the store, y or scikit-learn.
+"""
+
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import torch
-from torch import nn
+
+from skltransfer.backbones import Backbone, freeze_boundary
+
+TOKENS = {torch.float32: 256, torch.bfloat16: 512}  # of a batch of texts; with half of them it is 10 to 25 % slower
+USUAL_DEPTHS = (0.25, 0.5, 0.75)
+Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Runtime(Protocol):
-    """Makes a function of batches of a frozen module, which agrees with it within the store's tolerance.
+    """Makes functions of batches from frozen stages, which agree with them within the store's tolerance.
 
     Attributes
     ----------
     name : str
         Part of the key of every activation that it computes.
+    has_equal_rows : bool
+        True if its functions take any number of rows, and probably give a row the same bits in a batch of any size.
+        For each shape this is checked at its first use.
     """
 
     name: str
+    has_equal_rows: bool
 
-    def prepared(self, stages: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The function; called for each span of stages whenever a batch is to pass it, so it remembers what it made."""
+    def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
+        """The function from activations at one boundary to those at a later one; it remembers what it made."""
+
+    def entries(self, backbone: Backbone) -> Collection[int] | None:
+        """Boundaries from which later ones are computed; None if stages give the same bits one by one and together.
+
+        A value is always computed from the last of them before it, so that its bits do not depend on what the store
+        holds.
+        """
+
+    def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Rows of a full batch of samples of this padded length; 0 stands for samples of one shape."""
+
+
+def usual_boundaries(backbone: Backbone) -> list[int]:
+    """Boundaries of the freeze depths that searches usually try: what is computed up to one of them serves the rest."""
+    found = {freeze_boundary(depth, backbone.stage_names) for depth in USUAL_DEPTHS}
+    return sorted(found - {backbone.n_stages})
+
+
+class TorchRuntime:
+    """The library's own modules, run by torch.
+
+    Parameters
+    ----------
+    name : {"eager", "folded"}
+        ``"folded"`` computes a batch norm within the convolution before it, also in float32.
+    """
+
+    has_equal_rows = False  # matrix libraries add up in another order where there are few rows
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
+        """The stages between two boundaries."""
+        return backbone.prefix(start, stop, dtype, device, folded=self.name == "folded")
+
+    def entries(self, backbone: Backbone) -> None:
+        """Stages give the same bits one by one and together."""
+
+    def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
+        """As many as are faster together: since each call has all of them, one sample costs as much as a full batch."""
+        most = backbone.inference_batch(device, dtype)
+        if device.type != "cpu" or not length:
+            return most
+        return min(most, max(1, TOKENS[dtype] // length))
+
+
+EAGER, FOLDED = TorchRuntime("eager"), TorchRuntime("folded")

@@ -6,6 +6,7 @@ Promises that recalling equals recomputing, that it never holds more than ``max_
 
 import functools
 import hashlib
+import multiprocessing
 import os
 import uuid
 import weakref
@@ -113,7 +114,8 @@ class ActivationStore(Value):
 
     Use it to set the size of the cache, to inspect its use, or to clear it; ``cache="memory"`` and ``cache=folder`` are
     enough otherwise. Activations are kept in memory, or also in a folder that other processes and later runs share.
-    Only the requested activations are written to disk; intermediate ones stay in memory. Problems with the folder never
+    Only the requested activations are written to disk, and by the worker processes of a search those at the freeze
+    depths 0.25, 0.5 and 0.75; other intermediate ones stay in memory. Problems with the folder never
     change results: a damaged file is recomputed, and if the disk fails, the folder is no longer used and a warning is
     issued.
 
@@ -262,8 +264,13 @@ class ActivationStore(Value):
         """
         return fits or self._memory.follows_fit
 
-    def put_passed(self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool) -> None:
-        """Store an intermediate activation of one sample, in memory only.
+    def put_passed(
+        self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool, others_begin: bool = False
+    ) -> None:
+        """Store an intermediate activation of one sample in memory.
+
+        A worker process also writes it to the folder if others are likely to begin there: in a search, they try other
+        freeze depths on the same samples.
 
         Parameters
         ----------
@@ -275,11 +282,15 @@ class ActivationStore(Value):
             The activation.
         fits : bool
             True if the samples are used to fit, False if they are predicted.
+        others_begin : bool, default=False
+            True if the activation is that of a usual freeze depth.
         """
         if fits:
             self._memory.put(address, digest, value)
         else:
             self._memory.put_passing(address, digest, value)
+        if others_begin and self._backend is not None and multiprocessing.current_process().name != "MainProcess":
+            self._backend.put(address, digest, value)
 
     def begin_computing(self, *, fits: bool) -> None:
         """Prepare for computing samples that are not cached.

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from skltransfer.backbones import PADDING_ID, seeded, source_language_head
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.climb import run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are asked for; the others are left as they are (Devlin et al. 2019)
@@ -38,6 +37,7 @@ class MaskedTexts:
     def __init__(self, activations: Activations, stages: FrozenStages, fraction: float, seed: int) -> None:
         reader, self._device = stages.backbone.preprocessing, stages.device
         self._activations, self._fraction, self._seed = activations, fraction, seed
+        self.lengths = activations.lengths
         self._mask, self._special = reader.mask_id, np.array([PADDING_ID, *reader.special_ids])
         self._words = np.setdiff1d(np.arange(reader.n_tokens), self._special)
 
@@ -166,8 +166,9 @@ class MaskedLanguageModel(nn.Module):
     @torch.inference_mode()
     def _frozen(self, ids: torch.Tensor) -> torch.Tensor:
         stages = self._stages
-        if not self._boundary:
-            return ids
-        prefix = stages.between(0, self._boundary)
-        parts = [run_padded(prefix, part, stages.batch) for part in ids.split(stages.batch)]
+        parts = []
+        for values in ids.split(stages.rows(ids.shape[1])):
+            for start, stop in stages.spans(0, {self._boundary}, all_between=False):
+                values = stages.run(start, stop, values)
+            parts.append(values)
         return torch.cat(parts)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.climb import run_padded
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import in_threads
@@ -44,7 +43,7 @@ class AugmentedActivations:
         addresses: Sequence[Address],
         augment: Augment,
     ) -> None:
-        self.take, self.exact_batches = activations.take, activations.exact_batches
+        self.take, self.exact_batches, self.lengths = activations.take, activations.exact_batches, activations.lengths
         self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
 
     def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
@@ -70,13 +69,16 @@ class AugmentedActivations:
 
     @torch.inference_mode()
     def _activation(self, inputs: torch.Tensor) -> torch.Tensor:
-        stages, start, found = self._stages, 0, []
-        batch = inputs.to(stages.device, stages.dtype)
-        for address in self._addresses:
-            if address.boundary > start:
-                batch = run_padded(stages.between(start, address.boundary), batch, stages.batch)
-                start = address.boundary
-            found.append(batch if address.pooling is None else stages.pooled(batch.float(), address))
+        stages, asked = self._stages, {address.boundary for address in self._addresses}
+        values = {0: inputs.to(stages.device, stages.dtype)}
+        for start, stop in stages.spans(0, asked, all_between=False):
+            values[stop] = stages.run(start, stop, values[start])
+        found = [
+            values[address.boundary]
+            if address.pooling is None
+            else stages.pooled(values[address.boundary].float(), address)
+            for address in self._addresses
+        ]
         if len(found) == 1:
             return found[0]
         return Packing.at(stages.backbone, [address.boundary for address in self._addresses]).packed(found)

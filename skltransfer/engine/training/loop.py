@@ -29,6 +29,7 @@ from skltransfer.exceptions import TrainingDivergedError
 
 Loss = Callable[[Any, Any], torch.Tensor]
 History = dict[str, list[float]]
+BLUR = 0.1  # of lengths before they are sorted, so that the same samples do not always meet
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,7 @@ class _Run:
         self.optimiser = _optimiser(trainable, plan)
         self.weights = torch.as_tensor(data.loss_weights / data.loss_weights.mean(), dtype=torch.float32)
         self.generator = np.random.default_rng(plan.seed)
+        self.lengths = activations.lengths(data.rows) if auxiliary is None else None  # that one compares batches
         self.n_steps = plan.n_steps(len(data))
         self.step = 0
         self.history: History = {"loss": [], "learning_rate": []}
@@ -239,13 +241,22 @@ class _Run:
         """One pass over the samples, and a look at the validation part."""
         train_mode(self.module, self.plan.norm_policy)
         number, total = self.n_epochs, 0.0
-        for rows in batches(self.generator.permutation(len(self.data)), self.plan.batch_size):
+        for rows in self._batches():
             with seeded(_mask_seed(self.plan.seed, self.step, self.processes.rank)):  # between steps, others may draw
                 total += self._take_step(rows, number)
         self.history["loss"].append(total / len(self.data))
         self.history["learning_rate"].append(self.plan.learning_rate * self.plan.rate(self.step / self.n_steps))
         if self.validation is not None:
             self._validate(number)
+
+    def _batches(self) -> list[np.ndarray]:
+        """The epoch's batches, in random order; of texts, each holds samples of about one length."""
+        order, lengths = self.generator.permutation(len(self.data)), self.lengths
+        if lengths is None:
+            return batches(order, self.plan.batch_size)
+        blurred = lengths[order] * self.generator.uniform(1 - BLUR, 1 + BLUR, len(order))
+        found = batches(order[np.argsort(blurred, kind="stable")], self.plan.batch_size)
+        return [found[i] for i in self.generator.permutation(len(found))]
 
     def _validate(self, number: int) -> None:
         current = evaluate(self.module, self.activations, self.validation.data, self.loss, self.plan)
@@ -375,8 +386,9 @@ def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
 def evaluate(module: nn.Module, activations: Activations, data: TrainingSet, loss: Loss, plan: TrainingPlan) -> float:
     """Weighted mean loss of ``module`` in eval mode."""
     module.eval()
-    total = 0.0
-    for rows in batches(np.arange(len(data)), plan.batch_size):
+    total, lengths = 0.0, activations.lengths(data.rows)
+    order = np.arange(len(data)) if lengths is None else np.argsort(lengths, kind="stable")
+    for rows in batches(order, plan.batch_size):
         activation = activations.take(data.rows[rows])
         batch = on_device(data.targets.take(rows), activation.device)
         with autocast(activation.device, plan.autocast):

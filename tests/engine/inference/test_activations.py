@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import Activations, Address, FrozenStages, recall, shared_store
+from skltransfer.engine.inference.rows import filled
 from skltransfer.inputs import samples_from_collection
 
 SPACE = ("backbone", "float32", "cpu", 8)
@@ -106,7 +107,7 @@ def test_each_sample_passes_the_stem_of_resnet18_once_in_a_whole_search(order, r
     load_backbone("torchvision:resnet18", weights="random").verify()
     classifier = FineTunedClassifier(
         "torchvision:resnet18", weights="random", dtype="float32", max_epochs=1, cache=ActivationStore(), random_state=0
-    )
+    ).set_params(runtime="eager")  # whose modules can be watched
     search = GridSearchCV(classifier, {"freeze_depth": DEPTHS[order]}, cv=3, error_score="raise")
     with RowCounter(stem) as counter:
         search.fit(X, y)
@@ -205,17 +206,19 @@ def test_predictions_leave_what_they_read_and_no_stage_on_the_way(rng):
 
 
 def test_inputs_of_one_length_run_together(monkeypatch):
-    """Sixteen rows in a call where sixteen are of one length, however they are mixed."""
+    """As many rows in a call as have one length, up to 256 tokens, however they are mixed."""
     calls = []
     texts = ["x" * (5 + 40 * (i % 4)) + f"{i:03d}" for i in range(128)]  # four lengths, 32 texts each
     model = FineTunedClassifier("toy:text", freeze_depth=0.5, max_epochs=1, random_state=0, dtype="float32")
     model.fit(texts, np.arange(128) % 2)
     monkeypatch.setattr(
-        "skltransfer.engine.tuning.run_padded",
-        lambda module, batch, size: calls.append(len(batch)) or module(batch),
+        "skltransfer.engine.inference.frozen.filled",
+        lambda batch, size: calls.append((len(batch), size)) or filled(batch, size),
     )
     model.predict(texts)
-    assert calls == [16] * 8
+    per_call = [min(16, 256 // length) for length in (8, 48, 88, 128)]
+    assert [size for _, size in calls] == [size for size in per_call for _ in range(-(-32 // size))]
+    assert sum(n for n, _ in calls) == 128
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 1000])

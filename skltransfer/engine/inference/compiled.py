@@ -1,0 +1,249 @@
+"""Frozen stages compiled by OpenVINO for the CPU. What was compiled is kept in the user's cache folder.
+
+Promises that a compiled span was compared with torch's own stages before its first use, and that it may be called from
+several threads. Nothing is reported to anybody: OpenVINO is imported without its telemetry.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import io
+import logging
+import os
+import sys
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skltransfer._system.files import remove, replacing
+from skltransfer._system.forks import Lock
+from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference.runtime import Function, usual_boundaries
+from skltransfer.exceptions import UnsupportedBackboneError
+
+logger = logging.getLogger("skltransfer")
+VARIABLE = "SKLTRANSFER_CACHE"
+MAX_BYTES = 2 * 2**30  # of the cache folder
+TOLERANCE, LEAST_COSINE = 1e-4, 0.999
+CHECKED_TOKENS = 20  # not the length of the example that is traced
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def is_installed() -> bool:
+    """True if OpenVINO and the finder of cache folders can be imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("openvino", "platformdirs"))
+
+
+class CompiledRuntime:
+    """The runtime ``"compiled"``. Stages are compiled in spans, since together they are faster than one by one."""
+
+    name, has_equal_rows = "compiled", True
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._spans: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
+        self._core: Any = None
+
+    def entries(self, backbone: Backbone) -> list[int]:
+        """The input, and the boundaries of the usual depths."""
+        return [0, *usual_boundaries(backbone)]
+
+    def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Enough for full speed: one row costs one row."""
+        if backbone.modality == "image":
+            return 4 if backbone.preprocessing.input_shape[-1] >= 128 else 8
+        return 16
+
+    def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
+        """The compiled stages between two boundaries; torch's own where they cannot be compiled."""
+        key = (start, stop, dtype, torch.get_num_threads())
+        with self._lock:
+            spans = self._spans.setdefault(backbone, {})
+            if key not in spans:
+                try:
+                    spans[key] = self._compiled(backbone, start, stop, dtype)
+                except UnsupportedBackboneError as error:
+                    logger.info("%s", error)
+                    spans[key] = backbone.prefix(start, stop, dtype, device)
+            return spans[key]
+
+    def prepare(self, backbone: Backbone, dtype: torch.dtype) -> None:
+        """Compile all stages.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If OpenVINO cannot convert a span, or computes something else.
+        """
+        bounds = [*self.entries(backbone), backbone.n_stages]
+        with self._lock:
+            spans = self._spans.setdefault(backbone, {})
+            for start, stop in zip(bounds, bounds[1:], strict=False):
+                key = (start, stop, dtype, torch.get_num_threads())
+                if key not in spans:
+                    spans[key] = self._compiled(backbone, start, stop, dtype)
+
+    def _compiled(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> "_Span":
+        place = self._place(backbone, start, stop, dtype)
+        known = _read(place)
+        if known is not None:
+            try:
+                return _Span(self._imported(known, dtype), dtype)
+            except RuntimeError as error:
+                logger.info("a compiled network in %s cannot be read and is made again: %s", place, error)
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing: what it warns of is checked below
+            where = f"{backbone.name!r}, stages {backbone.stage_names[start]!r} to {backbone.stage_names[stop - 1]!r}"
+            try:
+                model = self._compile(self._converted(backbone, start, stop), dtype)
+                span = _Span(model, dtype)
+                difference = _difference(span, backbone, start, stop, dtype)
+            except Exception as error:  # of a converter of foreign code, whatever it raises
+                reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+                raise UnsupportedBackboneError(f"{where}: OpenVINO cannot compile them ({reason[:200]}).") from error
+        if difference is not None:
+            raise UnsupportedBackboneError(f"{where}: compiled by OpenVINO, {difference}.")
+        _write(place, model)
+        return span
+
+    @property
+    def core(self) -> Any:
+        """OpenVINO's entry point, made at its first use."""
+        if self._core is None:
+            self._core = _openvino().Core()
+        return self._core
+
+    def _settings(self, dtype: torch.dtype) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # two processes would share the first core
+        }
+
+    def _compile(self, model: Any, dtype: torch.dtype) -> Any:
+        return self.core.compile_model(model, "CPU", self._settings(dtype))
+
+    def _imported(self, blob: bytes, dtype: torch.dtype) -> Any:
+        return self.core.import_model(io.BytesIO(blob), "CPU", self._settings(dtype))
+
+    def _converted(self, backbone: Backbone, start: int, stop: int) -> Any:
+        """OpenVINO's model of a span, for any number of rows and tokens."""
+        _openvino()
+        decoder = importlib.import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
+        frontend = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+        example = backbone.example(2) if start == 0 else torch.zeros(2, *backbone.activation_shapes[start])
+        traced = decoder(backbone.prefix(start, stop), example_input=(example,), shared_memory=True)
+        model = frontend.convert(frontend.load(traced))
+        shape = [-1, *example.shape[1:]]
+        if backbone.is_ragged:
+            shape[1] = -1
+        model.reshape(shape)
+        return model
+
+    def _place(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> Path:
+        processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        versions = (_openvino().get_version(), torch.__version__)
+        how = (backbone.fingerprint, start, stop, str(dtype), sorted(map(str, processor.items())), versions)
+        return cache_folder() / f"{hashlib.sha256(repr(how).encode()).hexdigest()}.openvino"
+
+
+class _Span:
+    """A compiled model as a function of tensors; each thread has a request of its own while it computes."""
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self._model, self._dtype, self._idle = model, dtype, []
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        inputs = (batch.float() if batch.is_floating_point() else batch).contiguous().numpy()
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        output = request.infer([inputs], share_inputs=True, share_outputs=True)[0]
+        found = torch.from_numpy(output.copy()).to(self._dtype)
+        self._idle.append(request)
+        return found
+
+
+def _openvino() -> Any:
+    """The library. It reports its import to its makers unless its telemetry is missing."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            if sys.modules.get("openvino_telemetry") is None:
+                del sys.modules["openvino_telemetry"]
+    return sys.modules["openvino"]
+
+
+def _difference(span: _Span, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> str | None:
+    """How a span differs from torch's own stages in float32, on inputs of another shape than it was traced with."""
+    inputs = _inputs_to_check(backbone)
+    before = backbone.prefix(0, start)(inputs) if start else inputs
+    ours, theirs = span(before).float(), backbone.prefix(start, stop)(before)
+    if ours.shape != theirs.shape or not torch.equal(ours.isnan(), theirs.isnan()):
+        return "they take other tokens for padding, or give another shape"
+    ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
+    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
+    cosine = float(torch.nn.functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
+    if dtype == torch.float32:
+        return None if error <= TOLERANCE else f"they differ by {error:.1e} relative, more than {TOLERANCE:.0e}"
+    return None if cosine >= LEAST_COSINE else f"they have a cosine of {cosine:.4f} to float32, below {LEAST_COSINE}"
+
+
+def _inputs_to_check(backbone: Backbone) -> torch.Tensor:
+    inputs = backbone.example(3)
+    if backbone.is_ragged and backbone.modality == "text":
+        more = min(CHECKED_TOKENS, backbone.preprocessing.max_length) - inputs.shape[1]
+        inputs = torch.nn.functional.pad(inputs, (0, more), value=PADDING_ID)
+        inputs[0, inputs.shape[1] - more :] = inputs[0, :more]
+    return inputs
+
+
+def cache_folder() -> Path:
+    """Folder of what was compiled: of the user, or in the folder that the variable ``SKLTRANSFER_CACHE`` names."""
+    named = os.environ.get(VARIABLE)
+    folder = named or importlib.import_module("platformdirs").user_cache_dir("skltransfer", appauthor=False)
+    return Path(folder).expanduser() / "compiled"
+
+
+def _read(place: Path) -> bytes | None:
+    """What a file holds; None if there is none, or it is damaged."""
+    try:
+        content = place.read_bytes()
+        os.utime(place)  # of the files that were not read for longest, the folder is freed first
+    except OSError:
+        return None
+    digest, blob = content[:32], content[32:]
+    return blob if hashlib.sha256(blob).digest() == digest else None
+
+
+def _write(place: Path, model: Any) -> None:
+    """Keep a compiled model, where the folder can be written to."""
+    buffer = io.BytesIO()
+    try:
+        model.export_model(buffer)
+        blob = buffer.getvalue()
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replacing(place) as draft:
+            draft.write_bytes(hashlib.sha256(blob).digest() + blob)
+        _make_room(place.parent)
+    except (OSError, RuntimeError) as error:
+        logger.info("a compiled network is not kept in %s: %s", place.parent, error)
+
+
+def _make_room(folder: Path) -> None:
+    files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.openvino"))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if total <= MAX_BYTES:
+            return
+        total -= size if remove(path) else 0
+
+
+COMPILED = CompiledRuntime()

@@ -1,0 +1,82 @@
+"""Which runtime: by the backbone, the dtype, the device and what is installed, never by the number of samples."""
+
+import logging
+import warnings
+import weakref
+
+import torch
+
+from skltransfer.backbones import Backbone
+from skltransfer.engine.inference import compiled
+from skltransfer.engine.inference.dtypes import is_native
+from skltransfer.engine.inference.runtime import EAGER, FOLDED, Runtime
+from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
+
+logger = logging.getLogger("skltransfer")
+LEAST_PARAMETERS = 1_000_000  # below, compiling takes longer than it can save
+_refused: "weakref.WeakKeyDictionary[Backbone, dict[torch.dtype, str]]" = weakref.WeakKeyDictionary()
+
+
+def resolve_runtime(
+    runtime: str, backbone: Backbone, dtype: torch.dtype, device: torch.device, *, was_fitted: bool = False
+) -> Runtime:
+    """The runtime of a name; for ``"auto"``, the fastest one that can run the backbone.
+
+    Parameters
+    ----------
+    runtime : {"auto", "eager", "folded", "compiled"}
+        Name of the runtime.
+    backbone : Backbone
+        The backbone.
+    dtype : torch.dtype
+        Dtype of weights and activations.
+    device : torch.device
+        Device of weights and activations.
+    was_fitted : bool, default=False
+        If True, an estimator was fitted with this runtime, and predicts with another one, after a warning, where that
+        is not installed.
+
+    Raises
+    ------
+    MissingDependencyError
+        If ``runtime="compiled"`` and OpenVINO is not installed.
+    """
+    if runtime == "eager":
+        return EAGER
+    if runtime == "folded":
+        return FOLDED if backbone.is_foldable else EAGER
+    if runtime == "compiled" and not compiled.is_installed() and not was_fitted:
+        raise MissingDependencyError(
+            "runtime='compiled' needs OpenVINO. Install it with: pip install 'skltransfer[fast]'; or set "
+            "runtime='auto', which uses it where it is installed."
+        )
+    other = FOLDED if backbone.is_foldable and dtype == torch.float32 else EAGER
+    if runtime == "auto" and backbone.n_parameters < LEAST_PARAMETERS:
+        return other
+    reason = _reason_against_compiling(backbone, dtype, device)
+    if reason is None:
+        return compiled.COMPILED
+    if runtime == "compiled":
+        verb = "Fitted with runtime='compiled', but" if was_fitted else "runtime='compiled' is not possible:"
+        warnings.warn(f"{verb} {reason} The frozen stages run in the runtime {other.name!r}.", stacklevel=4)
+    return other
+
+
+def _reason_against_compiling(backbone: Backbone, dtype: torch.dtype, device: torch.device) -> str | None:
+    if not compiled.is_installed():
+        return "OpenVINO is not installed (pip install 'skltransfer[fast]')."
+    if device.type != "cpu":
+        return f"it is for the CPU, and device is {str(device)!r}."
+    if not is_native(dtype, device):
+        return f"this processor does not compute {dtype} natively."
+    if backbone.modality == "audio" and backbone.is_ragged:
+        return f"{backbone.name!r} reads waveforms of any length."
+    refused = _refused.setdefault(backbone, {})
+    if dtype not in refused:
+        try:
+            compiled.COMPILED.prepare(backbone, dtype)
+            refused[dtype] = ""
+        except UnsupportedBackboneError as error:
+            refused[dtype] = str(error)
+            logger.info("%s", error)
+    return refused[dtype] or None
