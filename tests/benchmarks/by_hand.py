@@ -20,7 +20,8 @@ Function = Callable[..., np.ndarray]
 def compiled(network: torch.nn.Module, example: tuple[torch.Tensor, ...], dtype: torch.dtype) -> Function:
     """The network as OpenVINO runs it, for any number of rows and tokens."""
     frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(TorchScriptPythonDecoder(network, example_input=example)))
+    traced = TorchScriptPythonDecoder(network, example_input=example)
+    model = frontend.convert(frontend.load(traced))
     for tensor in model.inputs:
         shape = tensor.partial_shape
         for axis in range(1 if len(shape) == 4 else 2):

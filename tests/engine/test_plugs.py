@@ -11,6 +11,7 @@ from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_ba
 from skltransfer.backbones._registry import ADAPTERS
 from skltransfer.backbones._toy import load_toy
 from skltransfer.engine import EAGER, FrozenStages, recall, store_over
+from skltransfer.engine.inference.runtime import Entries
 from skltransfer.inputs import samples_from_collection
 
 
@@ -70,8 +71,8 @@ class Counting:
     def __init__(self):
         self.made, self.calls = {}, 0
 
-    def entries(self, backbone):
-        return {0, 2}
+    def entries(self, backbone, dtype):
+        return Entries((2,), compose=False)
 
     def rows(self, backbone, length, dtype, device):
         return 8

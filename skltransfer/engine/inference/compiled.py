@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import itertools
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ import torch
 from skltransfer._system.files import remove, replacing
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import PADDING_ID, Backbone
-from skltransfer.engine.inference.runtime import Function, usual_boundaries
+from skltransfer.engine.inference.runtime import Entries, Function, usual_boundaries
 from skltransfer.exceptions import UnsupportedBackboneError
 
 logger = logging.getLogger("skltransfer")
@@ -38,18 +39,25 @@ def is_installed() -> bool:
 
 
 class CompiledRuntime:
-    """The runtime ``"compiled"``. Stages are compiled in spans, since together they are faster than one by one."""
+    """The runtime ``"compiled"``. Several stages are compiled together, since that is faster than one by one."""
 
     name, has_equal_rows = "compiled", True
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._spans: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
+        self._composes: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
         self._core: Any = None
 
-    def entries(self, backbone: Backbone) -> list[int]:
-        """The input, and the boundaries of the usual depths."""
-        return [0, *usual_boundaries(backbone)]
+    def entries(self, backbone: Backbone, dtype: torch.dtype) -> Entries:
+        """Boundaries of the usual depths; none for texts whose stages give other bits one by one.
+
+        For texts, a span that begins at a boundary takes much longer than its part of the whole network.
+        """
+        usual = tuple(usual_boundaries(backbone))
+        if self._composes.setdefault(backbone, {}).get(dtype, False):
+            return Entries(usual, compose=True)
+        return Entries(() if backbone.is_ragged else usual, compose=False)
 
     def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
         """Enough for full speed: one row costs one row."""
@@ -59,32 +67,48 @@ class CompiledRuntime:
 
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
         """The compiled stages between two boundaries; torch's own where they cannot be compiled."""
-        key = (start, stop, dtype, torch.get_num_threads())
         with self._lock:
-            spans = self._spans.setdefault(backbone, {})
-            if key not in spans:
-                try:
-                    spans[key] = self._compiled(backbone, start, stop, dtype)
-                except UnsupportedBackboneError as error:
-                    logger.info("%s", error)
-                    spans[key] = backbone.prefix(start, stop, dtype, device)
-            return spans[key]
+            try:
+                return self._span(backbone, start, stop, dtype)
+            except UnsupportedBackboneError as error:
+                logger.info("%s", error)
+                key = (start, stop, dtype, torch.get_num_threads())
+                return self._spans[backbone].setdefault(key, backbone.prefix(start, stop, dtype, device))
+
+    def _span(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> Function:
+        spans, key = self._spans.setdefault(backbone, {}), (start, stop, dtype, torch.get_num_threads())
+        if key not in spans:
+            spans[key] = self._compiled(backbone, start, stop, dtype)
+        return spans[key]
 
     def prepare(self, backbone: Backbone, dtype: torch.dtype) -> None:
-        """Compile all stages.
+        """Find out whether the stages can be compiled, and whether they give the same bits one by one and together.
 
         Raises
         ------
         UnsupportedBackboneError
             If OpenVINO cannot convert a span, or computes something else.
         """
-        bounds = [*self.entries(backbone), backbone.n_stages]
-        with self._lock:
-            spans = self._spans.setdefault(backbone, {})
-            for start, stop in zip(bounds, bounds[1:], strict=False):
-                key = (start, stop, dtype, torch.get_num_threads())
-                if key not in spans:
-                    spans[key] = self._compiled(backbone, start, stop, dtype)
+        place = self._place(backbone, 0, backbone.n_stages, dtype).with_suffix(".verdict")
+        known = _read(place)
+        if known is None:
+            with self._lock:
+                known = b"composes" if self._try(backbone, dtype) else b"does not compose"
+            _write(place, known)
+        self._composes.setdefault(backbone, {})[dtype] = known == b"composes"
+
+    @torch.inference_mode()
+    def _try(self, backbone: Backbone, dtype: torch.dtype) -> bool:
+        """Compile the whole network, or the spans between the usual depths; in float32 both, and compare them."""
+        n, is_exact = backbone.n_stages, dtype == torch.float32
+        inputs = _inputs_to_check(backbone)
+        values = inputs
+        if is_exact or not backbone.is_ragged:
+            for start, stop in itertools.pairwise([0, *usual_boundaries(backbone), n]):
+                values = self._span(backbone, start, stop, dtype)(values)
+        if is_exact or backbone.is_ragged:
+            whole = self._span(backbone, 0, n, dtype)(inputs)
+        return is_exact and torch.equal(whole.nan_to_num(), values.nan_to_num())
 
     def _compiled(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> "_Span":
         place = self._place(backbone, start, stop, dtype)
@@ -106,7 +130,7 @@ class CompiledRuntime:
                 raise UnsupportedBackboneError(f"{where}: OpenVINO cannot compile them ({reason[:200]}).") from error
         if difference is not None:
             raise UnsupportedBackboneError(f"{where}: compiled by OpenVINO, {difference}.")
-        _write(place, model)
+        _keep(place, model)
         return span
 
     @property
@@ -223,17 +247,24 @@ def _read(place: Path) -> bytes | None:
     return blob if hashlib.sha256(blob).digest() == digest else None
 
 
-def _write(place: Path, model: Any) -> None:
-    """Keep a compiled model, where the folder can be written to."""
+def _keep(place: Path, model: Any) -> None:
     buffer = io.BytesIO()
     try:
         model.export_model(buffer)
-        blob = buffer.getvalue()
+    except RuntimeError as error:
+        logger.info("a compiled network cannot be kept: %s", error)
+    else:
+        _write(place, buffer.getvalue())
+
+
+def _write(place: Path, content: bytes) -> None:
+    """Keep something where the folder can be written to."""
+    try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replacing(place) as draft:
-            draft.write_bytes(hashlib.sha256(blob).digest() + blob)
+            draft.write_bytes(hashlib.sha256(content).digest() + content)
         _make_room(place.parent)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         logger.info("a compiled network is not kept in %s: %s", place.parent, error)
 
 

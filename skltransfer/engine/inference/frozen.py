@@ -57,7 +57,7 @@ class FrozenStages:
         self.space = (backbone.fingerprint, str(dtype), device.type, *rows)
         self.space += () if runtime is EAGER else (runtime.name,)
         self.usual = usual_boundaries(backbone)
-        self._entries = runtime.entries(backbone)
+        self._entries = runtime.entries(backbone, dtype)
 
     def between(self, start: int, stop: int) -> Function:
         """The function that computes the stages between two boundaries, for a full batch."""
@@ -86,20 +86,19 @@ class FrozenStages:
 
     def entries_before(self, boundary: int) -> list[int]:
         """Boundaries, the deepest first, from which one at or after ``boundary`` may be computed; not the input."""
-        among = range(1, boundary + 1) if self._entries is None else self._entries
-        return sorted((entry for entry in among if 0 < entry <= boundary), reverse=True)
+        among = range(1, boundary + 1) if self._entries.compose else self._entries.boundaries
+        return sorted((entry for entry in among if entry <= boundary), reverse=True)
 
     def spans(self, entry: int, asked: Collection[int], *, all_between: bool) -> list[tuple[int, int]]:
         """Pairs of boundaries by which those that are asked for are computed from an entry, in order.
 
         With ``all_between``, also those that others may start from.
         """
-        last = max(asked)
-        if self._entries is None:
-            stops = {*asked, *range(1, last)} if all_between else asked
-            return list(itertools.pairwise(sorted({entry, *(stop for stop in stops if stop > entry)})))
-        passed = {stop for stop in self._entries if entry < stop < last}
-        stops = sorted(passed | {stop for stop in asked if stop > entry})
+        passed = {stop for stop in self._entries.boundaries if entry < stop < max(asked)}
+        later = {stop for stop in asked if stop > entry}
+        if self._entries.compose:
+            return list(itertools.pairwise(sorted({entry, *later, *(passed if all_between else ())})))
+        stops = sorted(passed | later)
         return [(max(start for start in {entry, *passed} if start < stop), stop) for stop in stops]
 
     @property

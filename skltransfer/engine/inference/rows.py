@@ -64,9 +64,7 @@ def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape or a.numel() < LEAST_VALUES:
+        return False
     kind = BITS[a.element_size()]
-    return (
-        a.shape == b.shape
-        and a.numel() >= LEAST_VALUES
-        and torch.equal(a.contiguous().view(kind), b.contiguous().view(kind))
-    )
+    return torch.equal(a.contiguous().view(kind), b.contiguous().view(kind))

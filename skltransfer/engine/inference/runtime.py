@@ -3,8 +3,8 @@
 Must not know samples, the store, y or scikit-learn.
 """
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -13,6 +13,17 @@ from skltransfer.backbones import Backbone, freeze_boundary
 TOKENS = {torch.float32: 256, torch.bfloat16: 512}  # of a batch of texts; with half of them it is 10 to 25 % slower
 USUAL_DEPTHS = (0.25, 0.5, 0.75)
 Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Entries(NamedTuple):
+    """Boundaries at which a computation may begin that were computed before.
+
+    With ``compose``, stages give the same bits one by one and together. Otherwise a value is always computed from the
+    last entry before it, or from the input, so that its bits do not depend on what the store holds.
+    """
+
+    boundaries: tuple[int, ...]
+    compose: bool
 
 
 class Runtime(Protocol):
@@ -33,12 +44,8 @@ class Runtime(Protocol):
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
         """The function from activations at one boundary to those at a later one; it remembers what it made."""
 
-    def entries(self, backbone: Backbone) -> Collection[int] | None:
-        """Boundaries from which later ones are computed; None if stages give the same bits one by one and together.
-
-        A value is always computed from the last of them before it, so that its bits do not depend on what the store
-        holds.
-        """
+    def entries(self, backbone: Backbone, dtype: torch.dtype) -> Entries:
+        """Boundaries that a fit stores on the way, for others to begin there."""
 
     def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
         """Rows of a full batch of samples of this padded length; 0 stands for samples of one shape."""
@@ -68,8 +75,9 @@ class TorchRuntime:
         """The stages between two boundaries."""
         return backbone.prefix(start, stop, dtype, device, folded=self.name == "folded")
 
-    def entries(self, backbone: Backbone) -> None:
-        """Stages give the same bits one by one and together."""
+    def entries(self, backbone: Backbone, dtype: torch.dtype) -> Entries:
+        """All boundaries."""
+        return Entries(tuple(range(1, backbone.n_stages)), compose=True)
 
     def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
         """As many as are faster together: since each call has all of them, one sample costs as much as a full batch."""
