@@ -23,6 +23,7 @@ LIBRARIES = (
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "openvino",
 )
 
 

