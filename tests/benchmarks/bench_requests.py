@@ -88,7 +88,7 @@ def main() -> None:
         text, ratio = of_text(n_words)
         parts.append(text)
         ratios.append(Ratio(f"one text of {n_words} words, of the bare network's rate", ratio, 1, is_speed_up=False))
-    record("requests", "One request", "\n\n".join(parts), ratios)
+    record("requests", "Predicting one sample", "\n\n".join(parts), ratios)
 
 
 if __name__ == "__main__":

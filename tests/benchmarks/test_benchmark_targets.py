@@ -9,8 +9,13 @@ RESULTS = pathlib.Path(__file__).parent.parent.parent / "docs" / "reference" / "
 
 
 def recorded():
-    sections = json.loads(RESULTS.read_text(encoding="utf-8")).values()
-    return {what: value for section in sections for what, value, *_ in section["ratios"]}
+    """The least of each ratio over all kinds of processors."""
+    found = {}
+    for kind in json.loads(RESULTS.read_text(encoding="utf-8")).values():
+        for section in kind["sections"].values():
+            for what, value, *_ in section["ratios"]:
+                found[what] = min(value, found.get(what, value))
+    return found
 
 
 def test_each_recorded_ratio_has_a_target_and_the_reverse():

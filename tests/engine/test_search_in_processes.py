@@ -1,4 +1,4 @@
-"""A search over several depths in several processes: each sample passes each frozen stage once, wherever it is needed."""
+"""A search over several depths in several processes: each sample passes each frozen stage once in all of them."""
 
 import os
 from collections import Counter

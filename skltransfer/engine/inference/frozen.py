@@ -11,11 +11,12 @@ import torch
 
 from skltransfer.backbones import PADDING_ID, Backbone
 from skltransfer.engine.inference.rows import filled, run_padded
-from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, usual_boundaries
+from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, rows_of_tokens, usual_boundaries
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore
 
 NOMINAL_TOKENS, NOMINAL_WINDOWS = 128, 4
+TOKENS_AFTER = 512  # of a batch for what comes after the frozen stages
 
 
 class FrozenStages:
@@ -74,7 +75,7 @@ class FrozenStages:
 
     def rows_after(self, length: int) -> int:
         """The same for what comes after the frozen stages, which torch runs."""
-        return EAGER.rows(self.backbone, length, self.dtype, self.device)
+        return rows_of_tokens(self.backbone, length, self.dtype, self.device, TOKENS_AFTER)
 
     def filled_after(self, batch: torch.Tensor) -> torch.Tensor:
         """A full batch for what comes after the frozen stages: missing rows are zeros."""

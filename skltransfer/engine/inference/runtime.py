@@ -81,10 +81,13 @@ class TorchRuntime:
 
     def rows(self, backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device) -> int:
         """As many as are faster together: since each call has all of them, one sample costs as much as a full batch."""
-        most = backbone.inference_batch(device, dtype)
-        if device.type != "cpu" or not length:
-            return most
-        return min(most, max(1, TOKENS[dtype] // length))
+        return rows_of_tokens(backbone, length, dtype, device, TOKENS[dtype])
+
+
+def rows_of_tokens(backbone: Backbone, length: int, dtype: torch.dtype, device: torch.device, tokens: int) -> int:
+    """As many rows as have a number of tokens together, at most the backbone's own constant."""
+    most = backbone.inference_batch(device, dtype)
+    return most if device.type != "cpu" or not length else min(most, max(1, tokens // length))
 
 
 EAGER, FOLDED = TorchRuntime("eager"), TorchRuntime("folded")

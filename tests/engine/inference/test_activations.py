@@ -206,7 +206,7 @@ def test_predictions_leave_what_they_read_and_no_stage_on_the_way(rng):
 
 
 def test_inputs_of_one_length_run_together(monkeypatch):
-    """As many rows in a call as have one length, up to 256 tokens, however they are mixed."""
+    """As many rows in a call as have one length, up to 512 tokens, however they are mixed."""
     calls = []
     texts = ["x" * (5 + 40 * (i % 4)) + f"{i:03d}" for i in range(128)]  # four lengths, 32 texts each
     model = FineTunedClassifier("toy:text", freeze_depth=0.5, max_epochs=1, random_state=0, dtype="float32")
@@ -216,7 +216,7 @@ def test_inputs_of_one_length_run_together(monkeypatch):
         lambda batch, size: calls.append((len(batch), size)) or filled(batch, size),
     )
     model.predict(texts)
-    per_call = [min(16, 256 // length) for length in (8, 48, 88, 128)]
+    per_call = [min(16, 512 // length) for length in (8, 48, 88, 128)]
     assert [size for _, size in calls] == [size for size in per_call for _ in range(-(-32 // size))]
     assert sum(n for n, _ in calls) == 128
 
