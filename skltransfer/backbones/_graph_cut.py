@@ -20,9 +20,11 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from skltransfer._system.forks import Lock
 from skltransfer.backbones._refusals import runs
 from skltransfer.exceptions import UnsupportedBackboneError
 
+_tracing = Lock()  # torch.fx replaces nn.Module.__call__ meanwhile, for all threads
 WITH_ACTIVATION = "BatchNormAct2d"  # timm's batch norm, which drops and activates too
 
 
@@ -62,7 +64,8 @@ def _traced(tracer: fx.Tracer, network: nn.Module) -> list[fx.Node]:
     """The nodes of a trace in which all arguments of ``forward`` except its input have their defaults."""
     optional = list(inspect.signature(network.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in optional if p.default is not inspect.Parameter.empty}
-    graph = tracer.trace(network, defaults or None)
+    with _tracing:
+        graph = tracer.trace(network, defaults or None)
     for placeholder in [node for node in graph.nodes if node.op == "placeholder"][1:]:
         _erase(graph, placeholder)
     return list(graph.nodes)
@@ -231,7 +234,7 @@ class GraphCut:
         found = _norms_after_convolutions(self.network, self._nodes, set(self._bounds))
         blocks = [(path, module) for path, module in self.network.named_modules() if path in self.whole]
         for path, block in blocks:
-            with contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError):  # its code branches on its input
+            with _tracing, contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError):  # its code branches
                 pairs = _norms_after_convolutions(block, list(fx.Tracer().trace(block).nodes))
                 found += [(f"{path}.{convolution}", f"{path}.{norm}") for convolution, norm in pairs]
         return found

@@ -72,6 +72,14 @@ def main() -> None:
         f"all-MiniLM-L6-v2, {len(texts):,} sentences of SST-2; least cosine to sentence-transformers: {cosine:.5f}.\n\n"
         + table(rows, ours),
         ratios,
+        {
+            f"MiniLM, {str(dtype).removeprefix('torch.')}, {runtime}": rows[
+                f"{who}, {str(dtype).removeprefix('torch.')}"
+            ].median
+            / len(texts)
+            for dtype in DTYPES
+            for who, runtime in (("skltransfer", "OpenVINO"), ("skltransfer without the extra fast", "PyTorch"))
+        },
     )
 
 

@@ -76,8 +76,13 @@ class Ratio(NamedTuple):
     is_speed_up: bool = True
 
 
-def record(section: str, title: str, text: str, ratios: Sequence[Ratio] = ()) -> None:
-    """Put a section into the page; print it too, with the ratios that are below their target."""
+def record(
+    section: str, title: str, text: str, ratios: Sequence[Ratio] = (), rates: dict[str, float] | None = None
+) -> None:
+    """Put a section into the page; print it too, with the ratios that are below their target.
+
+    ``rates`` are seconds per sample, from which the page says what a million samples cost.
+    """
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kind = results.setdefault(processor(), {"bound": "", "sections": {}})
     kind["bound"] = bound()
@@ -86,6 +91,7 @@ def record(section: str, title: str, text: str, ratios: Sequence[Ratio] = ()) ->
         "machine": machine(),
         "text": text,
         "ratios": [tuple(r) for r in ratios],
+        "rates": rates or {},
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     write_page(results)
@@ -142,7 +148,23 @@ def _page(results: dict) -> str:
             section = known["sections"][key]
             faster = _speed_ups([Ratio(*ratio) for ratio in section["ratios"]])
             parts.append(f"\n### {section['title']}\n\n{section['text']}\n{faster}\n*{section['machine']}*\n")
+        parts.append(_of_a_million(known["sections"]))
     return "".join(parts) + NEXT
+
+
+def _of_a_million(sections: dict) -> str:
+    """Core-hours of a million samples at the measured rates."""
+    rates = {what: s for key in ORDER for what, s in sections.get(key, {}).get("rates", {}).items()}
+    if not rates:
+        return ""
+    lines = [
+        "\n### Features of a million samples\n",
+        "From the rates above, on two cores; reading the files is included.\n",
+        "| features | core-hours |",
+        "|---|---|",
+        *(f"| {what} | {2 * seconds * 1e6 / 3600:.1f} |" for what, seconds in rates.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _speed_ups(ratios: Sequence[Ratio]) -> str:

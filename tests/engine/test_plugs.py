@@ -66,7 +66,8 @@ def test_a_backend_remembers_for_an_extractor(rng):
 class Counting:
     """A runtime that runs what torch exported, and counts the calls."""
 
-    name, has_equal_rows = "counting", False
+    name = key = "counting"
+    has_equal_rows = False
 
     def __init__(self):
         self.made, self.calls = {}, 0

@@ -3,6 +3,7 @@
 Must not know y, losses or scikit-learn.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,7 @@ class Activations:
         self._stages, self._samples, self._policy = stages, samples, policy
         self._addresses = [addresses] if isinstance(addresses, Address) else list(addresses)
         self._held: torch.Tensor | list[torch.Tensor] | None = None
+        self._lengths: dict[int, int] = {}
         self._has_one_shape = stages.has_one_shape(self._addresses[0])
         if len(samples) * sum(map(stages.row_bytes, self._addresses)) <= limit:
             recalled = recall(stages, samples, self._addresses, policy)
@@ -77,12 +79,18 @@ class Activations:
         """Number of tokens of each sample, over all its windows; None if all samples have one shape."""
         if self._has_one_shape or not self._stages.backbone.is_ragged:
             return None
-        is_windowed = self._stages.backbone.is_windowed
+        for row in map(int, rows):
+            if row not in self._lengths:
+                self._lengths[row] = self._length(row)
+        return np.array([self._lengths[int(row)] for row in rows])
+
+    def _length(self, row: int) -> int:
+        backbone = self._stages.backbone
         if self._held is not None:
-            return np.array([math.prod(self._held[row].shape[: 1 + is_windowed]) for row in rows])
-        parts = self._stages.backbone.preprocessing.parts
-        found = (0 if row in self.bad else sum(map(len, parts(self._samples.read(row)))) for row in map(int, rows))
-        return np.array(list(found))
+            return math.prod(self._held[row].shape[: 1 + backbone.is_windowed])
+        with contextlib.suppress(BadSampleError):  # it will be told where the sample is used
+            return sum(map(len, backbone.preprocessing.parts(self._samples.read(row))))
+        return 0
 
     def exact_batches(self, rows: np.ndarray, size: int | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Batches of up to ``size`` rows, by default full ones, as positions in ``rows`` and activations.
@@ -91,8 +99,7 @@ class Activations:
         windows is met as often as it has windows, in their order.
         """
         most = size or self._stages.rows_after(0)
-        step = most if self._held is None else len(rows)
-        step = step if self._has_one_shape else max(step, most * LENGTHS_AT_ONCE)
+        step = most * LENGTHS_AT_ONCE if self._held is None else len(rows)
         for start in range(0, len(rows), max(1, step)):
             found = self._rows(rows[start : start + step])
             if isinstance(found, torch.Tensor):

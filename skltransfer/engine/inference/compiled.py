@@ -4,6 +4,7 @@ Promises that a compiled span was compared with torch's own stages before its fi
 several threads. Nothing is reported to anybody: OpenVINO is imported without its telemetry.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -31,6 +32,8 @@ MAX_BYTES = 2 * 2**30  # of the cache folder
 TOLERANCE, LEAST_COSINE = 1e-4, 0.999
 CHECKED_TOKENS = 20  # not the length of the example that is traced
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+COMPOSES, DOES_NOT = b"composes", b"does not compose"
+_importing = Lock()
 
 
 def is_installed() -> bool:
@@ -48,6 +51,11 @@ class CompiledRuntime:
         self._spans: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
         self._composes: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
         self._core: Any = None
+
+    @property
+    def key(self) -> str:
+        """With its version: another one may add up in another order."""
+        return f"openvino {_openvino().get_version()}"
 
     def entries(self, backbone: Backbone, dtype: torch.dtype) -> Entries:
         """Boundaries of the usual depths; none if stages give other bits one by one, as in bfloat16.
@@ -83,15 +91,23 @@ class CompiledRuntime:
         Raises
         ------
         UnsupportedBackboneError
-            If OpenVINO cannot convert a span, or computes something else.
+            If OpenVINO cannot be imported, cannot convert a span, or computes something else.
         """
-        place = self._place(backbone, 0, backbone.n_stages, dtype).with_suffix(".verdict")
-        known = _read(place)
-        if known is None:
-            with self._lock:
-                known = b"composes" if self._try(backbone, dtype) else b"does not compose"
-            _write(place, known)
-        self._composes.setdefault(backbone, {})[dtype] = known == b"composes"
+        try:
+            place = self._place(backbone, 0, backbone.n_stages, dtype).with_suffix(".verdict")
+        except Exception as error:  # whatever a broken installation raises
+            raise UnsupportedBackboneError(f"OpenVINO cannot be used: {error}.") from error
+        verdict = _read(place)
+        if verdict is None:
+            try:
+                with self._lock:
+                    verdict = COMPOSES if self._try(backbone, dtype) else DOES_NOT
+            except UnsupportedBackboneError as error:
+                verdict = str(error).encode()
+            _write(place, verdict)
+        if verdict not in (COMPOSES, DOES_NOT):
+            raise UnsupportedBackboneError(verdict.decode())
+        self._composes.setdefault(backbone, {})[dtype] = verdict == COMPOSES
 
     @torch.inference_mode()
     def _try(self, backbone: Backbone, dtype: torch.dtype) -> bool:
@@ -109,7 +125,7 @@ class CompiledRuntime:
         known = _read(place)
         if known is not None:
             try:
-                return _Span(self._imported(known, dtype), dtype)
+                return _Span(self._imported(known, dtype))
             except RuntimeError as error:
                 logger.info("a compiled network in %s cannot be read and is made again: %s", place, error)
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
@@ -117,7 +133,7 @@ class CompiledRuntime:
             where = f"{backbone.name!r}, stages {backbone.stage_names[start]!r} to {backbone.stage_names[stop - 1]!r}"
             try:
                 model = self._compile(self._converted(backbone, start, stop), dtype)
-                span = _Span(model, dtype)
+                span = _Span(model)
                 difference = _difference(span, backbone, start, stop, dtype)
             except Exception as error:  # of a converter of foreign code, whatever it raises
                 reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
@@ -164,16 +180,16 @@ class CompiledRuntime:
 
     def _place(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> Path:
         processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        versions = (_openvino().get_version(), torch.__version__)
+        versions = (_openvino().get_version(), torch.__version__, os.environ.get("ONEDNN_MAX_CPU_ISA"))
         how = (backbone.fingerprint, start, stop, str(dtype), sorted(map(str, processor.items())), versions)
         return cache_folder() / f"{hashlib.sha256(repr(how).encode()).hexdigest()}.openvino"
 
 
 class _Span:
-    """A compiled model as a function of tensors; each thread has a request of its own while it computes."""
+    """A compiled model as a function of tensors, to float32; each thread has its own request while it computes."""
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        self._model, self._dtype, self._idle = model, dtype, []
+    def __init__(self, model: Any) -> None:
+        self._model, self._idle = model, []
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         inputs = (batch.float() if batch.is_floating_point() else batch).contiguous().numpy()
@@ -182,21 +198,21 @@ class _Span:
         except IndexError:
             request = self._model.create_infer_request()
         output = request.infer([inputs], share_inputs=True, share_outputs=True)[0]
-        found = torch.from_numpy(output.copy()).to(self._dtype)
+        found = torch.from_numpy(output.copy())
         self._idle.append(request)
         return found
 
 
 def _openvino() -> Any:
     """The library. It reports its import to its makers unless its telemetry is missing."""
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)
+    with _importing:
+        if "openvino" not in sys.modules:
+            sys.modules.setdefault("openvino_telemetry", None)
         try:
             return importlib.import_module("openvino")
         finally:
-            if sys.modules.get("openvino_telemetry") is None:
+            if sys.modules.get("openvino_telemetry", "") is None:
                 del sys.modules["openvino_telemetry"]
-    return sys.modules["openvino"]
 
 
 def _difference(span: _Span, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> str | None:
@@ -234,9 +250,10 @@ def _read(place: Path) -> bytes | None:
     """What a file holds; None if there is none, or it is damaged."""
     try:
         content = place.read_bytes()
-        os.utime(place)  # of the files that were not read for longest, the folder is freed first
     except OSError:
         return None
+    with contextlib.suppress(OSError):
+        os.utime(place)  # of the files that were not read for longest, the folder is freed first
     digest, blob = content[:32], content[32:]
     return blob if hashlib.sha256(blob).digest() == digest else None
 
@@ -253,6 +270,8 @@ def _keep(place: Path, model: Any) -> None:
 
 def _write(place: Path, content: bytes) -> None:
     """Keep something where the folder can be written to."""
+    if len(content) > MAX_BYTES:
+        return
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replacing(place) as draft:

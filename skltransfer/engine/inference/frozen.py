@@ -35,7 +35,7 @@ class FrozenStages:
     verbose : int
         If positive, show progress.
     fits : bool, default=False
-        True if samples are passed to fit on them; the cache then keeps the activations of all stages.
+        True if samples are passed to fit on them; the cache then keeps what others may start from.
     runtime : Runtime
         Runtime of the stages.
     """
@@ -56,7 +56,8 @@ class FrozenStages:
         self.batch = runtime.rows(backbone, 0, dtype, device)
         rows = (self.batch, *((self.rows(NOMINAL_TOKENS),) if backbone.is_ragged else ()))
         self.space = (backbone.fingerprint, str(dtype), device.type, *rows)
-        self.space += () if runtime is EAGER else (runtime.name,)
+        self.space += ("folded",) if dtype != torch.float32 and backbone.is_foldable else ()
+        self.space += () if runtime is EAGER else (runtime.key,)
         self.usual = usual_boundaries(backbone)
         self._entries = runtime.entries(backbone, dtype)
 
@@ -67,7 +68,7 @@ class FrozenStages:
     def run(self, start: int, stop: int, batch: torch.Tensor) -> torch.Tensor:
         """The stages between two boundaries on up to a full batch of rows, each as in a full batch."""
         key = (*self.space, start, stop) if self.runtime.has_equal_rows else None
-        return run_padded(self.between(start, stop), batch, self.rows(self._length(batch)), key)
+        return run_padded(self.between(start, stop), batch, self.rows(self._length(batch)), key).to(self.dtype)
 
     def rows(self, length: int) -> int:
         """Rows of a full batch of samples with this padded length, which is 0 where samples have one shape."""
@@ -87,20 +88,21 @@ class FrozenStages:
 
     def entries_before(self, boundary: int) -> list[int]:
         """Boundaries, the deepest first, from which one at or after ``boundary`` may be computed; not the input."""
-        among = range(1, boundary + 1) if self._entries.compose else self._entries.boundaries
-        return sorted((entry for entry in among if entry <= boundary), reverse=True)
+        found = {entry for entry in self._entries.boundaries if entry <= boundary} | {boundary}
+        return sorted(found - {0}, reverse=True)
 
     def spans(self, entry: int, asked: Collection[int], *, all_between: bool) -> list[tuple[int, int]]:
         """Pairs of boundaries by which those that are asked for are computed from an entry, in order.
 
         With ``all_between``, also those that others may start from.
         """
-        passed = {stop for stop in self._entries.boundaries if entry < stop < max(asked)}
+        boundaries, composes = self._entries
+        passed = {stop for stop in boundaries if entry < stop < max(asked)}
         later = {stop for stop in asked if stop > entry}
-        if self._entries.compose:
-            return list(itertools.pairwise(sorted({entry, *later, *(passed if all_between else ())})))
-        stops = sorted(passed | later)
-        return [(max(start for start in {entry, *passed} if start < stop), stop) for stop in stops]
+        joined = later & {*boundaries, self.backbone.n_stages} if composes else set()
+        origins = {stop: max({entry, *(b for b in passed if b < stop)}) for stop in later - joined}
+        stops = {entry, *joined, *origins.values(), *(passed if all_between or not composes else ())}
+        return sorted([*itertools.pairwise(sorted(stops)), *((start, stop) for stop, start in origins.items())])
 
     @property
     def autocast(self) -> torch.dtype | None:

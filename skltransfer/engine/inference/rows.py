@@ -12,7 +12,7 @@ from skltransfer._system.forks import after_fork_in_child
 
 MOST_KNOWN = 100_000
 LEAST_VALUES = 1000  # of an output; fewer may be the same by chance
-BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+BITS = {4: torch.int32, 8: torch.int64}  # of values with fewer, many are the same by rounding
 _guard: list[bool] = []
 _needs_no_filling: dict[Hashable, bool] = {}
 
@@ -64,7 +64,7 @@ def filled(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.shape != b.shape or a.numel() < LEAST_VALUES:
+    if a.shape != b.shape or a.numel() < LEAST_VALUES or a.element_size() not in BITS:
         return False
     kind = BITS[a.element_size()]
     return torch.equal(a.contiguous().view(kind), b.contiguous().view(kind))

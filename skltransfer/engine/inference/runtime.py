@@ -18,8 +18,8 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 class Entries(NamedTuple):
     """Boundaries at which a computation may begin that were computed before.
 
-    With ``compose``, stages give the same bits one by one and together. Otherwise a value is always computed from the
-    last entry before it, or from the input, so that its bits do not depend on what the store holds.
+    A value is always computed from the last entry before it, or from the input, so that its bits do not depend on what
+    the store holds. With ``compose``, what lies between two entries gives the same bits in one piece and in several.
     """
 
     boundaries: tuple[int, ...]
@@ -31,14 +31,15 @@ class Runtime(Protocol):
 
     Attributes
     ----------
-    name : str
-        Part of the key of every activation that it computes.
+    name, key : str
+        Name, and part of the key of every activation that it computes.
     has_equal_rows : bool
         True if its functions take any number of rows, and probably give a row the same bits in a batch of any size.
         For each shape this is checked at its first use.
     """
 
     name: str
+    key: str
     has_equal_rows: bool
 
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
@@ -69,7 +70,7 @@ class TorchRuntime:
     has_equal_rows = False  # matrix libraries add up in another order where there are few rows
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.key = name
 
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
         """The stages between two boundaries."""
