@@ -173,6 +173,12 @@ class DomainAdaptedClassifier(
         Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
         features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
         always trained in float32.
+    runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
+        Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
+        computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
+        first use of a network takes some seconds, later ones read the result from the user's cache folder. ``"auto"``
+        is ``"compiled"`` if that is possible, else ``"folded"`` in float32, else ``"eager"``. Features differ by at
+        most 1e-4 of the largest value in float32, usually by 1e-5.
     cache : {"memory"}, path-like, ActivationStore or None, default="memory"
         Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
         shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later

@@ -22,7 +22,7 @@ from stores import forget
 
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor
 from skltransfer._system import files, forks
-from skltransfer.engine.inference import climb
+from skltransfer.engine.inference import rows
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 DATA = """
@@ -221,10 +221,10 @@ def test_an_interrupt_leaves_no_lock_closed():
 
 def test_without_fork_no_hook_is_asked_for(photos, monkeypatch):
     monkeypatch.delattr(os, "register_at_fork", raising=False)
-    monkeypatch.setattr(climb, "_guard", [])
+    monkeypatch.setattr(rows, "_guard", [])
     forks.after_fork_in_child(print)
     PretrainedFeatureExtractor("toy:images", cache=None).transform(photos)
-    assert climb._guard
+    assert rows._guard
     absent = "import os, torch; vars(os).pop('fork', 0); vars(os).pop('register_at_fork', 0)\n"
     run(absent + "from skltransfer import PretrainedFeatureExtractor as E; E('toy:rows').transform([[0.0, 1.0]])")
 
