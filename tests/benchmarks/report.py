@@ -178,19 +178,27 @@ def _speed_ups(ratios: Sequence[Ratio]) -> str:
 
 def _picture(ratios_of: dict[str, list[Ratio]]) -> None:
     """How many times faster: to the right of the line skltransfer is ahead; a tick marks what is possible at all."""
-    shown = [
-        ratio._replace(what=f"{ratio.what}\n({kind})")
-        for kind, ratios in sorted(ratios_of.items())
-        for ratio in ratios
-        if ratio.is_speed_up
-    ]
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(shown) + 1.1), layout="constrained")
-    where = range(len(shown))[::-1]
-    axes.barh(where, [ratio.value - 1 for ratio in shown], left=1, color="#4878a8", height=0.6)
+    shown = {kind: [r for r in ratios if r.is_speed_up] for kind, ratios in sorted(ratios_of.items())}
+    heights = [len(ratios) + 2 for ratios in shown.values()]
+    figure, panels = plt.subplots(
+        len(shown), figsize=(9, 0.27 * sum(heights)), height_ratios=heights, sharex=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes, (kind, ratios) in zip(panels[:, 0], shown.items(), strict=True):
+        _bars(axes, ratios)
+        axes.set_title(kind, loc="left", fontsize=10)
+    panels[-1, 0].set_xlabel("times faster (line at 1: equally fast)")
+    figure.savefig(PICTURE, dpi=110)
+    plt.close(figure)
+
+
+def _bars(axes: plt.Axes, ratios: Sequence[Ratio]) -> None:
+    where = range(len(ratios))[::-1]
+    axes.barh(where, [ratio.value - 1 for ratio in ratios], left=1, color="#4878a8", height=0.6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_yticks(where, [ratio.what for ratio in shown], fontsize=7)
-    for y, ratio in zip(where, shown, strict=True):
+    axes.set_yticks(where, [ratio.what for ratio in ratios], fontsize=8)
+    for y, ratio in zip(where, ratios, strict=True):
         bound = "" if ratio.most is None else f" (at most {ratio.most:.3g} is possible)"
         end = max(ratio.value, ratio.most or 1, 1)
         axes.annotate(
@@ -198,8 +206,5 @@ def _picture(ratios_of: dict[str, list[Ratio]]) -> None:
         )
         if ratio.most is not None:
             axes.plot([ratio.most] * 2, [y - 0.3, y + 0.3], color="#d1751f", linewidth=2)
-    axes.set_xlabel("times faster (line at 1: equally fast)")
-    axes.margins(x=0.25)
+    axes.margins(x=0.25, y=0.02)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(PICTURE, dpi=110)
-    plt.close(figure)
