@@ -27,7 +27,7 @@ from timing import in_turn, table
 from skltransfer import PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import is_native
 
-N = {"resnet18": 96, "tf_efficientnet_lite0": 96, "resnet50": 32}
+N = {"resnet18": 96, "tf_efficientnet_lite0": 96, "resnet50": 24}
 SHORT = {"resnet18": "ResNet-18", "tf_efficientnet_lite0": "EfficientNet-Lite0", "resnet50": "ResNet-50"}
 DTYPES = [torch.float32, *([torch.bfloat16] if is_native(torch.bfloat16, torch.device("cpu")) else [])]
 

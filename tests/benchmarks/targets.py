@@ -48,15 +48,15 @@ TARGETS = {
     "one prediction, ResNet-18, of the bare forward pass": 0.25,
     "search with two Dask workers, over one": 1.54,
 }
-NEAR = "loop and package compute the same; the rest is reading, hashing and checking samples one by one"
-NARROW = "as the other, but an OpenVINO loop in bfloat16 leaves more time for what is not the network"
+REFUSED = "random weights of it were refused in bfloat16, by a check that was stricter than that of torch"
+NEAR = "both compute the same; the rest is reading, hashing and checking samples one by one"
 MISSED = {
+    "first prediction, of 2 s": "importing OpenVINO and reading the compiled network take about one second together",
+    "image features, EfficientNet-Lite0, bfloat16, over an OpenVINO loop": REFUSED,
+    "image features, ResNet-18, float32, over an OpenVINO loop": NEAR,
+    "image features, ResNet-50, float32, over an OpenVINO loop": NEAR,
+    "one image, EfficientNet-Lite0, of the bare network's rate": REFUSED,
+    "predicting texts at freeze depth 0.5, of a bare pass's rate": "batches had at most 256 tokens after the frozen stages",
     "search over three depths, over skorch": "the bound on that processor is 5.39",
-    **{f"image features, {network}, float32, over an OpenVINO loop": NEAR for network in NETWORKS},
-    **{f"image features, {network}, bfloat16, over an OpenVINO loop": NARROW for network in NETWORKS},
-    "image features, ResNet-50, bfloat16, over a PyTorch loop": "measured when stages ran in four spans; see above",
-    "text features, MiniLM, bfloat16, over OpenVINO loop": NARROW,
-    "predicting texts at freeze depth 0.5, of a bare pass's rate": "batches have at most 512 tokens",
-    "one image, EfficientNet-Lite0, of the bare network's rate": NARROW,
-    "first prediction, of 2 s": "reading the compiled network and importing OpenVINO take about one second each",
+    "text features, MiniLM, bfloat16, over OpenVINO loop": NEAR,
 }

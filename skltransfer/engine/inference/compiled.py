@@ -223,11 +223,16 @@ def _difference(span: _Span, backbone: Backbone, start: int, stop: int, dtype: t
     if ours.shape != theirs.shape or not torch.equal(ours.isnan(), theirs.isnan()):
         return "they take other tokens for padding, or give another shape"
     ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
-    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
-    cosine = float(torch.nn.functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
     if dtype == torch.float32:
+        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
         return None if error <= TOLERANCE else f"they differ by {error:.1e} relative, more than {TOLERANCE:.0e}"
-    return None if cosine >= LEAST_COSINE else f"they have a cosine of {cosine:.4f} to float32, below {LEAST_COSINE}"
+    in_torch = backbone.prefix(start, stop, dtype)(before.to(dtype) if before.is_floating_point() else before)
+    cosine, least = _least_cosine(ours, theirs), min(LEAST_COSINE, _least_cosine(in_torch.float().nan_to_num(), theirs))
+    return None if cosine >= least else f"they have a cosine of {cosine:.4f} to float32, below {least:.4f}"
+
+
+def _least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min())
 
 
 def _inputs_to_check(backbone: Backbone) -> torch.Tensor:
