@@ -318,6 +318,7 @@ class AdaptedBackbone(
         base = backbone or reload_backbone(name, weights.base, options, header["base_fingerprint"])
         adapted = adapted_backbone(base, arrays)
         model = serialization.restored(cls, header, base, has_moved=backbone is not None)
+        model._refuse_unknown_choices()
         model.backbone_ = reload_backbone(adapted.name, adapted.weights, adapted.options, expected)
         return model
 

@@ -23,6 +23,8 @@ from sklearn.utils.validation import (
 
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.engine import (
+    DTYPES,
+    RUNTIMES,
     ActivationStore,
     BadSamplePolicy,
     FrozenStages,
@@ -88,14 +90,14 @@ class BackboneEstimator:
         return samples_from_collection(container.items, backbone.modality, **reading, **rate)
 
     def _frozen_stages(self, backbone: Backbone, *, fits: bool = False) -> FrozenStages:
-        """The backbone's frozen stages, with the estimator's device and cache; dtype and runtime are those of the fit.
+        """The backbone's frozen stages, with the estimator's device and cache, and the runtime of an earlier fit.
 
-        Where it ``fits``, they are chosen, and the cache keeps what each stage gave on the way, for other freeze depths
+        Where it ``fits``, the dtype is chosen, and the cache keeps what stages gave on the way, for other freeze depths
         to begin from.
         """
         device, store = resolve_device(self.device), _store(self.cache)
-        was_fitted = not fits and hasattr(self, "dtype_")
-        dtype = resolve_dtype(self.dtype_ if was_fitted else self.dtype, backbone, device, store)
+        was_fitted = hasattr(self, "dtype_")  # a fit that starts anew has no attributes yet
+        dtype = resolve_dtype(self.dtype_ if was_fitted and not fits else self.dtype, backbone, device, store)
         runtime = getattr(self, "runtime_", "eager") if was_fitted else self.runtime
         return FrozenStages(
             backbone,
@@ -137,6 +139,12 @@ class BackboneEstimator:
         draft, parameters = copy.copy(self), self.get_params(deep=False)
         draft.__dict__ = {k: v for k, v in vars(self).items() if k in parameters or not k.endswith("_")}
         return draft
+
+    def _refuse_unknown_choices(self) -> None:
+        """Raise if a file names a dtype or a runtime that no fit chooses."""
+        for name, choices in (("dtype_", DTYPES), ("runtime_", RUNTIMES)):
+            if hasattr(self, name) and getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}")
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Get the names of the output features of ``transform``.

@@ -461,10 +461,7 @@ class FineTuner(
         model._network_.refuse_impossible_spec(found, str(path))
         model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec.n_outputs)
         model._network_.refuse_unless_it_fits(found, model._task_.readout, str(path))
-        if model.dtype_ not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype_={model.dtype_!r}")
-        if getattr(model, "runtime_", "eager") not in ("eager", "folded", "compiled"):
-            raise ValueError(f"runtime_={model.runtime_!r}")
+        model._refuse_unknown_choices()
         model._origin_ = (name, weights, options, expected)
         return model
 

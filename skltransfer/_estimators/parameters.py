@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skltransfer.backbones import POOLINGS, Backbone
-from skltransfer.engine import ActivationStore
+from skltransfer.engine import DTYPES, RUNTIMES, ActivationStore
 
 Class = TypeVar("Class", bound=type)
 
@@ -131,8 +131,8 @@ class ReadsBackbone:
     )
     on_bad_sample: str = parameter(default="raise", constraint=[StrOptions({"raise", "nan"})])
     device: str = parameter(default="auto", constraint=[str])
-    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", "float32", "bfloat16"})])
-    runtime: str = parameter(default="auto", constraint=[StrOptions({"auto", "eager", "folded", "compiled"})])
+    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", *DTYPES})])
+    runtime: str = parameter(default="auto", constraint=[StrOptions({"auto", *RUNTIMES})])
     cache: str | os.PathLike | ActivationStore | None = parameter(
         default="memory", constraint=[str, os.PathLike, ActivationStore, None]
     )

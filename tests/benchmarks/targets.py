@@ -51,7 +51,7 @@ TARGETS = {
 REFUSED = "random weights of it were refused in bfloat16, by a check that was stricter than that of torch"
 NEAR = "both compute the same; the rest is reading, hashing and checking samples one by one"
 MISSED = {
-    "first prediction, of 2 s": "importing OpenVINO and reading the compiled network take about one second together",
+    "first prediction, of 2 s": "not explained yet",
     "image features, EfficientNet-Lite0, bfloat16, over an OpenVINO loop": REFUSED,
     "image features, ResNet-18, float32, over an OpenVINO loop": NEAR,
     "image features, ResNet-50, float32, over an OpenVINO loop": NEAR,

@@ -228,6 +228,7 @@ SAVED = {
     "an attribute of the class": lambda h: h["fitted"].update(__class__="evil"),
     "a method of the estimator": lambda h: h["fitted"].update(predict="evil"),
     "another dtype": lambda h: h["fitted"].update(dtype_="evil"),
+    "another runtime": lambda h: h["fitted"].update(runtime_="evil"),
     "a parameter that is not there": lambda h: h["parameters"].update(shell=True),
     "a parameter of another kind": lambda h: h["parameters"].update(image_shape="evil"),
     "weights that are a device": lambda h: h["origin"]["tuple"].__setitem__(1, "/dev/zero"),

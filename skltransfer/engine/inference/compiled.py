@@ -23,13 +23,14 @@ import torch
 from skltransfer._system.files import remove, replacing
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference.dtypes import LEAST_COSINE, least_cosine
 from skltransfer.engine.inference.runtime import Entries, Function, usual_boundaries
 from skltransfer.exceptions import UnsupportedBackboneError
 
 logger = logging.getLogger("skltransfer")
 VARIABLE = "SKLTRANSFER_CACHE"
 MAX_BYTES = 2 * 2**30  # of the cache folder
-TOLERANCE, LEAST_COSINE = 1e-4, 0.999
+TOLERANCE = 1e-4
 CHECKED_TOKENS = 20  # not the length of the example that is traced
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 COMPOSES, DOES_NOT = b"composes", b"does not compose"
@@ -103,6 +104,8 @@ class CompiledRuntime:
                 with self._lock:
                     verdict = COMPOSES if self._try(backbone, dtype) else DOES_NOT
             except UnsupportedBackboneError as error:
+                if error.__cause__ is not None:  # an error of the library, which another process may not meet
+                    raise
                 verdict = str(error).encode()
             _write(place, verdict)
         if verdict not in (COMPOSES, DOES_NOT):
@@ -227,12 +230,8 @@ def _difference(span: _Span, backbone: Backbone, start: int, stop: int, dtype: t
         error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
         return None if error <= TOLERANCE else f"they differ by {error:.1e} relative, more than {TOLERANCE:.0e}"
     in_torch = backbone.prefix(start, stop, dtype)(before.to(dtype) if before.is_floating_point() else before)
-    cosine, least = _least_cosine(ours, theirs), min(LEAST_COSINE, _least_cosine(in_torch.float().nan_to_num(), theirs))
+    cosine, least = least_cosine(ours, theirs), min(LEAST_COSINE, least_cosine(in_torch.float().nan_to_num(), theirs))
     return None if cosine >= least else f"they have a cosine of {cosine:.4f} to float32, below {least:.4f}"
-
-
-def _least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min())
 
 
 def _inputs_to_check(backbone: Backbone) -> torch.Tensor:

@@ -73,6 +73,11 @@ def _survives(backbone: Backbone, store: ActivationStore | None) -> bool:
         return _faithful[backbone]
 
 
+def least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Least cosine between rows, which may have several axes."""
+    return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min().item()
+
+
 def _least_cosine(backbone: Backbone) -> float:
     inputs, features = backbone.example(8), []
     with torch.inference_mode():
@@ -81,4 +86,4 @@ def _least_cosine(backbone: Backbone) -> float:
             for start in range(backbone.n_stages):
                 x = backbone.prefix(start, start + 1, dtype)(x)
             features.append(backbone.pooling_at(backbone.n_stages, backbone.pooling)(x.float()))
-    return torch.nn.functional.cosine_similarity(*features).min().item()
+    return least_cosine(*features)

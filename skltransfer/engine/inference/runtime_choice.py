@@ -13,6 +13,7 @@ from skltransfer.engine.inference.runtime import EAGER, FOLDED, Runtime
 from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
 
 logger = logging.getLogger("skltransfer")
+RUNTIMES = ("eager", "folded", "compiled")
 LEAST_PARAMETERS = 1_000_000  # below, compiling takes longer than it can save
 _refused: "weakref.WeakKeyDictionary[Backbone, dict[torch.dtype, str]]" = weakref.WeakKeyDictionary()
 
@@ -58,7 +59,11 @@ def resolve_runtime(
         return compiled.COMPILED
     if runtime == "compiled":
         verb = "Fitted with runtime='compiled', but" if was_fitted else "runtime='compiled' is not possible:"
-        warnings.warn(f"{verb} {reason} The frozen stages run in the runtime {other.name!r}.", stacklevel=4)
+        remedy = "Fit again" if was_fitted else f"Set runtime={other.name!r} or 'auto'"
+        warnings.warn(
+            f"{verb} {reason} The frozen stages run with runtime={other.name!r}. {remedy} to avoid this warning.",
+            stacklevel=4,
+        )
     return other
 
 

@@ -289,7 +289,7 @@ class ActivationStore(Value):
             self._memory.put(address, digest, value)
         else:
             self._memory.put_passing(address, digest, value)
-        if others_begin and self._backend is not None and multiprocessing.current_process().name != "MainProcess":
+        if others_begin and self._backend is not None and _is_worker():
             self._backend.put(address, digest, value)
 
     def begin_computing(self, *, fits: bool) -> None:
@@ -440,6 +440,11 @@ class ActivationStore(Value):
         if self._backend is not None:
             held, n_bytes = self._backend.size()
         return {"samples": held, "bytes": n_bytes, "max_bytes": self.max_bytes, **counts}
+
+
+def _is_worker() -> bool:
+    """True in a process that another one started, as joblib and Dask do for a search."""
+    return multiprocessing.current_process().name != "MainProcess"
 
 
 def _key(question: str) -> bytes:

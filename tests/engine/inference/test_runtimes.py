@@ -22,7 +22,7 @@ from skltransfer.engine import FrozenStages, recall, resolve_runtime
 from skltransfer.engine.inference import compiled
 from skltransfer.engine.inference.dtypes import is_native
 from skltransfer.engine.inference.runtime import EAGER, FOLDED
-from skltransfer.exceptions import MissingDependencyError
+from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
 from skltransfer.inputs import samples_from_collection
 
 CPU = torch.device("cpu")
@@ -284,3 +284,83 @@ def test_another_thread_count_compiles_anew_and_gives_the_same_bits():
         np.testing.assert_array_equal(extractor.transform(X), expected)
     finally:
         torch.set_num_threads(n)
+
+
+@needs_openvino
+def test_partial_fit_keeps_the_runtime():
+    X, y = pictures(8), np.arange(8) % 2
+    model = FineTunedClassifier(freeze_depth=-1, dtype="float32", runtime="eager", max_epochs=1, cache=None).fit(X, y)
+    assert model.set_params(runtime="auto").partial_fit(X, y).runtime_ == "eager"
+    assert model.fit(X, y).runtime_ == "compiled"
+
+
+@needs_openvino
+def test_the_first_use_may_be_in_several_threads_at_once():
+    code = """if True:
+        import numpy as np
+        from concurrent.futures import ThreadPoolExecutor
+        from skltransfer import PretrainedFeatureExtractor
+        X = list(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8))
+        with ThreadPoolExecutor(4) as pool:
+            make = lambda _: PretrainedFeatureExtractor(dtype="float32", cache=None).transform(X)
+            first, *others = pool.map(make, range(4))
+        assert all(np.array_equal(first, other) for other in others)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no shared library"), AttributeError("get_version"), RuntimeError("home")]
+)
+def test_an_installation_that_is_broken_is_not_used(own_cache, monkeypatch, error):
+    def broken():
+        raise error
+
+    monkeypatch.setattr(compiled, "is_installed", lambda: True)
+    monkeypatch.setattr(compiled, "_openvino", broken)
+    extractor = PretrainedFeatureExtractor(dtype="float32", cache=None)
+    found = extractor.transform(pictures(2))
+    np.testing.assert_array_equal(found, extractor.set_params(runtime="folded").transform(pictures(2)))
+    with pytest.warns(UserWarning, match=f"OpenVINO cannot be used: {error}"):
+        extractor.set_params(runtime="compiled").transform(pictures(2))
+
+
+@needs_openvino
+def test_a_cache_folder_that_may_only_be_read_is_read(own_cache, monkeypatch):
+    expected = PretrainedFeatureExtractor(runtime="compiled", cache=None).transform(pictures(2))
+    later = compiled.CompiledRuntime()
+    monkeypatch.setattr(compiled, "COMPILED", later)
+    monkeypatch.setattr(later, "_converted", None)  # nothing is compiled again
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    again = PretrainedFeatureExtractor(runtime="compiled", cache=None).transform(pictures(2))
+    np.testing.assert_array_equal(again, expected)
+
+
+@needs_openvino
+def test_a_refusal_is_remembered_and_an_error_of_the_library_is_not(own_cache, monkeypatch):
+    backbone, tried = load_backbone("bundled:efficientnet-lite0"), []
+    monkeypatch.setattr(compiled, "_difference", lambda *_: tried.append(1) or "they differ")
+    for _ in range(2):
+        with pytest.raises(UnsupportedBackboneError, match="they differ"):
+            compiled.CompiledRuntime().prepare(backbone, torch.float32)
+    assert len(tried) == 1
+    next(own_cache.glob("*.verdict")).unlink()
+    monkeypatch.setattr(compiled.CompiledRuntime, "_converted", lambda *_: 1 / 0)
+    with pytest.raises(UnsupportedBackboneError, match="division by zero"):
+        compiled.CompiledRuntime().prepare(backbone, torch.float32)
+    assert not list(own_cache.iterdir())
+
+
+@needs_openvino
+@pytest.mark.parametrize("dtype", NATIVE, ids=str)
+def test_a_layer_has_the_same_bits_alone_and_among_others(dtype):
+    backbone, options = small("torchvision:resnet18"), {"runtime": "compiled", "cache": None}
+    options["dtype"] = str(dtype).removeprefix("torch.")
+    X, names = pictures(5), list(backbone.stage_names)
+    whole = PretrainedFeatureExtractor(backbone, layer=names, **options).transform(X)
+    alone = [PretrainedFeatureExtractor(backbone, layer=name, **options).transform(X) for name in names]
+    np.testing.assert_array_equal(whole, np.hstack(alone))
