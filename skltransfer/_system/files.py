@@ -6,6 +6,7 @@ know what is in them.
 
 import contextlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _to_disk(path.parent, os.O_RDONLY)
+
+
+def anyone_may_write(folder: Path) -> bool:
+    """True if every user of the machine may replace what is in a folder."""
+    mode = folder.stat().st_mode
+    return os.name == "posix" and bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def remove(path: Path) -> bool:

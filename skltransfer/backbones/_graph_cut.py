@@ -13,6 +13,7 @@ import copy
 import functools
 import inspect
 import re
+import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -24,8 +25,7 @@ from skltransfer._system.forks import Lock
 from skltransfer.backbones._refusals import runs
 from skltransfer.exceptions import UnsupportedBackboneError
 
-_tracing = Lock()  # torch.fx replaces nn.Module.__call__ meanwhile, for all threads
-WITH_ACTIVATION = "BatchNormAct2d"  # timm's batch norm, which drops and activates too
+_tracing = Lock()  # of one thread at a time
 
 
 @functools.cache
@@ -36,7 +36,27 @@ def _reads_training(kind: type) -> bool:
         return False
 
 
-class _StageTracer(fx.Tracer):
+class _Tracer(fx.Tracer):
+    """Traces in one thread and leaves what others run as it is: torch.fx replaces methods of ``nn.Module`` for all."""
+
+    def trace(self, root, concrete_args=None):
+        with _tracing:
+            self.thread = threading.get_ident()
+            return super().trace(root, concrete_args)
+
+    def call_module(self, module, forward, args, kwargs):
+        is_ours = threading.get_ident() == self.thread
+        return self.call_traced(module, forward, args, kwargs) if is_ours else forward(*args, **kwargs)
+
+    def call_traced(self, module, forward, args, kwargs):
+        return super().call_module(module, forward, args, kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        is_ours = threading.get_ident() == self.thread
+        return super().getattr(attr, attr_val, parameter_proxy_cache) if is_ours else attr_val
+
+
+class _StageTracer(_Tracer):
     """Remembers the node that each submodule returned; buffers keep their names, as parameters do."""
 
     proxy_buffer_attributes = True
@@ -50,9 +70,9 @@ class _StageTracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         return path in self.whole or super().is_leaf_module(module, path) or _reads_training(type(module))
 
-    def call_module(self, module, forward, args, kwargs):
+    def call_traced(self, module, forward, args, kwargs):
         path = self.path_of_module(module)
-        output = super().call_module(module, forward, args, kwargs)
+        output = super().call_traced(module, forward, args, kwargs)
         if args and isinstance(args[0], fx.Proxy):
             self.received[path] = args[0].node
         if isinstance(output, fx.Proxy):
@@ -64,8 +84,7 @@ def _traced(tracer: fx.Tracer, network: nn.Module) -> list[fx.Node]:
     """The nodes of a trace in which all arguments of ``forward`` except its input have their defaults."""
     optional = list(inspect.signature(network.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in optional if p.default is not inspect.Parameter.empty}
-    with _tracing:
-        graph = tracer.trace(network, defaults or None)
+    graph = tracer.trace(network, defaults or None)
     for placeholder in [node for node in graph.nodes if node.op == "placeholder"][1:]:
         _erase(graph, placeholder)
     return list(graph.nodes)
@@ -234,8 +253,8 @@ class GraphCut:
         found = _norms_after_convolutions(self.network, self._nodes, set(self._bounds))
         blocks = [(path, module) for path, module in self.network.named_modules() if path in self.whole]
         for path, block in blocks:
-            with _tracing, contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError):  # its code branches
-                pairs = _norms_after_convolutions(block, list(fx.Tracer().trace(block).nodes))
+            with contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError):  # its code branches
+                pairs = _norms_after_convolutions(block, list(_Tracer().trace(block).nodes))
                 found += [(f"{path}.{convolution}", f"{path}.{norm}") for convolution, norm in pairs]
         return found
 
@@ -246,22 +265,28 @@ def _norms_after_convolutions(
     modules = dict(network.named_modules())
     calls = Counter(node.target for node in nodes if node.op == "call_module")
 
-    def is_call_of(kinds: Collection[str], node: fx.Node) -> bool:
-        return node.op == "call_module" and type(modules[node.target]).__name__ in kinds and calls[node.target] == 1
+    def called(node: fx.Node) -> type | None:
+        """Class of the module that a node alone calls."""
+        return type(modules[node.target]) if node.op == "call_module" and calls[node.target] == 1 else None
 
     return [
         (node.target, user.target)
         for node in nodes
-        if is_call_of(("Conv2d",), node) and len(node.users) == 1 and node not in bounds
+        if called(node) is nn.Conv2d and len(node.users) == 1 and node not in bounds
         for user in node.users
-        if is_call_of(("BatchNorm2d", WITH_ACTIVATION), user)
+        if called(user) is nn.BatchNorm2d or _activates(called(user))
     ]
+
+
+def _activates(kind: type | None) -> bool:
+    """True for timm's batch norm that drops and activates, too; its library is not imported here."""
+    return kind is not None and kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
 
 
 def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     """Put a batch norm in eval mode into the weights of the convolution before it: one pass over the maps less."""
     folded = fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm))
     before = network.get_submodule(norm)
-    after = nn.Sequential(before.drop, before.act) if type(before).__name__ == WITH_ACTIVATION else nn.Identity()
+    after = nn.Sequential(before.drop, before.act) if _activates(type(before)) else nn.Identity()
     network.set_submodule(convolution, folded)
     network.set_submodule(norm, after.eval())

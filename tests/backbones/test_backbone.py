@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torchvision import models
 from skltransfer import PretrainedFeatureExtractor, describe_backbone, list_backbones, load_backbone
 from skltransfer._catalogue._torchvision_families import FAMILIES as TORCHVISION
 from skltransfer.backbones import Pooling, seeded
-from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._graph_cut import GraphCut, _StageTracer
 from skltransfer.exceptions import (
     BackboneNotFoundError,
     MissingDependencyError,
@@ -414,3 +415,30 @@ def test_candidates_that_read_at_other_lengths_look_different():
     short, long = (load_backbone("toy:text", max_length=length) for length in (8, 16))
     assert "max_length=8" in repr(short)
     assert repr(short) != repr(long)
+
+
+def test_other_threads_use_networks_as_they_are_while_one_is_traced():
+    class TracedMeanwhile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+
+        def forward(self, x):
+            found.append(pool.submit(elsewhere).result(timeout=60))
+            return self.norm(self.layer(x))
+
+    def elsewhere():
+        with torch.inference_mode():
+            shared, other = network.layer(ones), nn.Linear(2, 2)(ones)
+        return network.layer.weight, network.norm.running_mean, shared, other
+
+    ones, found = torch.ones(1, 2), []
+    network = TracedMeanwhile().eval()
+    with ThreadPoolExecutor(1) as pool:
+        nodes = list(_StageTracer(["layer"]).trace(network).nodes)
+        expected = elsewhere()
+    for before, after in zip(found[0][:3], expected[:3], strict=True):
+        assert type(before) is type(after)
+        assert torch.equal(before, after)
+    assert type(found[0][3]) is torch.Tensor
+    assert [node.target for node in nodes if node.op == "call_module"] == ["layer", "norm"]

@@ -68,11 +68,8 @@ class Climb:
         windows = [window for window, _ in queue]
         batch = stages.stacked([activation for _, activation in queue]).to(stages.device)
         batch = batch.to(stages.dtype) if batch.is_floating_point() else batch
-        yield from self._arrivals(entry, windows, batch, is_computed=entry == 0)
-        values = {entry: batch}
-        for start, stop in stages.spans(entry, self._asked, all_between=self._keeps_passed):
-            values[stop] = stages.run(start, stop, values[start])
-            yield from self._arrivals(stop, windows, values[stop], is_computed=True)
+        for boundary, values in stages.passing(batch, entry, self._asked, all_between=self._keeps_passed):
+            yield from self._arrivals(boundary, windows, values, is_computed=boundary > entry)
 
     def _arrivals(
         self, boundary: int, windows: list[Window], batch: torch.Tensor, *, is_computed: bool

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from skltransfer._system.files import remove, replacing
+from skltransfer._system.files import anyone_may_write, remove, replacing
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import PADDING_ID, Backbone
 from skltransfer.engine.inference.dtypes import LEAST_COSINE, least_cosine
@@ -251,8 +251,10 @@ def cache_folder() -> Path:
 
 
 def _read(place: Path) -> bytes | None:
-    """What a file holds; None if there is none, or it is damaged."""
+    """What a file holds; None if there is none, it is damaged, or it may be another user's."""
     try:
+        if _is_foreign(place.parent):
+            return None
         content = place.read_bytes()
     except OSError:
         return None
@@ -260,6 +262,15 @@ def _read(place: Path) -> bytes | None:
         os.utime(place)  # of the files that were not read for longest, the folder is freed first
     digest, blob = content[:32], content[32:]
     return blob if hashlib.sha256(blob).digest() == digest else None
+
+
+def _is_foreign(folder: Path) -> bool:
+    """True if other users may have put something there, which OpenVINO would run."""
+    is_own = os.name != "posix" or folder.stat().st_uid in (0, os.geteuid())
+    if is_own and not anyone_may_write(folder):
+        return False
+    logger.info("the folder %s is not used: it is another user's, or anyone may write into it (chmod o-w)", folder)
+    return True
 
 
 def _keep(place: Path, model: Any) -> None:
@@ -278,6 +289,8 @@ def _write(place: Path, content: bytes) -> None:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _is_foreign(place.parent):
+            return
         with replacing(place) as draft:
             draft.write_bytes(hashlib.sha256(content).digest() + content)
         _make_room(place.parent)

@@ -4,7 +4,7 @@ Must not know samples, y, losses or scikit-learn.
 """
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -91,11 +91,21 @@ class FrozenStages:
         found = {entry for entry in self._entries.boundaries if entry <= boundary} | {boundary}
         return sorted(found - {0}, reverse=True)
 
-    def spans(self, entry: int, asked: Collection[int], *, all_between: bool) -> list[tuple[int, int]]:
-        """Pairs of boundaries by which those that are asked for are computed from an entry, in order.
+    def passing(
+        self, batch: torch.Tensor, entry: int, asked: Collection[int], *, all_between: bool = False
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Boundaries and activations of a batch at them: its own, then those that are asked for and some on the way.
 
-        With ``all_between``, also those that others may start from.
+        With ``all_between``, all from which others may start are among them.
         """
+        values = {entry: batch}
+        yield entry, batch
+        for start, stop in self._spans(entry, asked, all_between):
+            values[stop] = self.run(start, stop, values[start])
+            yield stop, values[stop]
+
+    def _spans(self, entry: int, asked: Collection[int], all_between: bool) -> list[tuple[int, int]]:
+        """Pairs of boundaries by which those that are asked for are computed from an entry, in order."""
         boundaries, composes = self._entries
         passed = {stop for stop in boundaries if entry < stop < max(asked)}
         later = {stop for stop in asked if stop > entry}

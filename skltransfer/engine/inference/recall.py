@@ -295,5 +295,5 @@ class _Recall:
                 if number is not None:
                     self.store.put(address, digest, value)
                 else:
-                    usual = address.boundary in self.stages.usual
-                    self.store.put_passed(address, digest, value, fits=self.stages.fits, others_begin=usual)
+                    is_usual = address.boundary in self.stages.usual
+                    self.store.put_passed(address, digest, value, fits=self.stages.fits, is_usual=is_usual)

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import shutil
-import stat
 import time
 import uuid
 import warnings
@@ -32,7 +31,7 @@ import PIL
 import torch
 from safetensors.torch import save
 
-from skltransfer._system.files import DRAFT, remove, replacing
+from skltransfer._system.files import DRAFT, anyone_may_write, remove, replacing
 from skltransfer._system.forks import Lock
 from skltransfer.engine.storing.key import Address
 
@@ -91,8 +90,7 @@ class ShardFolder:
     def _refuses(self) -> bool:
         with self._trouble_turns_it_off():
             self.root.mkdir(parents=True, exist_ok=True)
-            mode = self.path.stat().st_mode
-            if os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            if anyone_may_write(self.path):
                 self._warn("anyone may write into it; run chmod o-w")
                 return True
             self._sweep()

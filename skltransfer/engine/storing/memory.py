@@ -115,9 +115,8 @@ class ActivationStore(Value):
     Use it to set the size of the cache, to inspect its use, or to clear it; ``cache="memory"`` and ``cache=folder`` are
     enough otherwise. Activations are kept in memory, or also in a folder that other processes and later runs share.
     Only the requested activations are written to disk, and by the worker processes of a search those at the freeze
-    depths 0.25, 0.5 and 0.75; other intermediate ones stay in memory. Problems with the folder never
-    change results: a damaged file is recomputed, and if the disk fails, the folder is no longer used and a warning is
-    issued.
+    depths 0.25, 0.5 and 0.75; other intermediate ones stay in memory. Problems with the folder never change results: a
+    damaged file is recomputed, and if the disk fails, the folder is no longer used and a warning is issued.
 
     Parameters
     ----------
@@ -265,12 +264,12 @@ class ActivationStore(Value):
         return fits or self._memory.follows_fit
 
     def put_passed(
-        self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool, others_begin: bool = False
+        self, address: Address, digest: bytes, value: torch.Tensor, *, fits: bool, is_usual: bool = False
     ) -> None:
         """Store an intermediate activation of one sample in memory.
 
-        A worker process also writes it to the folder if others are likely to begin there: in a search, they try other
-        freeze depths on the same samples.
+        A worker process also writes it to the folder if it is that of a usual freeze depth: in a search, other workers
+        try other depths on the same samples and start from it.
 
         Parameters
         ----------
@@ -282,14 +281,14 @@ class ActivationStore(Value):
             The activation.
         fits : bool
             True if the samples are used to fit, False if they are predicted.
-        others_begin : bool, default=False
+        is_usual : bool, default=False
             True if the activation is that of a usual freeze depth.
         """
         if fits:
             self._memory.put(address, digest, value)
         else:
             self._memory.put_passing(address, digest, value)
-        if others_begin and self._backend is not None and _is_worker():
+        if is_usual and self._backend is not None and _is_worker():
             self._backend.put(address, digest, value)
 
     def begin_computing(self, *, fits: bool) -> None:

@@ -165,10 +165,6 @@ class MaskedLanguageModel(nn.Module):
 
     @torch.inference_mode()
     def _frozen(self, ids: torch.Tensor) -> torch.Tensor:
-        stages = self._stages
-        parts = []
-        for values in ids.split(stages.rows(ids.shape[1])):
-            for start, stop in stages.spans(0, {self._boundary}, all_between=False):
-                values = stages.run(start, stop, values)
-            parts.append(values)
-        return torch.cat(parts)
+        stages, boundary = self._stages, self._boundary
+        parts = ids.split(stages.rows(ids.shape[1]))
+        return torch.cat([dict(stages.passing(part, 0, {boundary}))[boundary] for part in parts])

@@ -70,9 +70,7 @@ class AugmentedActivations:
     @torch.inference_mode()
     def _activation(self, inputs: torch.Tensor) -> torch.Tensor:
         stages, asked = self._stages, {address.boundary for address in self._addresses}
-        values = {0: inputs.to(stages.device, stages.dtype)}
-        for start, stop in stages.spans(0, asked, all_between=False):
-            values[stop] = stages.run(start, stop, values[start])
+        values = dict(stages.passing(inputs.to(stages.device, stages.dtype), 0, asked))
         found = [
             values[address.boundary]
             if address.pooling is None

@@ -364,3 +364,20 @@ def test_a_layer_has_the_same_bits_alone_and_among_others(dtype):
     whole = PretrainedFeatureExtractor(backbone, layer=names, **options).transform(X)
     alone = [PretrainedFeatureExtractor(backbone, layer=name, **options).transform(X) for name in names]
     np.testing.assert_array_equal(whole, np.hstack(alone))
+
+
+@needs_openvino
+@pytest.mark.skipif(os.name != "posix", reason="this system has other permissions")
+@pytest.mark.parametrize("owner", ["anyone", "another user"])
+def test_a_cache_folder_of_others_is_not_used(own_cache, monkeypatch, caplog, owner):
+    caplog.set_level(logging.INFO, "skltransfer")
+    own_cache.mkdir(parents=True)
+    if owner == "anyone":
+        own_cache.chmod(0o777)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        if os.getuid() == 0:  # whose folders are trusted
+            os.chown(own_cache, 1234, -1)
+    PretrainedFeatureExtractor(runtime="compiled", cache=None).transform(pictures(2))
+    assert not list(own_cache.iterdir())
+    assert "is not used: it is another user's, or anyone may write into it" in caplog.text
