@@ -1,8 +1,5 @@
 """A frozen pretrained network as a scikit-learn transformer."""
 
-import difflib
-import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +10,7 @@ from skltransfer._estimators.base import BackboneEstimator, n_truncated
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, declared, parameter
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
-from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.backbones import Backbone, layer_boundary
 from skltransfer.engine import recall
 
 
@@ -256,36 +253,3 @@ class PretrainedFeatureExtractor(
         tags.requires_fit = False
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: str) -> int:
-    """Get the number of stages up to the one that is read; ``"penultimate"`` is the last.
-
-    Parameters
-    ----------
-    layer : str or float
-        Name of a stage, ``"penultimate"``, or a fraction of the stages.
-    stage_names : sequence of str
-        Names of the backbone's stages.
-    parameter : str
-        Name of the parameter, for the error message.
-
-    Raises
-    ------
-    ValueError
-        If the value is neither a stage nor a fraction; the message lists the choices, the nearest first.
-    """
-    if isinstance(layer, str) and layer == "penultimate":
-        return len(stage_names)
-    try:
-        if isinstance(layer, numbers.Real) and layer < 0:
-            raise ValueError("freeze_depth=-k counts from the top; layers do not")
-        return max(1, freeze_boundary(layer, stage_names))
-    except ValueError:
-        names = [*stage_names, "penultimate"]
-        nearest = difflib.get_close_matches(str(layer), names, n=len(names), cutoff=0.3)
-        ordered = [*nearest, *(name for name in names if name not in nearest)]
-        raise ValueError(
-            f"{parameter} takes names of stages, or numbers in [0, 1] (fractions of the stages), but got {layer!r}. "
-            f"Pass one of {ordered}."
-        ) from None

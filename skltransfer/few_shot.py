@@ -9,8 +9,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skltransfer._estimators.classifier import ClassifierVerbs
-from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import declared, parameter, share
+from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import (
     ArrayTargets,
@@ -25,7 +25,7 @@ OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_stat
 
 
 @declared
-class FewShotClassifier(ClassifierVerbs, ClassifierMixin, FineTuner):
+class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     """Classify images, texts, audio or rows of numbers from 1 to 16 labeled samples per class.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if there are

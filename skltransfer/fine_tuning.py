@@ -10,7 +10,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from skltransfer._estimators.classifier import ClassifierVerbs
-from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import (
     HasAdapter,
     HasLogisticProbe,
@@ -21,6 +20,7 @@ from skltransfer._estimators.parameters import (
     declared,
     parameter,
 )
+from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer.engine import (
     ArrayTargets,
     ClassificationTask,
@@ -33,7 +33,14 @@ from skltransfer.engine import (
 
 @declared
 class FineTunedClassifier(
-    ClassifierVerbs, ClassifierMixin, WarmStarts, HasAdapter, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
+    ClassifierVerbs,
+    ClassifierMixin,
+    WarmStarts,
+    HasAdapter,
+    SmoothsLabels,
+    HasLogisticProbe,
+    TrainsFully,
+    VectorFineTuner,
 ):
     """Classify images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
@@ -363,7 +370,7 @@ class FineTunedClassifier(
 
 
 @declared
-class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, TrainsFully, FineTuner):
+class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, TrainsFully, VectorFineTuner):
     """Predict numbers from images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class for one or

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 
-from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import (
     HasAdapter,
     HasLogisticProbe,
@@ -20,6 +19,7 @@ from skltransfer._estimators.parameters import (
     parameter,
 )
 from skltransfer._estimators.target_checks import cells_of, looks_like_amounts, missing, refuse_lists
+from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer.engine import (
     ArrayTargets,
     ClassificationTask,
@@ -28,12 +28,13 @@ from skltransfer.engine import (
     Task,
     TrainingSet,
 )
+from skltransfer.inputs import Samples
 
 KINDS = ("classification", "regression")
 
 
 @declared
-class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe, TrainsFully, FineTuner):
+class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe, TrainsFully, VectorFineTuner):
     """Predict several targets of each image, text, audio clip or row of numbers with one fine-tuned network.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if each
@@ -392,12 +393,14 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
                 found[name] = float(r2_score(*values, sample_weight=weights))
         return found
 
-    def _checked_target(self, y: Any, n: int) -> np.ndarray:
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
         names, table = table_of(y)
-        if len(table) != n:
-            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(table)}]")
+        if len(table) != len(samples):
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(table)}]"
+            )
         self.tasks_ = dict(zip(names, self._kinds(names, table), strict=True))
         return table
 

@@ -11,6 +11,7 @@ from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
+from skltransfer.tagging import FineTunedTagger
 
 KINDS = (
     AdaptedBackbone,
@@ -18,6 +19,7 @@ KINDS = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedTagger,
     MultiTaskFineTuner,
 )
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}

@@ -1,4 +1,4 @@
-"""A conformance suite for estimators whose samples are images, texts or audio clips.
+"""A conformance suite for estimators whose samples are images, texts, audio clips or lists of words with tags.
 
 scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
 state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
@@ -17,7 +17,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,7 +26,7 @@ WORDS = (("bright", "warm", "lovely"), ("dull", "cold", "awful"))
 
 
 def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
-    """Check that an estimator of images, texts or audio follows the conventions of scikit-learn.
+    """Check that an estimator of images, texts, audio or tagged words follows the conventions of scikit-learn.
 
     Use it to test your own classifiers, regressors and transformers, whether they use this package or not. It
     complements scikit-learn's ``check_estimator``, which passes only tables of numbers.
@@ -35,9 +35,10 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     ----------
     estimator : estimator object
         Unfitted estimator. Give it a small network and few epochs: it is fitted about thirty times on 24 samples.
-    modality : {"image", "text", "audio"}
+    modality : {"image", "text", "audio", "words"}
         Kind of samples that it is tested with: uint8 arrays of shape (20, 24, 3) for ``"image"``, strings for
-        ``"text"``, and tuples of a float32 waveform and its sampling rate for ``"audio"``.
+        ``"text"``, tuples of a float32 waveform and its sampling rate for ``"audio"``, and for ``"words"`` lists of
+        words, with a list of tags each in y.
     on_fail : {"raise"} or None, default="raise"
         ``"raise"`` raises the error of the first check that fails. None runs all checks and reports the failures in the
         result.
@@ -67,7 +68,7 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     if on_fail not in ("raise", None):
         raise ValueError(f"on_fail must be 'raise' or None, got {on_fail!r}.")
     results = []
-    for check in transfer_checks(estimator):
+    for check in transfer_checks(estimator, modality):
         error: Exception | None = None
         try:
             check(estimator, modality)
@@ -79,13 +80,15 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     return results
 
 
-def transfer_checks(estimator: Any) -> Iterator[Callable[[Any, str], None]]:
+def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Callable[[Any, str], None]]:
     """Yield the checks that apply to an estimator, as functions of the estimator and the modality.
 
     Parameters
     ----------
     estimator : estimator object
         Estimator to check.
+    modality : {"image", "text", "audio", "words"} or None, default=None
+        Kind of samples. For ``"words"``, whose answers are lists, there are further checks.
 
     Yields
     ------
@@ -107,6 +110,8 @@ def transfer_checks(estimator: Any) -> Iterator[Callable[[Any, str], None]]:
             yield check_repeated_samples_equal_weights
     if is_classifier(estimator):
         yield from OF_CLASSIFIERS
+    if modality == "words":
+        yield from OF_TAGGERS
 
 
 def _pictures(rng: np.random.Generator, kind: np.ndarray) -> list:
@@ -123,12 +128,31 @@ def _sounds(rng: np.random.Generator, kind: np.ndarray) -> list:
     return [(0.5 * np.sin(2 * np.pi * hz * time).astype(np.float32), 16_000) for hz in pitch]
 
 
-MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds}
+def _sentences(rng: np.random.Generator, kind: np.ndarray) -> list:
+    return [text.replace(",", " ,").split()[: 4 + i % 4] for i, text in enumerate(_texts(rng, kind))]
+
+
+def _tags(X: list) -> np.ndarray:
+    return _objects([["GOOD" if w in WORDS[0] else "BAD" if w in WORDS[1] else "O" for w in words] for words in X])
+
+
+def _objects(values: Any) -> np.ndarray:
+    """An array of objects, (n,), also where all of them are alike in shape."""
+    found = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        found[i] = value
+    return found
+
+
+MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds, "words": _sentences}
 
 
 def _data(estimator: Any, modality: str, seed: int = 0) -> tuple[list, np.ndarray]:
     rng = np.random.default_rng(seed)
     kind = np.arange(N) % 2
+    if modality == "words":
+        X = MAKERS[modality](rng, kind)
+        return X, _tags(X)
     y = kind + rng.normal(0, 0.1, N) if is_regressor(estimator) else kind
     return MAKERS[modality](rng, kind), y
 
@@ -143,13 +167,17 @@ def _output(estimator: Any, X: Any) -> np.ndarray:
     """Its outputs, as numbers where possible."""
     for method in ("predict_proba", "decision_function", "predict", "transform"):
         if hasattr(estimator, method):
-            return np.asarray(getattr(estimator, method)(X))
+            found = getattr(estimator, method)(X)
+            return found if isinstance(found, np.ndarray) else np.asarray(found)
     raise AssertionError(f"{type(estimator).__name__} has neither predict nor transform.")
 
 
 def _assert_close(got: np.ndarray, expected: np.ndarray, what: str) -> None:
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
-    if got.dtype.kind == "f":
+    if got.dtype == object:
+        for row, (one, other) in enumerate(zip(got, expected, strict=True)):
+            _assert_close(np.asarray(one), np.asarray(other), f"{what}, row {row}")
+    elif got.dtype.kind == "f" and got.size:
         scale = max(1e-12, float(np.abs(expected).max()))
         error = float(np.abs(got - expected).max()) / scale
         assert error <= TOLERANCE, f"{what}: results differ by {error:.1e} relative, expected at most {TOLERANCE:.0e}"
@@ -257,6 +285,7 @@ def check_fitting_again_forgets(estimator: Any, modality: str) -> None:
     """A second ``fit`` is as if there had been no first."""
     X, y = _data(estimator, modality)
     other, other_y = _data(estimator, modality, seed=5)
+    other = other[::-1] if modality == "words" else other  # which cannot take another's tags
     again = _fresh(estimator).fit(other, other_y[::-1]).fit(X, y)
     _assert_close(_output(again, X), _output(_fresh(estimator).fit(X, y), X), "fitted before on other data")
 
@@ -286,7 +315,7 @@ def check_no_samples_and_one_bare_sample_are_refused(estimator: Any, modality: s
     X, y = _data(estimator, modality)
     fitted = _fresh(estimator).fit(X, y)
     _assert_raises(lambda: _output(fitted, []), (ValueError,), "", "an empty X")
-    if modality == "text":
+    if modality in ("text", "words"):
         _assert_raises(lambda: _output(fitted, X[0]), (ValueError,), "", "a bare text as X")
 
 
@@ -309,8 +338,8 @@ def check_lengths_of_x_and_y_are_compared(estimator: Any, modality: str) -> None
     """A y that is too short, or holds NaN, is a ValueError."""
     X, y = _data(estimator, modality)
     _assert_raises(lambda: _fresh(estimator).fit(X, y[:-1]), (ValueError,), "", "a y that is too short")
-    holey = y.astype(float)
-    holey[2] = np.nan
+    holey = y.copy() if y.dtype == object else y.astype(float)
+    holey[2] = [None] * len(y[2]) if y.dtype == object else np.nan
     _assert_raises(lambda: _fresh(estimator).fit(X, holey), (ValueError,), "", "NaN in y")
 
 
@@ -354,6 +383,58 @@ def check_two_kinds_are_told_apart(estimator: Any, modality: str) -> None:
     assert score > 0.7, f"accuracy on the training samples is {score:.2f}, expected more than 0.7"
 
 
+def check_each_word_gets_a_tag(estimator: Any, modality: str) -> None:
+    """``predict`` returns an array of lists, one tag for each word, which ``score`` compares with y."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    predicted = fitted.predict([*X, []])
+    assert predicted.dtype == object, "predict must return an array of lists"
+    assert predicted.shape == (N + 1,), f"predict gave shape {predicted.shape}, expected {(N + 1,)}"
+    lengths = [len(tags) for tags in predicted]
+    assert lengths == [len(words) for words in X] + [0], f"numbers of tags are {lengths}"
+    assert all(isinstance(tags, list) and set(tags) <= {"GOOD", "BAD", "O"} for tags in predicted)
+    score = fitted.score(X, y)
+    assert 0.7 < score <= 1, f"the score on the training samples is {score:.2f}, expected more than 0.7"
+
+
+def check_each_word_needs_a_tag(estimator: Any, modality: str) -> None:
+    """Too few tags for a text are a ValueError that says which row it is."""
+    X, y = _data(estimator, modality)
+    short = y.copy()
+    short[3] = short[3][:-1]
+    _assert_raises(lambda: _fresh(estimator).fit(X, short), (ValueError,), "3", "too few tags in row 3")
+
+
+def check_threads_may_share_it(estimator: Any, modality: str) -> None:
+    """Several threads that ask at once get what one gets."""
+    X, y = _data(estimator, modality)
+    fitted = _fresh(estimator).fit(X, y)
+    expected = _output(fitted, X)
+    for found in Parallel(n_jobs=4, backend="threading")(delayed(_output)(fitted, X) for _ in range(8)):
+        _assert_close(found, expected, "asked by several threads")
+
+
+def check_a_search_works_in_two_processes(estimator: Any, modality: str) -> None:
+    """``GridSearchCV`` finds the same in one process and in two."""
+    X, y = _data(estimator, modality)
+    scores = []
+    for n_jobs in (None, 2):
+        search = GridSearchCV(_fresh(estimator), {"random_state": [0, 1]}, cv=2, n_jobs=n_jobs, error_score="raise")
+        scores.append(search.fit(X, y).cv_results_["mean_test_score"])
+        assert len(search.predict(X)) == N, "a search cannot predict"
+    _assert_close(scores[1], scores[0], "GridSearchCV with n_jobs=2")
+
+
+def check_a_cache_changes_nothing(estimator: Any, modality: str) -> None:
+    """With ``cache=None`` as with a cache, where there is that parameter."""
+    if "cache" not in estimator.get_params():
+        return
+    X, y = _data(estimator, modality)
+    outputs = [_output(_fresh(estimator).set_params(cache=cache).fit(X, y), X) for cache in (None, "memory", "memory")]
+    _assert_close(outputs[1], outputs[0], "with a cache")
+    _assert_close(outputs[2], outputs[0], "with a cache that is full")
+
+
 GENERAL = (
     check_parameters_are_taken_as_they_are,
     check_fit_returns_self_and_leaves_x_alone,
@@ -371,5 +452,12 @@ OF_PREDICTORS = (
     check_predicting_needs_a_fit,
     check_lengths_of_x_and_y_are_compared,
     check_cross_validation_scores_each_fold,
+)
+OF_TAGGERS = (
+    check_each_word_gets_a_tag,
+    check_each_word_needs_a_tag,
+    check_threads_may_share_it,
+    check_a_search_works_in_two_processes,
+    check_a_cache_changes_nothing,
 )
 OF_CLASSIFIERS = (check_any_labels_will_do, check_two_kinds_are_told_apart)

@@ -20,6 +20,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     score_transferability,
@@ -36,9 +37,13 @@ ALL = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
 )
+WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
+BACKBONES = {FineTunedTagger: "toy:text"}
+DATA = {MultiTaskFineTuner: (X, np.column_stack([Y, Y])), FineTunedTagger: (WORDS, TAGS)}
 PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
 TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders
 BAD = st.sampled_from(["nonsens", -3.5, ["nonsens"], [], {"a": "b"}, object()])
@@ -57,12 +62,12 @@ def test_a_bad_parameter_is_told_by_its_own_name(parameter, value):
     kind, name = parameter
     if name in TAKE_ANY_WORD:
         return
-    own = {"backbone": "toy:rows"} if "backbone" in inspect.signature(kind).parameters else {}
+    own = {"backbone": BACKBONES.get(kind, "toy:rows")} if "backbone" in inspect.signature(kind).parameters else {}
     model = kind(**own | {name: value})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.fit(X, np.column_stack([Y, Y]) if kind is MultiTaskFineTuner else Y)
+            model.fit(*DATA.get(kind, (X, Y)))
     except (TypeError, ValueError, OSError) as error:
         assert name in str(error), f"{kind.__name__}({name}={value!r}): {error}"  # noqa: PT017
 

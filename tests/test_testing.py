@@ -8,7 +8,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skltransfer import AdaptedBackbone, FineTunedClassifier, FineTunedRegressor, PretrainedFeatureExtractor, testing
+from skltransfer import (
+    AdaptedBackbone,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    FineTunedTagger,
+    PretrainedFeatureExtractor,
+    testing,
+)
 from skltransfer.testing import check_transfer_estimator, transfer_checks
 
 TOYS = {"image": "toy:images", "text": "toy:text", "audio": "toy:audio"}
@@ -22,7 +29,11 @@ OURS = [
 OURS += [(PretrainedFeatureExtractor(TOYS[modality], dtype="float32"), modality) for modality in TOYS]
 OURS += [(AdaptedBackbone("toy:text", objective="masked_lm", **OPTIONS | {"max_epochs": 1}), "text")]
 OURS += [(AdaptedBackbone("toy:images", dtype="float32"), "image")]
-CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator)]
+OURS += [
+    (FineTunedTagger("toy:text", freeze_depth=depth, layer=layer, C=1.0, **OPTIONS | {"max_epochs": 12}), "words")
+    for depth, layer in ((1.0, 0.5), (0.5, "penultimate"))
+]
+CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator, modality)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +68,8 @@ def test_as_many_checks_as_there_are():
         "check_transfer_estimator",
         "check_is_fitted",
     }
-    assert {check.__name__ for check in transfer_checks(FineTunedClassifier())} == written
+    found = {*transfer_checks(FineTunedClassifier()), *transfer_checks(FineTunedTagger(), "words")}
+    assert {check.__name__ for check in found} == written
     assert len(list(transfer_checks(FineTunedClassifier()))) == 17
     assert len(list(transfer_checks(FineTunedRegressor()))) == 15
     assert len(list(transfer_checks(PretrainedFeatureExtractor()))) == 11

@@ -8,6 +8,7 @@ import copy
 import numbers
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class BackboneEstimator:
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
         container = contained(X, backbone.modality, channels=reading.get("channels", "auto"), expected=expected)
-        if expected is not None and self.image_shape is None:
+        if expected is not None and self._image_shape is None:
             _refuse_other_kind(self, container.kind, X, backbone)
         estimator = self
         if not reset and not hasattr(self, "n_features_in_"):  # stateless, or fitted on what has no columns
@@ -77,17 +78,25 @@ class BackboneEstimator:
         if reset:
             estimator.input_kind_ = container.kind
         if container.kind == TABLE:
-            is_flat = self.image_shape is not None and backbone.modality == "image"
+            is_flat = self._image_shape is not None and backbone.modality == "image"
             X = _checked_table(estimator, container.items, reset=reset, dtype="numeric" if is_flat else np.float32)
-            return samples_from_table(X, backbone.modality, image_shape=self.image_shape, **reading)
+            return samples_from_table(X, backbone.modality, image_shape=self._image_shape, **reading)
         if hasattr(X, "columns"):
             _check_feature_names(estimator, X, reset=reset)
             _check_n_features(estimator, X, reset=reset)
         elif reset:
             for stale in ("n_features_in_", "feature_names_in_"):
                 vars(estimator).pop(stale, None)
+        return self._read(container.items, backbone)
+
+    @property
+    def _image_shape(self) -> tuple[int, ...] | None:
+        return getattr(self, "image_shape", None)
+
+    def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        """The elements of X as samples."""
         rate = {"sampling_rate": self.sampling_rate} if backbone.modality == "audio" else {}
-        return samples_from_collection(container.items, backbone.modality, **reading, **rate)
+        return samples_from_collection(items, backbone.modality, **backbone.reading, **rate)
 
     def _frozen_stages(self, backbone: Backbone, *, fits: bool = False) -> FrozenStages:
         """The backbone's frozen stages, with the estimator's device and cache, and the runtime of an earlier fit.

@@ -9,18 +9,18 @@ import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from skltransfer._estimators import serialization, target_checks
+from skltransfer._estimators import serialization
 from skltransfer._estimators.base import BackboneEstimator, n_truncated
 from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
-from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, TrainsStages
+from skltransfer._estimators.parameters import RunsBackbone, TrainsStages
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import (
@@ -35,6 +35,7 @@ from skltransfer.engine import (
     TASKS,
     DomainShift,
     EpochObserver,
+    FrozenStages,
     HoldOut,
     NetworkSpec,
     NetworkState,
@@ -48,30 +49,25 @@ from skltransfer.engine import (
     at_better_boundary,
     is_native,
     joined_history,
-    run_tuned,
     tune,
     with_current_names,
 )
-from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 
 
 class FineTuner(
-    TrainsStages,
-    ReadsLongSamples,
-    ReadsBackbone,
-    BackboneEstimator,
-    VersionStamp,
-    CallbackSupportMixin,
-    TransformerMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
+    TrainsStages, RunsBackbone, BackboneEstimator, VersionStamp, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_task``, ``_penalty``."""
+    """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_task``, ``_penalty``.
+
+    Those whose answers are read off one vector per sample inherit from :class:`VectorFineTuner`, the others from
+    :class:`StructuredFineTuner`.
+    """
 
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
+    _truncates = True  # texts and audio clips that are too long, rather than refusing them
 
     def __setstate__(self, state: dict) -> None:
         """Restore a pickle, also one from before version 0.1, in which a task was called a head."""
@@ -149,38 +145,6 @@ class FineTuner(
         """
         return super().get_params(deep=False)
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Compute the embedding of each sample in the fine-tuned network.
-
-        The embedding is the pooled output of the last stage, which is the input of the head before standardization.
-
-        Parameters
-        ----------
-        X : sequence of samples, or array-like of shape (n_samples, n_features)
-            Samples to embed: images, texts or audio clips as in ``fit``, or rows of a table.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_samples, n_features_out)
-            One embedding per sample. With ``on_bad_sample="nan"``, a sample that cannot be read is NaN.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        BadSampleError
-            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
-        ValueError
-            If X is not of the kind that ``fit`` saw, or has another number of features.
-        WeightsError
-            If the weights of the backbone changed since ``fit``.
-        """
-        return self._run(X, features=True)[0].astype(np.float32)
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self._network_.changed["readout.mean"])
-
     def _copy_to_fit(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
         return self._unfitted_copy() if start is None else copy.copy(self)
@@ -203,12 +167,12 @@ class FineTuner(
         """Fit; ``target_rows`` of X are another domain's, without labels."""
         backbone = self._loaded_backbone()
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
-        y = self._checked_target(y, len(samples))
+        y = self._checked_target(y, samples)
         weights = self._checked_weights(sample_weight, y)
         targets = self._encode(y, weights)
         job = self._job(backbone, start, single_pass)
         self._refuse_other_start(start, backbone, job.spec)
-        if job.spec.adapter is not None and job.spec.boundary == backbone.n_stages:
+        if job.spec.adapter is not None and job.spec.boundary == job.spec.last(backbone.n_stages):
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
@@ -227,7 +191,7 @@ class FineTuner(
             self.bad_samples_ = [int(kept[i]) for i in result.bad]
             warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
         self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
-        if backbone.modality in ("audio", "text"):
+        if self._truncates and backbone.modality in ("audio", "text"):
             self.n_truncated_ = n_truncated(samples.take(kept), backbone)
         self._set_fitted(job, result)
         return self
@@ -251,7 +215,7 @@ class FineTuner(
         """Parts of a job for which not every estimator has parameters."""
         return {
             "probe_first": self.head_init == "probe",
-            "augment": self._checked_augment(backbone, single_pass),
+            "augment": self._checked_augment(backbone, single_pass) if hasattr(self, "augment") else None,
             "hold_out": HoldOut() if single_pass else self._hold_out(),
             "resume": Resume(start, single_pass, None if single_pass else self._checkpoint_folder()),
         }
@@ -270,10 +234,9 @@ class FineTuner(
         """True if the data are to choose the depth."""
         return self._may_choose_depth and is_automatic(self.freeze_depth)
 
+    @abstractmethod
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         """The network to be fitted, before any choice by the data."""
-        pooling = self._resolved_pooling(backbone)
-        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
 
     def _boundary(self, backbone: Backbone, start: NetworkState | None) -> int:
         if not self._chooses_depth:
@@ -319,37 +282,19 @@ class FineTuner(
         self.history_ = joined_history(self.history_, result.history) if goes_on else result.history
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
-        return TrainingPlan(
-            max_epochs=1 if single_pass else self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            lr_schedule="constant" if single_pass else self.lr_schedule,
-            warmup=self.warmup,
-            backbone_lr_factor=self.backbone_lr_factor,
-            layer_decay=self.layer_decay,
-            unfreeze_schedule=None if single_pass else self.unfreeze_schedule,
-            norm_policy=self.norm_policy,
-            max_grad_norm=self.max_grad_norm,
-            seed=self._seed(),
-            verbose=int(self.verbose),
-        )
+        """The estimator's parameters, as far as it has them."""
+        names = {one.name for one in fields(TrainingPlan)} & self.get_params(deep=False).keys()
+        how = {name: getattr(self, name) for name in names} | {"seed": self._seed(), "verbose": int(self.verbose)}
+        if single_pass:
+            how |= {"max_epochs": 1, "lr_schedule": "constant", "unfreeze_schedule": None}
+        return TrainingPlan(**how)
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _checked_target(self, y: Any, n: int) -> np.ndarray:
-        if y is None:
-            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        y, are_numbers = target_checks.plain(y), isinstance(self, RegressorMixin)
-        target_checks.refuse_odd_targets(y, are_numbers=are_numbers)
-        y = _check_y(y, multi_output=True, y_numeric=are_numbers, estimator=self)
-        y = y.toarray() if hasattr(y, "toarray") else y
-        if not are_numbers:
-            target_checks.refuse_odd_labels(y)
-        if len(y) != n:
-            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]")
-        return y
+    @abstractmethod
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        """y as an array with an entry per sample, once what cannot be meant was refused."""
 
     def _checked_weights(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
@@ -377,20 +322,21 @@ class FineTuner(
                 "Set warm_start=False, or fit a clone."
             )
 
-    def _run(self, X: Any, *, features: bool = False) -> tuple[np.ndarray, dict[int, BadSampleError]]:
-        """Outputs (or pooled features) of the fitted network, one row per sample; NaN where one could not be read."""
+    def _to_predict(self, X: Any) -> tuple[Samples, FrozenStages]:
+        """X as samples, and the frozen stages as they were in the fit."""
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
         samples = self._samples(X, backbone, reset=False)
-        n_truncated(samples, backbone)
+        if self._truncates:
+            n_truncated(samples, backbone)
         stages = self._frozen_stages(backbone)
         if self.dtype == "auto" and not is_native(stages.dtype, stages.device):
             warnings.warn(
                 f"Fitted in {self.dtype_}, which this processor computes without native support: predictions are slow, "
                 "but the same. Fit with dtype='float32' to avoid it.",
-                stacklevel=3,
+                stacklevel=4,
             )
-        return run_tuned(self._network_, stages, samples, self._bad_sample_policy(), self._task_, features=features)
+        return samples, stages
 
     def save(self, path: str | os.PathLike, include_backbone: bool = False) -> None:
         """Save the fitted estimator to one file, without pickle; :func:`skltransfer.load` reads it.
@@ -459,24 +405,19 @@ class FineTuner(
         spec = NetworkSpec.from_header(header)
         model._network_ = NetworkState(spec, with_current_names(changed))
         model._network_.refuse_impossible_spec(found, str(path))
-        model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec.n_outputs)
+        model._task_ = _task_of(*(header["task"] if "task" in header else header["head"]), spec)
         model._network_.refuse_unless_it_fits(found, model._task_.readout, str(path))
         model._refuse_unknown_choices()
         model._origin_ = (name, weights, options, expected)
         return model
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
-
-def _task_of(kind: str, values: Any, n_outputs: int) -> Task:
+def _task_of(kind: str, values: Any, spec: NetworkSpec) -> Task:
     """The task that a file describes, once it has shown that it can read the network's outputs."""
     task = object.__new__(TASKS[kind])
     for name, value in serialization.decoded(values).items():
         if hasattr(task, name):
             raise KeyError(name)  # a method would be replaced
         setattr(task, name, value)
-    task.decode(np.arange(1.0, n_outputs + 1)[None])
+    task.refuse_unless_it_reads(spec)
     return task

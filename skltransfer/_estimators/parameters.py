@@ -68,8 +68,8 @@ def constraint_of(cls: type, name: str) -> list | str:
 
 
 @declared
-class ReadsBackbone:
-    """The network, how samples are read, and the device on which it runs.
+class RunsBackbone:
+    """The network, and where and how it runs.
 
     Parameters
     ----------
@@ -81,19 +81,6 @@ class ReadsBackbone:
         Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
         ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
         :func:`load_backbone`.
-    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
-        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
-        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
-        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
-    image_shape : tuple of int, default=None
-        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
-        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
-    sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
-        bring their own.
-    max_length : int, default=None
-        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
-        has no effect on images and audio.
     device : str, default="auto"
         Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
         it is available, else the CPU.
@@ -121,14 +108,6 @@ class ReadsBackbone:
         kw_only=False,
     )
     weights: str = parameter(default="pretrained", constraint=[str, os.PathLike])
-    pooling: str = parameter(default="auto", constraint=[StrOptions({"auto", *POOLINGS})])
-    image_shape: tuple[int, ...] | None = parameter(default=None, constraint=[tuple, list, None])
-    sampling_rate: int | None = parameter(
-        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
-    )
-    max_length: int | None = parameter(
-        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
-    )
     on_bad_sample: str = parameter(default="raise", constraint=[StrOptions({"raise", "nan"})])
     device: str = parameter(default="auto", constraint=[str])
     dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", *DTYPES})])
@@ -137,6 +116,47 @@ class ReadsBackbone:
         default="memory", constraint=[str, os.PathLike, ActivationStore, None]
     )
     verbose: int = parameter(default=0, constraint=["verbose"])
+
+
+@declared
+class ReadsTexts:
+    """How many tokens of a text are read.
+
+    Parameters
+    ----------
+    max_length : int, default=None
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
+        has no effect on images and audio.
+    """
+
+    max_length: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
+    )
+
+
+@declared
+class ReadsBackbone(ReadsTexts, RunsBackbone):
+    """The network, how samples of all kinds are read, and how its output becomes a vector.
+
+    Parameters
+    ----------
+    pooling : {"auto", "cls", "mean", "max", "last", "flatten"}, default="auto"
+        How the output of the last stage (a feature map or a sequence of tokens) becomes one vector: the first token
+        (``"cls"``), the last token (``"last"``), the mean or maximum over positions, or all positions one after the
+        other (``"flatten"``). ``"auto"`` uses the pooling that the backbone defines.
+    image_shape : tuple of int, default=None
+        Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
+        an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
+    sampling_rate : int, default=None
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
+    """
+
+    pooling: str = parameter(default="auto", constraint=[StrOptions({"auto", *POOLINGS})])
+    image_shape: tuple[int, ...] | None = parameter(default=None, constraint=[tuple, list, None])
+    sampling_rate: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
+    )
 
 
 @declared
@@ -218,6 +238,25 @@ class TrainsHead:
         When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
         stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
         unfrozen stages from the start.
+    """
+
+    head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
+    head_init: str = parameter(default="probe", constraint=[StrOptions({"probe", "random"})])
+    backbone_lr_factor: float = parameter(default=0.1, constraint=at_least_zero())
+    layer_decay: float = parameter(default=1.0, constraint=share("right"))
+    weight_decay: float = parameter(default=0.01, constraint=at_least_zero())
+    lr_schedule: str = parameter(default="cosine", constraint=[StrOptions({"cosine", "constant"})])
+    warmup: float = parameter(default=0.1, constraint=share("left"))
+    max_grad_norm: float | None = parameter(default=None, constraint=[*positive(), None])
+    unfreeze_schedule: str | None = parameter(default=None, constraint=[StrOptions({"gradual"}), None])
+
+
+@declared
+class TrainsOnImages:
+    """What training does with images, and with networks that have BatchNorm layers.
+
+    Parameters
+    ----------
     norm_policy : {"frozen", "train"}, default="frozen"
         How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
         statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
@@ -230,15 +269,6 @@ class TrainsHead:
         scikit-learn's.
     """
 
-    head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
-    head_init: str = parameter(default="probe", constraint=[StrOptions({"probe", "random"})])
-    backbone_lr_factor: float = parameter(default=0.1, constraint=at_least_zero())
-    layer_decay: float = parameter(default=1.0, constraint=share("right"))
-    weight_decay: float = parameter(default=0.01, constraint=at_least_zero())
-    lr_schedule: str = parameter(default="cosine", constraint=[StrOptions({"cosine", "constant"})])
-    warmup: float = parameter(default=0.1, constraint=share("left"))
-    max_grad_norm: float | None = parameter(default=None, constraint=[*positive(), None])
-    unfreeze_schedule: str | None = parameter(default=None, constraint=[StrOptions({"gradual"}), None])
     norm_policy: str = parameter(default="frozen", constraint=[StrOptions({"frozen", "train"})])
     augment: Callable | None = parameter(default=None, constraint=[callable, None])
 
@@ -348,5 +378,5 @@ class SmoothsLabels:
 
 
 @declared
-class TrainsFully(Resumes, StopsEarly, TrainsHead):
+class TrainsFully(Resumes, StopsEarly, TrainsOnImages, TrainsHead):
     """All that decides how a head and stages are trained."""

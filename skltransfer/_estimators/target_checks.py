@@ -55,6 +55,27 @@ def cells_of(y: Any) -> np.ndarray:
     return cells
 
 
+def rows_of(y: Any) -> np.ndarray:
+    """y as an array of objects, (n,), one per sample, whatever they hold.
+
+    Raises
+    ------
+    ValueError
+        If y has no rows in an order.
+    """
+    if hasattr(y, "columns"):
+        raise ValueError(f"y must have one column, got {len(y.columns)}: {list(y.columns)[:MOST_SHOWN]}. Choose one.")
+    y = y.to_list() if hasattr(y, "to_list") else y.to_pylist() if hasattr(y, "to_pylist") else y
+    if isinstance(y, str | bytes | dict | set | frozenset) or not (hasattr(y, "__len__") and hasattr(y, "__getitem__")):
+        raise ValueError(
+            f"y must be a list or an array with a target for each sample; got {_short(y)} of type {type(y).__name__}."
+        )
+    rows = np.empty(len(y), dtype=object)
+    for i in range(len(y)):
+        rows[i] = y[i]
+    return rows
+
+
 def _objects(y: Sequence[Any]) -> np.ndarray:
     cells = np.empty(len(y), dtype=object)
     cells[:] = [list(row) if isinstance(row, np.ndarray) and row.ndim else row for row in y]

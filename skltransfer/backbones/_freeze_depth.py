@@ -65,3 +65,36 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str], *, al
         f"k < {n} (all but the top k stages are frozen), or the name of the last frozen stage, one of {ordered}{also}; "
         f"got {freeze_depth!r}."
     )
+
+
+def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: str) -> int:
+    """Get the number of stages up to the one that is read; ``"penultimate"`` is the last.
+
+    Parameters
+    ----------
+    layer : str or float
+        Name of a stage, ``"penultimate"``, or a fraction of the stages.
+    stage_names : sequence of str
+        Names of the backbone's stages.
+    parameter : str
+        Name of the parameter, for the error message.
+
+    Raises
+    ------
+    ValueError
+        If the value is neither a stage nor a fraction; the message lists the choices, the nearest first.
+    """
+    if isinstance(layer, str) and layer == "penultimate":
+        return len(stage_names)
+    try:
+        if isinstance(layer, numbers.Real) and layer < 0:
+            raise ValueError("freeze_depth=-k counts from the top; layers do not")
+        return max(1, freeze_boundary(layer, stage_names))
+    except ValueError:
+        names = [*stage_names, "penultimate"]
+        nearest = difflib.get_close_matches(str(layer), names, n=len(names), cutoff=0.3)
+        ordered = [*nearest, *(name for name in names if name not in nearest)]
+        raise ValueError(
+            f"{parameter} takes names of stages, or numbers in [0, 1] (fractions of the stages), but got {layer!r}. "
+            f"Pass one of {ordered}."
+        ) from None

@@ -6,9 +6,10 @@ loading: the whole text is tokenized, and cut here.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from skltransfer.backbones._windows import window_starts
@@ -98,6 +99,32 @@ class TextPreprocessing:
         starts = window_starts(len(ids) - n_special, max(1, self.max_length - n_special))
         return [self._window(ids, start) for start in starts]
 
+    def places_of_words(self, words: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Positions of the words' first tokens in the ids of :func:`text_of`, (words,), and the number of these ids.
+
+        A word without a token of its own, such as a zero-width space, has the next one.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the tokenizer does not tell where its tokens come from.
+        """
+        try:
+            read = self.tokenizer(text_of(words), verbose=False, return_offsets_mapping=True)
+        except NotImplementedError as error:
+            raise UnsupportedBackboneError(
+                "Tags of words need a tokenizer that tells which letters a token comes from, and this one, "
+                f"{type(self.tokenizer).__name__}, is written in Python and does not. Choose a backbone with a fast "
+                "tokenizer."
+            ) from error
+        starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
+        spans = np.array(read["offset_mapping"], dtype=int).reshape(-1, 2)
+        own = np.flatnonzero(spans[:, 1] > spans[:, 0])  # special tokens come from no letter
+        if not len(own):
+            return np.zeros(len(words), dtype=int), len(spans)
+        first = np.searchsorted(np.maximum.accumulate(spans[own, 1]), starts, side="right")
+        return own[np.minimum(first, len(own) - 1)], len(spans)
+
     def cuts(self, text: str) -> bool:
         """True if ``max_length`` leaves out part of a text."""
         if self.is_windowed or (text.isascii() and len(text) + SPECIAL <= self.max_length):
@@ -147,6 +174,11 @@ class TextPreprocessing:
             if getattr(self.tokenizer, name, None) is not None:
                 return getattr(self.tokenizer, name)
         return 0
+
+
+def text_of(words: Sequence[str]) -> str:
+    """The text that is read for a list of words."""
+    return " ".join(words)
 
 
 def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name: str) -> int:

@@ -145,8 +145,11 @@ class ToyTokenizer:
     is_fast = False
     mask_token_id, all_special_ids = 0, [0]
 
-    def __call__(self, text: str, *, verbose: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": list(text.encode())}
+    def __call__(self, text: str, *, verbose: bool = True, return_offsets_mapping: bool = False) -> dict[str, list]:
+        read: dict[str, list] = {"input_ids": list(text.encode())}
+        if return_offsets_mapping:
+            read["offset_mapping"] = [(i, i + 1) for i, letter in enumerate(text) for _ in letter.encode()]
+        return read
 
 
 def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:

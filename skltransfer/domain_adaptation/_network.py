@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_consistent_length
 import skltransfer.domain_adaptation._domains as _domains
 from skltransfer._estimators.callbacks import fit_callbacks
 from skltransfer._estimators.classifier import ClassifierVerbs
-from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import (
     HasLogisticProbe,
     SmoothsLabels,
@@ -22,6 +21,7 @@ from skltransfer._estimators.parameters import (
     declared,
     parameter,
 )
+from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import reload_backbone
 from skltransfer.domain_adaptation._alignment import Alignment
@@ -39,7 +39,7 @@ LABEL_SHIFT = (
 
 @declared
 class DomainAdaptedClassifier(
-    ClassifierVerbs, ClassifierMixin, SmoothsLabels, HasLogisticProbe, TrainsFully, FineTuner
+    ClassifierVerbs, ClassifierMixin, SmoothsLabels, HasLogisticProbe, TrainsFully, VectorFineTuner
 ):
     """Classify images, texts, audio or rows of an unlabeled target domain, using a labeled source domain.
 

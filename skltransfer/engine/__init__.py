@@ -29,6 +29,7 @@ from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.prototypes import PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
+from skltransfer.engine.tasks.tagging import TaggingTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
 from skltransfer.engine.tasks.task import Start, Task, VectorTask, solved_probe
 from skltransfer.engine.training.loop import TrainingPlan, joined_history, train
@@ -38,6 +39,7 @@ from skltransfer.engine.tuning import answers_of, geometries_of, run_tuned, tune
 
 __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"))  # until version 0.2
 
-TASKS = {kind.__name__: kind for kind in (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask)}
+KINDS = (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask, TaggingTask)
+TASKS = {kind.__name__: kind for kind in KINDS}
 TASKS |= {f"{name.removesuffix('Task')}Head": kind for name, kind in TASKS.items()}  # in files from before 0.1
 TASKS["MultiTaskHead"] = MultiTask

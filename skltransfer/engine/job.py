@@ -177,6 +177,6 @@ class TuningJob:
     @property
     def is_probe(self) -> bool:
         """True if all stages are frozen, the head is linear and images stay the same: then the probe is the fit."""
-        all_frozen = self.spec.boundary == self.stages.backbone.n_stages
+        all_frozen = self.spec.boundary == self.spec.last(self.stages.backbone.n_stages)
         trains_head = self.spec.head != "linear" or self.resume.single_pass or self.augment is not None
         return all_frozen and not trains_head and not (self.shift is not None and self.shift.adds_loss)

@@ -6,12 +6,13 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from skltransfer.backbones import Backbone, Geometry, fingerprint
+from skltransfer.backbones import Backbone, fingerprint
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
@@ -25,7 +26,7 @@ from skltransfer.engine.processes import processes
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import Targets
-from skltransfer.engine.tasks.task import Start, Task, VectorTask
+from skltransfer.engine.tasks.task import OverSamples, Start, Task, VectorTask
 from skltransfer.engine.training.augmentation import AugmentedActivations
 from skltransfer.engine.training.batch_norm import average_norms, refresh_norms
 from skltransfer.engine.training.checkpoint import Checkpoint
@@ -64,6 +65,8 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     task, data = job.to_task(distinct)
+    backbone, rows = job.stages.backbone, data.rows
+    data = replace(data, targets=task.placed(data.targets, lambda: geometries_of(samples, backbone, rows).values()))
     job = replace(job, spec=replace(job.spec, n_outputs=task.n_outputs, n_constants=task.n_constants))
     purpose, held_out = job.hold_out, None
     if purpose.calibrates or (purpose.stops_early and not job.is_probe):
@@ -136,16 +139,14 @@ def answers_of(
         for members, batch in activations.exact_batches(readable):
             rows, full = readable[members], stages.filled_after(batch)
             places = [geometries[row] for row in rows] + [None] * (len(full) - len(rows))
-            answers = task.answers(ready, full, places)
-            for row, answer in zip(rows, answers[: len(rows)], strict=True):
+            for row, answer in zip(rows, task.answers(ready, full, places), strict=False):  # others fill the batch
                 found[row] = answer
     return found, activations.bad
 
 
-def geometries_of(samples: Samples, backbone: Backbone, rows: np.ndarray) -> dict[int, Geometry | None]:
-    """Position of each sample in the backbone's input; None for samples other than images."""
-    sizes = {int(row): samples.size(row) for row in rows}
-    return {row: None if size is None else backbone.preprocessing.geometry(*size) for row, size in sizes.items()}
+def geometries_of(samples: Samples, backbone: Backbone, rows: np.ndarray) -> dict[int, Any]:
+    """Position of each sample, or of its parts, in the backbone's input; None for samples without positions."""
+    return {int(row): samples.geometry(row, backbone.preprocessing) for row in rows}
 
 
 def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, policy: BadSamplePolicy) -> Activations:
@@ -172,11 +173,9 @@ def _in_batches(
 ) -> np.ndarray:
     """Outputs of a module for each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
     owners, values = [], []
-    with torch.inference_mode(), autocast(stages.device, stages.autocast):
-        for members, batch in activations.exact_batches(rows):
-            owners.append(members)
-            outputs = module(stages.filled_after(batch))[: len(batch)]
-            values.append(outputs.double().cpu().numpy())
+    for members, outputs in _each_batch(module, activations, rows, stages):
+        owners.append(members)
+        values.append(outputs[: len(members)].double().cpu().numpy())
     owner, value = np.concatenate(owners), np.concatenate(values)
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
@@ -185,8 +184,18 @@ def _in_batches(
     return np.stack([part[0] if len(part) == 1 else of_windows(part) for part in np.split(value[order], starts[1:])])
 
 
+def _each_batch(
+    module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Positions in ``rows`` of the samples of each batch, and what a module gives for the full batch."""
+    for members, batch in activations.exact_batches(rows):
+        with torch.inference_mode(), autocast(stages.device, stages.autocast):
+            outputs = module(stages.filled_after(batch))
+        yield members, outputs
+
+
 @dataclass(frozen=True)
-class _Fit:
+class _Fit(OverSamples):
     """A job with the samples that it is about.
 
     Attributes
@@ -224,10 +233,15 @@ class _Fit:
         solves = job.is_probe or (job.probe_first and job.spec.head == "linear" and not job.resume.single_pass)
         reach = job.plan.max_weight_change(len(data)) if trains and network.suffix is not None else None
         how = Start(job.penalty, solves, reach)
-        return self.task.start(network.eval(), self._over_samples, data.targets, data.weights, data.loss_weights, how)
+        return self.task.start(network.eval(), self, data.targets, data.weights, data.loss_weights, how)
 
-    def _over_samples(self, function: Callable) -> np.ndarray:
+    def __call__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Values of a function for each sample of the training set; see :class:`OverSamples`."""
         return _in_batches(function, self.activations, self.data.rows, self.job.stages)
+
+    def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
+        """Values of a function for each batch of the training set; see :class:`OverSamples`."""
+        return _each_batch(function, self.activations, self.data.rows, self.job.stages)
 
     def _average_norms(self, network: TunedNetwork) -> None:
         """Statistics that training will replace at once must not decide how features are scaled."""
@@ -299,9 +313,9 @@ def _observed(fit: _Fit, network: TunedNetwork, past: History) -> EpochObserver 
 def _train_in_phases(fit: _Fit, network: TunedNetwork) -> History:
     """Train what lies after the boundary: at once, or at later boundaries first, a share of the epochs at each."""
     job, history = fit.job, {}
-    n_stages, boundaries = job.stages.backbone.n_stages, [job.spec.boundary]
-    if job.plan.unfreeze_schedule == "gradual" and job.spec.boundary < n_stages:
-        boundaries = list(range(n_stages - 1, job.spec.boundary - 1, -1))
+    last, boundaries = job.spec.last(job.stages.backbone.n_stages), [job.spec.boundary]
+    if job.plan.unfreeze_schedule == "gradual" and job.spec.boundary < last:
+        boundaries = list(range(last - 1, job.spec.boundary - 1, -1))
     for boundary, epochs in zip(
         boundaries, np.array_split(np.arange(job.plan.max_epochs), len(boundaries)), strict=True
     ):
@@ -373,8 +387,9 @@ def _trainable(job: TuningJob, network: TunedNetwork) -> list[dict]:
         for name, p in own.items():
             of_weight[adapted(name)].append(p)
     groups = [{"params": list(network.readout.parameters()), "lr_factor": 1.0}]
-    for stage in range(job.spec.boundary, backbone.n_stages):
+    last = job.spec.last(backbone.n_stages)
+    for stage in range(job.spec.boundary, last):
         params = [p for name in backbone.stage_parameters(stage) for p in of_weight.get(name, [])]
-        factor = job.plan.backbone_lr_factor * job.plan.layer_decay ** (backbone.n_stages - 1 - stage)
+        factor = job.plan.backbone_lr_factor * job.plan.layer_decay ** (last - 1 - stage)
         groups.append({"params": params, "lr_factor": factor})
     return groups

@@ -15,6 +15,7 @@ from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples
 from skltransfer.inputs._text import TextSamples
+from skltransfer.inputs._words import WordSamples
 
 READERS: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples, "audio": AudioSamples}
 
@@ -57,8 +58,31 @@ def samples_from_collection(X: Sequence[Any], modality: str, **reading: Any) -> 
     ValueError
         If X is empty.
     """
+    _refuse_nothing(X, modality)
+    return READERS[modality](X, **reading)
+
+
+def samples_from_words(X: Sequence[Any], preprocessing: Any) -> WordSamples:
+    """The elements of a sequence of texts that are split into words.
+
+    Parameters
+    ----------
+    X : sequence of sequence of str
+        Words of each text.
+    preprocessing : TextPreprocessing
+        The backbone's.
+
+    Raises
+    ------
+    ValueError
+        If X is empty.
+    """
+    _refuse_nothing(X, "list of words")
+    return WordSamples(X, preprocessing)
+
+
+def _refuse_nothing(X: Sequence[Any], noun: str) -> None:
     if len(X) == 0:
         raise ValueError(
-            f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {modality}."
+            f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required; X holds no {noun}."
         )
-    return READERS[modality](X, **reading)

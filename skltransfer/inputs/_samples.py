@@ -94,9 +94,17 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
-    def size(self, position: int) -> tuple[int, int] | None:
-        """Width and height of an image, in pixels, as the user sees it; None for samples of other kinds."""
-        return self._size(int(self.rows[position]))
+    def geometry(self, position: int, preprocessing: Any) -> Any:
+        """Position of the sample, or of its parts, in the network's input; None for samples without positions.
+
+        Parameters
+        ----------
+        position : int
+            Position of the sample in the view.
+        preprocessing : Preprocessing
+            The backbone's, which knows how a sample becomes an input.
+        """
+        return self._geometry(int(self.rows[position]), preprocessing)
 
     def tell_remarks(self, digests: Sequence[bytes]) -> None:
         """Warn of what was noticed while samples of this view were read: once per kind of remark.
@@ -108,7 +116,7 @@ class Samples(ABC):
         """
         self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
 
-    def _size(self, row: int) -> tuple[int, int] | None:
+    def _geometry(self, row: int, preprocessing: Any) -> Any:
         return None
 
     @abstractmethod

@@ -31,14 +31,23 @@ IN_WORDS = {
 }
 
 
-def checked_baselines(baselines: Any) -> dict[str, str | BaseEstimator]:
+def checked_baselines(baselines: Any, *, is_structured: bool = False) -> dict[str, str | BaseEstimator]:
     """Names of baselines, each with one of :data:`BASELINES` or an estimator.
+
+    Parameters
+    ----------
+    baselines : sequence of str, or mapping
+        Baselines as the user passed them.
+    is_structured : bool, default=False
+        If True, targets are structures such as tags, which models without a network do not know.
 
     Raises
     ------
     ValueError
         If there is none, or one is neither.
     """
+    if is_structured and baselines is BASELINES:
+        baselines = tuple(NETWORKS)
     baselines = [baselines] if isinstance(baselines, str) else baselines
     named = dict(baselines) if isinstance(baselines, Mapping) else {name: name for name in baselines}
     for name, baseline in named.items():
@@ -47,6 +56,12 @@ def checked_baselines(baselines: Any) -> dict[str, str | BaseEstimator]:
                 f"baselines must be names out of {BASELINES}, or a mapping of names other than 'transfer' to these or "
                 f"to estimators of your own; got {name!r}: {baseline!r}."
             )
+    unable = [name for name, baseline in named.items() if isinstance(baseline, str) and baseline in PLAIN]
+    if is_structured and unable:
+        raise ValueError(
+            f"The baselines {unable} predict labels or numbers, and this estimator predicts neither. Choose out of "
+            f"{tuple(NETWORKS)}, or pass an estimator of your own."
+        )
     if not named:
         raise ValueError(f"baselines is empty; expected at least one of {BASELINES}, or an estimator of your own.")
     return named

@@ -19,6 +19,8 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skltransfer._estimators.nested import network_of, place_of_network
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
+from skltransfer._estimators.target_checks import rows_of
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import frame
 from skltransfer._system.validation import checks_arguments
@@ -221,13 +223,13 @@ def transfer_report(
     Parameters
     ----------
     estimator : estimator object
-        A :class:`FineTunedClassifier` or :class:`FineTunedRegressor` with pretrained weights, a Pipeline that ends in
-        one, or a search around either. A search chooses the freeze depth within each training set. The estimator is
-        cloned.
+        A fine-tuning estimator such as :class:`FineTunedClassifier`, :class:`FineTunedRegressor` or
+        :class:`FineTunedTagger` with pretrained weights, a Pipeline that ends in one, or a search around either. A
+        search chooses the freeze depth within each training set. The estimator is cloned.
     X : sequence of samples, or array-like of shape (n_samples, n_features)
         Samples: images, texts or audio clips as the estimator reads them, or rows of a table.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Labels or numbers, one per sample.
+        Labels or numbers, one per sample; lists of tags for a :class:`FineTunedTagger`.
     cv : int, splitter or iterable of splits, default=5
         Cross-validation: number of shuffled folds (stratified for labels), a splitter, or an iterable of train and test
         indices.
@@ -238,14 +240,15 @@ def transfer_report(
 
         Two baselines use no network and read simple features (16 x 16 pixels, weighted words and character n-grams,
         loudness by pitch, or the table itself): ``"linear"`` is logistic or ridge regression, ``"elm"`` an extreme
-        learning machine.
+        learning machine. They know no tags: for a :class:`FineTunedTagger`, the default is ``("scratch", "random")``.
 
         A mapping from names to these or to your own estimators, which receive X unchanged, adds other baselines.
     target_sizes : sequence of int, default=None
         Sizes of smaller training sets, to compare the models against the number of labels. None uses only the full
         training sets.
     scoring : str or callable, default=None
-        Score: a name or scorer of scikit-learn. None is accuracy for labels and R² for numbers.
+        Score: a name or scorer of scikit-learn. None is accuracy for labels, R² for numbers, and the estimator's own
+        ``score`` for tags.
     rope : float, default=0.01
         Region of practical equivalence, in the unit of ``scoring``: a difference within ``±rope`` counts as none. The
         default is one point of accuracy.
@@ -296,11 +299,13 @@ def transfer_report(
     """
     place_of_network(estimator)
     _refuse_tasks(estimator)
-    named = checked_baselines(baselines)
+    is_structured = isinstance(network_of(estimator), StructuredFineTuner)
+    named = checked_baselines(baselines, is_structured=is_structured)
     check_consistent_length(X, y)
-    y = np.asarray(y)
+    y = rows_of(y) if is_structured else np.asarray(y)
     classifies = is_classifier(estimator)
-    scoring = ("accuracy" if classifies else "r2") if scoring is None else scoring
+    if scoring is None and not is_structured:
+        scoring = "accuracy" if classifies else "r2"
     rng = check_random_state(random_state)
     splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=rng.randint(2**31 - 1))
     validation = _CrossValidation(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)))

@@ -21,8 +21,8 @@ from sklearn.utils._param_validation import StrOptions
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import aligned, frame
 from skltransfer._system.validation import checks_arguments
-from skltransfer.backbones import Backbone
-from skltransfer.feature_extraction import PretrainedFeatureExtractor, layer_boundary
+from skltransfer.backbones import Backbone, layer_boundary
+from skltransfer.feature_extraction import PretrainedFeatureExtractor
 from skltransfer.model_selection._comparison import corrected_error
 from skltransfer.model_selection._grid import freeze_depth_grid
 from skltransfer.model_selection._scores import (

@@ -38,6 +38,12 @@ class Readout(nn.Module):
         """Called once, before outputs are computed without gradients; changes the module in place."""
 
 
+def head_layers(n_features: int, spec: NetworkSpec) -> list[nn.Module]:
+    """One linear layer, or two with 256 rectified units between them."""
+    layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if spec.head == "mlp" else []
+    return [*layers, nn.Linear(HIDDEN if layers else n_features, spec.n_outputs)]
+
+
 class VectorReadout(Readout):
     """Pooling, standardisation and head.
 
@@ -59,8 +65,7 @@ class VectorReadout(Readout):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         with torch.device("cpu" if draws else "meta"):
-            layers = [nn.Linear(n_features, HIDDEN), nn.ReLU()] if spec.head == "mlp" else []
-            self.head = nn.Sequential(*layers, nn.Linear(HIDDEN if layers else n_features, spec.n_outputs))
+            self.head = nn.Sequential(*head_layers(n_features, spec))
             if spec.n_constants:
                 self.head.append(Constants(spec.n_constants))
         if not draws:

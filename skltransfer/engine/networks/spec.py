@@ -49,6 +49,10 @@ class NetworkSpec:
         before = {tap for tap in self.taps if tap <= self.boundary}
         return tuple(sorted(before | ({self.boundary} if self.boundary < max(self.taps) else set())))
 
+    def last(self, n_stages: int) -> int:
+        """Number of stages that the network uses, of those that the backbone has."""
+        return max(self.taps, default=n_stages)
+
     @property
     def architecture(self) -> dict[str, Any]:
         """All but the outputs, which the targets decide: what a fit that goes on must have in common with the last."""

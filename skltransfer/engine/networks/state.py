@@ -4,6 +4,7 @@ Estimators hold this form, which pickles small (only what training changed) and 
 train it takes the backbone and the task's readout. Must not know targets, scikit-learn or the store.
 """
 
+import itertools
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,10 +76,12 @@ class NetworkState:
             raise WeightsError(
                 f"{where} freezes {spec.boundary} stages, but {backbone.name!r} has {backbone.n_stages}."
             )
-        if spec.pooling not in POOLINGS or spec.head not in ("linear", "mlp") or spec.taps:
+        is_vector = spec.pooling in POOLINGS and not spec.taps
+        is_tapped = spec.pooling is None and len(spec.taps) > 0 and _can_be_tapped(spec, backbone.n_stages)
+        if not (is_vector or is_tapped) or spec.head not in ("linear", "mlp"):
             raise WeightsError(
                 f"{where} has pooling={spec.pooling!r}, head={spec.head!r} and taps={spec.taps!r}; expected one of "
-                f"{POOLINGS}, 'linear' or 'mlp', and no taps."
+                f"{POOLINGS} and no taps, or no pooling and increasing numbers of stages; and 'linear' or 'mlp'."
             )
         n_values = sum(value.size for value in self.changed.values())
         if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):
@@ -117,6 +120,12 @@ class NetworkState:
             while len(_ready) > MOST_READY:
                 del _ready[next(iter(_ready))]
             return networks.setdefault(device, made)
+
+
+def _can_be_tapped(spec: NetworkSpec, n_stages: int) -> bool:
+    """True if taps are boundaries after the input, in order, and no stage after the last of them is frozen."""
+    are_ordered = all(a < b for a, b in itertools.pairwise((0, *spec.taps)))
+    return are_ordered and spec.boundary <= spec.taps[-1] <= n_stages
 
 
 def with_current_names(changed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -107,8 +107,7 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
     Without a seed nothing is drawn: readout and adapters are to be filled by the caller.
     """
     later = [tap for tap in spec.taps if tap > spec.boundary]
-    last = max(spec.taps) if spec.taps else backbone.n_stages
-    suffix = backbone.suffix(spec.boundary, later) if spec.boundary < last else None
+    suffix = backbone.suffix(spec.boundary, later) if spec.boundary < spec.last(backbone.n_stages) else None
     with nullcontext() if seed is None else seeded(seed):
         if spec.adapter is not None:
             suffix = with_adapters(suffix, backbone, spec.boundary, draws=seed is not None)

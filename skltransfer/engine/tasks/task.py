@@ -4,9 +4,9 @@ A task is one file beside the others: how targets are held, what reads the activ
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,16 @@ class Start:
         if self.reach is None or typical_weight == 0:
             return 1.0
         return max(INITIAL_FRACTION, 1 - self.reach / typical_weight)
+
+
+class OverSamples(Protocol):
+    """Runs a function of a batch of activations, (m, ...), over the n samples of a training set."""
+
+    def __call__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Values of a function with one vector per sample: float64, (n, ...)."""
+
+    def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
+        """Numbers of the samples in a batch, and what the function gives for it; rows after these fill the batch."""
 
 
 class Task(ABC):
@@ -110,6 +120,22 @@ class Task(ABC):
             Position of each sample in the network's input; None if that has no positions.
         """
 
+    def placed(self, targets: Targets, geometries: Callable[[], Iterable[Any]]) -> Targets:
+        """Targets with their positions in the network's input; the same targets where they have none.
+
+        Parameters
+        ----------
+        targets : Targets, length n
+            Targets in the task's terms.
+        geometries : callable
+            Finds the position of each sample, or of its parts, in the network's input, which may take a look at each.
+        """
+        return targets
+
+    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
+        """Raise if the task, as a file describes it, cannot read the outputs of a network."""
+        raise NotImplementedError
+
     def strata(self, targets: Targets) -> np.ndarray | None:
         """Groups that keep their shares when a part is held out; None where there are none."""
         return None
@@ -117,7 +143,7 @@ class Task(ABC):
     def start(
         self,
         network: TunedNetwork,
-        over_samples: Callable[[Callable], np.ndarray],
+        over_samples: "OverSamples",
         targets: Targets,
         weights: np.ndarray,
         loss_weights: np.ndarray,
@@ -129,8 +155,8 @@ class Task(ABC):
         ----------
         network : TunedNetwork
             The network, in evaluation mode.
-        over_samples : callable
-            Runs a function of a batch of activations over the training set: ``(function) -> (n, ...)``.
+        over_samples : OverSamples
+            Runs functions of batches of activations over the training set.
         targets : Targets, length n
             Targets of the samples.
         weights, loss_weights : ndarray of shape (n,)
@@ -178,6 +204,10 @@ class VectorTask(Task):
     def described(self, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """Description of each exported answer for a client; ``names`` are those of several tasks."""
 
+    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
+        """Raise if outputs of the network's number cannot be decoded."""
+        self.decode(np.arange(1.0, spec.n_outputs + 1)[None])
+
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
         """Labels or numbers, as :meth:`decode` has them."""
         return list(self.decode(network(activation).double().cpu().numpy()))
@@ -185,7 +215,7 @@ class VectorTask(Task):
     def start(
         self,
         network: TunedNetwork,
-        over_samples: Callable[[Callable], np.ndarray],
+        over_samples: "OverSamples",
         targets: ArrayTargets,
         weights: np.ndarray,
         loss_weights: np.ndarray,

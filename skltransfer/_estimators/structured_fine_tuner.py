@@ -1,0 +1,45 @@
+"""What the fine-tuning estimators share whose answer is a structure of its own size for each sample, such as tags.
+
+They are no classifiers in scikit-learn's sense, which would look for labels in y. Must not know what an answer means.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.target_checks import rows_of
+from skltransfer.engine import answers_of
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
+
+
+class StructuredFineTuner(FineTuner):
+    """Parent of the fine-tuning estimators whose targets and answers are structures."""
+
+    _truncates = False
+
+    def _answers(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        """The task's answer for each sample, (n,) of objects; None where a sample could not be read."""
+        samples, stages = self._to_predict(X)
+        found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_)
+        return object_array(found), bad
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        rows = rows_of(y)
+        if len(rows) != len(samples):
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(rows)}]"
+            )
+        return rows
+
+
+def object_array(values: Sequence[Any]) -> np.ndarray:
+    """An array of objects, (n,), also where all of them have one length."""
+    found = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        found[i] = value
+    return found

@@ -1,0 +1,82 @@
+"""What the fine-tuning estimators share whose answers are read off one vector per sample: labels and numbers.
+
+They pool, embed samples as a transformer does, and read long samples in windows. Must not know what a target means.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin, TransformerMixin
+from sklearn.utils.validation import _check_y
+
+from skltransfer._estimators import target_checks
+from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples
+from skltransfer.backbones import Backbone
+from skltransfer.engine import NetworkSpec, NetworkState, run_tuned
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
+
+
+class VectorFineTuner(ReadsLongSamples, ReadsBackbone, TransformerMixin, FineTuner):
+    """Parent of the fine-tuning estimators of labels and numbers."""
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the embedding of each sample in the fine-tuned network.
+
+        The embedding is the pooled output of the last stage, which is the input of the head before standardization.
+
+        Parameters
+        ----------
+        X : sequence of samples, or array-like of shape (n_samples, n_features)
+            Samples to embed: images, texts or audio clips as in ``fit``, or rows of a table.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_features_out)
+            One embedding per sample. With ``on_bad_sample="nan"``, a sample that cannot be read is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
+        ValueError
+            If X is not of the kind that ``fit`` saw, or has another number of features.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
+        """
+        return self._run(X, features=True)[0].astype(np.float32)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self._network_.changed["readout.mean"])
+
+    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
+        """The network to be fitted, before any choice by the data."""
+        pooling = self._resolved_pooling(backbone)
+        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        y, are_numbers = target_checks.plain(y), isinstance(self, RegressorMixin)
+        target_checks.refuse_odd_targets(y, are_numbers=are_numbers)
+        y = _check_y(y, multi_output=True, y_numeric=are_numbers, estimator=self)
+        y = y.toarray() if hasattr(y, "toarray") else y
+        if not are_numbers:
+            target_checks.refuse_odd_labels(y)
+        if len(y) != len(samples):
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(y)}]")
+        return y
+
+    def _run(self, X: Any, *, features: bool = False) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        """Outputs (or pooled features) of the fitted network, one row per sample; NaN where one could not be read."""
+        samples, stages = self._to_predict(X)
+        return run_tuned(self._network_, stages, samples, self._bad_sample_policy(), self._task_, features=features)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

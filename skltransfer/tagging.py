@@ -1,0 +1,568 @@
+"""Tags for the words of a text, such as named entities or parts of speech; and how such tags are read and compared."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import check_consistent_length
+
+from skltransfer._estimators.parameters import (
+    HasAdapter,
+    HasLogisticProbe,
+    ReadsTexts,
+    Resumes,
+    SmoothsLabels,
+    StopsEarly,
+    TrainsHead,
+    declared,
+    parameter,
+)
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, object_array
+from skltransfer._estimators.target_checks import missing
+from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary
+from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
+from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.inputs import Samples, WordSamples, samples_from_words
+
+PREFIXED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
+OUTSIDE = "O"
+SCHEMES = ("BIO", "BIOES", "BILOU", "IO", "plain IO", "words")
+Span = tuple[int, int, str]
+
+
+@declared
+class FineTunedTagger(
+    HasAdapter,
+    SmoothsLabels,
+    HasLogisticProbe,
+    Resumes,
+    StopsEarly,
+    TrainsHead,
+    ReadsTexts,
+    StructuredFineTuner,
+):
+    """Tag each word of a text by fine-tuning a pretrained language model.
+
+    Use it for named entities, parts of speech, or any label per word (token classification). X is a list of texts, each
+    a list of words; y is a list of tags for each text. For one label per text, see :class:`FineTunedClassifier`.
+
+    ``freeze_depth`` sets how much of the network is trained. At 1.0 the model is a logistic regression on the frozen
+    network's tokens, one per word; below 1.0 the last stages (groups of layers) are trained as well. A word of several
+    tokens is read at its first token, as in BERT [1]_. All words count alike, however long their text is.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="bundled:minilm"
+        Pretrained network that reads texts: a name of the form ``"source:model"``, or a :class:`Backbone` that
+        :func:`load_backbone` returned. Its tokenizer must be a fast one. The default is an English network that the
+        extra ``text`` installs; :func:`list_backbones` lists other names.
+    weights : str, default="pretrained"
+        Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
+        :func:`load_backbone`.
+    freeze_depth : float, int or str, default=0.5
+        How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
+        1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either
+        side. ``-k`` freezes all but the last k stages. The name of a stage freezes the network up to and including that
+        stage; :func:`describe_backbone` lists the names.
+    layer : str, float in [0, 1] or list of these, default="penultimate"
+        Stage whose tokens the head reads: the name of a stage (see :func:`describe_backbone`), a fraction of the
+        stages, counted from the input, or ``"penultimate"`` for the last one. The tokens of a list of these are
+        concatenated. Later stages are not used. With all stages frozen, earlier stages are often better, because the
+        last ones of a sentence encoder say little about single words.
+    head : {"linear", "mlp"}, default="linear"
+        Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
+    head_init : {"probe", "random"}, default="probe"
+        Initial weights of a linear head. ``"probe"`` solves a logistic regression on the frozen tokens of all words and
+        starts from a tenth of its weights (more if ``learning_rate`` and the number of steps are too small to restore
+        them), which keeps early steps from distorting the pretrained features [2]_. With all stages frozen, the probe
+        itself is the fitted head. ``"random"`` draws the weights and trains the head from scratch.
+    C : float or "auto", default="auto"
+        Inverse of the strength of the probe's L2 penalty, as in ``LogisticRegression``; must be positive. The probe is
+        the logistic regression on frozen features with which a linear head starts. ``"auto"`` chooses the strength by
+        generalized cross-validation of a ridge regression on class indicators [4]_.
+    class_weight : dict or "balanced", default=None
+        Weights of the tags in the loss: ``{tag: weight}``, or ``"balanced"`` for weights that are inversely
+        proportional to the numbers of words. None gives all tags the weight 1.
+    label_smoothing : float in [0, 1), default=0.0
+        Label smoothing of the training loss. The probe is solved without it.
+    max_epochs : int, default=10
+        Maximum number of passes over the training set. If no stage before ``layer`` is trained and the head is linear,
+        the head is solved rather than trained: this parameter and all training parameters below have no effect.
+    batch_size : int, default=32
+        Maximum number of texts per training step. All batches of an epoch have about the same number of texts.
+    learning_rate : float, default=1e-3
+        Learning rate of the head (AdamW).
+    backbone_lr_factor : float, default=0.1
+        Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
+        need smaller steps than a new head.
+    layer_decay : float in (0, 1], default=1.0
+        Learning rate of each stage, as a multiple of the next stage's. At 1.0 all trained stages have the same rate.
+    weight_decay : float, default=0.01
+        Weight decay (AdamW). It is not applied to normalization layers and biases.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        Learning rate schedule. ``"cosine"`` increases the rate linearly during ``warmup`` and then decreases it to zero
+        along a cosine; ``"constant"`` keeps it fixed.
+    warmup : float in [0, 1), default=0.1
+        Fraction of the training steps during which the learning rate increases from zero. It has an effect only with
+        ``lr_schedule="cosine"``.
+    max_grad_norm : float or None, default=None
+        Maximum global gradient norm; larger gradients are clipped. None disables clipping.
+    unfreeze_schedule : {"gradual"} or None, default=None
+        When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
+        stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
+        unfrozen stages from the start.
+    adapter : {"lora"} or None, default=None
+        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
+        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
+        themselves.
+    early_stopping : bool, default=False
+        If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
+        the best weights.
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of distinct texts that is held out. Identical texts are never split between the two parts.
+    n_iter_no_change : int, default=3
+        Number of epochs without progress after which early stopping ends the training.
+    tol : float, default=1e-4
+        Minimum decrease of the validation loss that counts as progress.
+    checkpoint : path-like, default=None
+        Folder in which ``fit`` saves its state after each epoch. If ``fit`` is interrupted, calling it again with the
+        same parameters and data resumes it and gives the result that an uninterrupted fit would have given;
+        ``random_state`` must be an int. Each fit has a file of its own. Delete the folder when the work is done.
+    max_length : int, default=None
+        Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. A
+        longer text is an error, because words beyond the limit would get no tag: split it into sentences.
+    on_bad_sample : {"raise", "nan"}, default="raise"
+        How texts that cannot be read, or are too long, are treated. ``"raise"`` raises a
+        :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
+        warning; ``predict_proba`` returns None for them, and ``predict``, which has no tags for them, raises.
+    device : str, default="auto"
+        Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
+        it is available, else the CPU.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
+        always trained in float32.
+    runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
+        Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
+        computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
+        first use of a network takes some seconds, later ones read the result from the user's cache folder. ``"auto"``
+        is ``"compiled"`` if that is possible, else ``"folded"`` in float32, else ``"eager"``. Features differ by at
+        most 1e-4 of the largest value in float32, usually by 1e-5.
+    cache : {"memory"}, path-like, ActivationStore or None, default="memory"
+        Cache of the frozen stages' activations, so that each sample passes the frozen stages only once. ``"memory"`` is
+        shared by all estimators of the process, up to 1 GiB. A folder is also shared with other processes and later
+        runs, up to 5 GiB. An :class:`ActivationStore` sets another limit, and None disables the cache.
+    random_state : int, RandomState instance or None, default=None
+        Controls the order of samples, dropout, the held-out samples and random initial weights. Pass an int for
+        reproducible results. As in scikit-learn, None draws a seed from NumPy's global generator. torch's global
+        generator is left unchanged.
+    verbose : int, default=0
+        If positive, show progress bars.
+
+    Attributes
+    ----------
+    input_kind_ : {"samples"}
+        Kind of X that ``fit`` received.
+    classes_ : ndarray of shape (n_classes,)
+        Sorted tags.
+    scheme_ : {"BIO", "BIOES", "BILOU", "IO", "plain IO", "words"}
+        How tags mark entities, found in the training set: by a prefix such as ``B-``, or by equal neighbors
+        (``"plain IO"``, as in ``PER PER O``). ``"words"`` means that there is no tag ``O``, so that tags mark no
+        entities.
+    freeze_boundary_ : str
+        Name of the last frozen stage, or ``"input"`` if no stage is frozen.
+    n_stages_, n_frozen_stages_ : int
+        Number of stages of the backbone, and number of frozen ones.
+    n_trainable_params_ : int
+        Number of weights that were trained.
+    n_iter_ : int
+        Number of training epochs. If the head was solved rather than trained, number of solver iterations.
+    history_ : dict of str to list of float
+        Training history with one value per epoch for ``loss``, ``learning_rate`` and, with early stopping,
+        ``validation_loss``; see :class:`TrainingHistoryDisplay`.
+    dtype_, device_, runtime_ : str
+        Data type, device and runtime that were used.
+    duplicates_ : list of list of int
+        Groups of rows of X with identical words. Keep each group in one fold of a cross-validation (``GroupKFold``);
+        copies in the test set inflate the score.
+    bad_samples_ : list of int
+        Rows of X that could not be read and were left out of ``fit``. Only defined if there are any, with
+        ``on_bad_sample="nan"``.
+
+    See Also
+    --------
+    FineTunedClassifier : Fine-tune a network to predict one label per text.
+    entity_f1_score : F1 score of entities, which :meth:`score` returns.
+    read_conll : Read words and tags from files.
+
+    References
+    ----------
+    .. [1] J. Devlin et al. (2019), "BERT: pre-training of deep bidirectional transformers for language understanding",
+       NAACL.
+    .. [2] A. Kumar et al. (2022), "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+       ICLR.
+    .. [3] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [4] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
+       parameter", Technometrics 21.
+
+    Examples
+    --------
+    >>> from skltransfer import FineTunedTagger
+    >>> X = [["buy", "2", "apples"], ["10", "pears"], ["sell", "33", "plums", "now"]] * 4
+    >>> y = [["O", "NUM", "O"], ["NUM", "O"], ["O", "NUM", "O", "O"]] * 4
+    >>> tagger = FineTunedTagger("toy:text", freeze_depth=1.0, layer=0.25, random_state=0).fit(X, y)
+    >>> tagger.predict([["take", "5", "plums"]])[0]
+    ['O', 'NUM', 'O']
+    """
+
+    backbone: str | Backbone = parameter(default="bundled:minilm", constraint="no_validation", kw_only=False)
+    layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
+    class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the tag of each word.
+
+        Parameters
+        ----------
+        X : sequence of sequence of str
+            Words of each text.
+
+        Returns
+        -------
+        ndarray of object, shape (n_samples,)
+            The most probable tags of each text, a list with one tag per word.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a text cannot be read or is too long, also with ``on_bad_sample="nan"``, because no tags stand for
+            missing ones. Use :meth:`predict_proba` to get None instead.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
+        """
+        probabilities, bad = self._answers(X)
+        if bad:
+            raise bad[min(bad)]
+        return object_array([self.classes_[one.argmax(1)].tolist() for one in probabilities])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each tag for each word.
+
+        Parameters
+        ----------
+        X : sequence of sequence of str
+            Words of each text.
+
+        Returns
+        -------
+        ndarray of object, shape (n_samples,)
+            For each text, an ndarray of float64 of shape (n_words, n_classes) in the order of ``classes_``, whose rows
+            sum to 1. With ``on_bad_sample="nan"``, None for a text that cannot be read.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a text cannot be read or is too long and ``on_bad_sample="raise"``; the message names its row.
+        WeightsError
+            If the weights of the backbone changed since ``fit``.
+        """
+        return self._answers(X)[0]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the F1 score of entities, or the accuracy over words if tags mark no entities.
+
+        Parameters
+        ----------
+        X : sequence of sequence of str
+            Words of each text.
+        y : sequence of sequence of str
+            True tags of each text.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the texts. None gives each text the weight 1.
+
+        Returns
+        -------
+        float
+            Score in [0, 1]; higher is better. See :func:`entity_f1_score`.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        BadSampleError
+            If a text cannot be read or is too long.
+        ValueError
+            If X and y differ in length, or a text and its tags do.
+        """
+        return entity_f1_score(y, self.predict(X), scheme=self.scheme_, sample_weight=sample_weight)
+
+    def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        if backbone.modality != "text":
+            raise UnsupportedBackboneError(
+                f"FineTunedTagger tags words, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
+                "Choose a backbone that reads texts, such as backbone='bundled:minilm'."
+            )
+        if backbone.is_windowed:
+            raise UnsupportedBackboneError(
+                f"FineTunedTagger reads whole texts, but {backbone.name!r} was loaded with long_samples='windows'. "
+                "Load it with long_samples='truncate', and split long texts into sentences."
+            )
+        return samples_from_words(items, backbone.preprocessing)
+
+    def _checked_target(self, y: Any, samples: WordSamples) -> np.ndarray:
+        rows = super()._checked_target(y, samples)
+        for row, tags in enumerate(rows):
+            rows[row] = _checked_tags(tags, row, samples.n_words(row))
+        _refuse_mixed_tags(rows)
+        return rows
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
+        self.classes_ = np.unique([tag for tags, weight in zip(y, weights, strict=True) if weight > 0 for tag in tags])
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"FineTunedTagger needs at least 2 different tags in y (of positive weight); got {list(self.classes_)}."
+            )
+        self.scheme_ = scheme_of(self.classes_.tolist())
+        last = len(self.classes_) - 1
+        encoded = (np.minimum(np.searchsorted(self.classes_, np.array(tags, self.classes_.dtype)), last) for tags in y)
+        return RecordTargets([{"tags": tags.astype(np.int64)} for tags in encoded])
+
+    def _to_task(self, data: TrainingSet) -> tuple[TaggingTask, TrainingSet]:
+        records, weights = data.targets.records, data.weights
+        counts = np.array([len(record["tags"]) for record in records])
+        mean_words = float(weights @ counts / weights.sum())
+        return TaggingTask(self.classes_, self._factors(records, weights), mean_words, self.label_smoothing), data
+
+    def _factors(self, records: Sequence[dict[str, np.ndarray]], weights: np.ndarray) -> np.ndarray:
+        """Weight of a word in the loss, by its tag."""
+        if self.class_weight != "balanced":
+            return compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        tags, of_words = np.concatenate([r["tags"] for r in records]), [len(r["tags"]) for r in records]
+        mass = np.bincount(tags, weights=np.repeat(weights, of_words), minlength=len(self.classes_))
+        return mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
+
+    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
+        layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
+        if not layers:
+            raise ValueError(
+                f"layer must name at least one stage, got {self.layer!r}. Pass 'penultimate' for the last."
+            )
+        taps = sorted({layer_boundary(layer, backbone.stage_names, "layer") for layer in layers})
+        boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
+        return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
+
+    @property
+    def _penalty(self) -> float | str:
+        return self.C
+
+
+def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_weight: Any = None) -> float:
+    """F1 score of entities: an entity counts as found if its first word, its last word and its type are right.
+
+    Counts are summed over all texts and types (micro average), as in the evaluation of CoNLL 2003 [1]_. Tags that no
+    scheme allows are read as that evaluation does: an ``I-`` after another type begins an entity.
+
+    Parameters
+    ----------
+    y_true, y_pred : sequence of sequence of str
+        True and predicted tags of each text.
+    scheme : {"auto", "BIO", "BIOES", "BILOU", "IO", "plain IO", "words"}, default="auto"
+        How tags mark entities. ``"auto"`` finds it in the true tags; see ``scheme_`` of :class:`FineTunedTagger`. With
+        ``"words"``, where tags mark no entities, the score is the accuracy over words.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the texts. None gives each text the weight 1.
+
+    Returns
+    -------
+    float
+        F1 score, or accuracy, in [0, 1]; 0 if there is nothing to find and nothing was found.
+
+    Raises
+    ------
+    ValueError
+        If numbers of texts or of words differ, or ``scheme`` is unknown.
+
+    References
+    ----------
+    .. [1] E. F. Tjong Kim Sang, F. De Meulder (2003), "Introduction to the CoNLL-2003 shared task: language-independent
+       named entity recognition", CoNLL.
+
+    Examples
+    --------
+    >>> from skltransfer import entity_f1_score
+    >>> entity_f1_score([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "B-ORG"]])
+    0.5
+    """
+    if scheme not in ("auto", *SCHEMES):
+        raise ValueError(f"scheme must be 'auto' or one of {SCHEMES}, got {scheme!r}.")
+    check_consistent_length(y_true, y_pred, sample_weight)
+    truth, found = list(y_true), list(y_pred)
+    if scheme == "auto":
+        scheme = scheme_of({tag for tags in truth for tag in tags})
+    weights = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    right, wanted, given = 0.0, 0.0, 0.0
+    for row, (true_tags, tags, weight) in enumerate(zip(truth, found, weights, strict=True)):
+        if len(true_tags) != len(tags):
+            raise ValueError(f"y_true[{row}] has {len(true_tags)} tags, and y_pred[{row}] has {len(tags)}.")
+        ours, theirs = (_marked(one, scheme) for one in (tags, true_tags))
+        right += weight * len(ours & theirs)
+        wanted += weight * len(theirs)
+        given += weight * len(ours)
+    return float(2 * right / (wanted + given)) if wanted + given else 0.0
+
+
+def read_conll(
+    path: str | os.PathLike, *, word_column: int = 0, tag_column: int = -1, encoding: str = "utf-8"
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Read words and tags from a file in a format of the CoNLL shared tasks.
+
+    A line holds a word and its tags in columns, and an empty line ends a sentence. Lines that begin with
+    ``-DOCSTART-``, and comments of CoNLL-U (``#`` and a space, before a sentence), are left out. Columns are separated
+    by tabs if the line has one, else by spaces.
+
+    Parameters
+    ----------
+    path : path-like
+        File to read.
+    word_column, tag_column : int, default=0 and -1
+        Number of the column of the words, and of the tags. Negative numbers count from the end. In CoNLL-U, words are
+        in column 1 and universal parts of speech in column 3.
+    encoding : str, default="utf-8"
+        Encoding of the file.
+
+    Returns
+    -------
+    X : list of list of str
+        Words of each sentence.
+    y : list of list of str
+        Tags of each sentence.
+
+    Raises
+    ------
+    ValueError
+        If a line has too few columns, or the file has no sentence; the message names the line.
+    FileNotFoundError
+        If the file does not exist.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from skltransfer import read_conll
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "train.txt")
+    ...     _ = path.write_text("Ada B-PER\nwrote O\n\nLondon B-LOC\n", encoding="utf-8")
+    ...     read_conll(path)
+    ([['Ada', 'wrote'], ['London']], [['B-PER', 'O'], ['B-LOC']])
+    """
+    X, y = [], []
+    for sentence in _sentences(Path(path), encoding):
+        rows = [(number, _columns(line)) for number, line in sentence]
+        least = max(column + 1 if column >= 0 else -column for column in (word_column, tag_column))
+        for number, columns in rows:
+            if len(columns) < max(2, least):
+                raise ValueError(
+                    f"Line {number} of {str(path)!r} has {len(columns)} columns, {columns!r}, but word_column="
+                    f"{word_column!r} and tag_column={tag_column!r} need {max(2, least)}. Name other columns."
+                )
+        rows = [columns for _, columns in rows if columns[0].isdigit() or not re.fullmatch(r"\d+[-.]\d+", columns[0])]
+        X.append([columns[word_column] for columns in rows])
+        y.append([columns[tag_column] for columns in rows])
+    if not X:
+        raise ValueError(f"{str(path)!r} holds no sentence: expected lines of a word and its tag.")
+    return X, y
+
+
+def _sentences(path: Path, encoding: str) -> Iterator[list[tuple[int, str]]]:
+    """Lines of each sentence, with their numbers."""
+    sentence: list[tuple[int, str]] = []
+    for number, line in enumerate([*path.read_text(encoding=encoding).split("\n"), ""], start=1):
+        is_comment = not sentence and line.startswith(("# ", "-DOCSTART-"))
+        if line.strip() and not is_comment and not line.startswith("-DOCSTART-"):
+            sentence.append((number, line.rstrip("\r")))
+        elif not line.strip() and sentence:
+            yield sentence
+            sentence = []
+
+
+def _columns(line: str) -> list[str]:
+    return line.strip("\r\n").split("\t") if "\t" in line else line.split()
+
+
+def scheme_of(tags: Any) -> str:
+    """How a set of tags marks entities, one of ``SCHEMES``."""
+    inside = [str(tag) for tag in tags if tag != OUTSIDE]
+    prefixes = {found.group(1) if (found := PREFIXED.fullmatch(tag)) else "" for tag in inside}
+    if inside and "" not in prefixes:
+        if prefixes & set("LU"):
+            return "BILOU"
+        if prefixes & set("ES"):
+            return "BIOES"
+        return "BIO" if "B" in prefixes else "IO"
+    return "plain IO" if len(inside) < len(set(tags)) else "words"
+
+
+def _marked(tags: Sequence[Any], scheme: str) -> set[Span]:
+    """Entities as (first word, word after the last, type); all words where tags mark none."""
+    if scheme == "words":
+        return {(i, i + 1, str(tag)) for i, tag in enumerate(tags)}
+    found, start, kind = set(), 0, ""
+    for i, (prefix, now) in enumerate([*(_parts(str(tag), scheme) for tag in tags), ("", "")]):
+        if kind and (now != kind or prefix in "BSU"):
+            found.add((start, i, kind))
+            kind = ""
+        if now and not kind:
+            start, kind = i, now
+        if kind and prefix in ("E", "S", "L", "U"):
+            found.add((start, i + 1, kind))
+            kind = ""
+    return found
+
+
+def _parts(tag: str, scheme: str) -> tuple[str, str]:
+    """Prefix and type of a tag; both empty outside of entities."""
+    if tag == OUTSIDE:
+        return "", ""
+    prefixed = None if scheme == "plain IO" else PREFIXED.fullmatch(tag)
+    return (prefixed.group(1), prefixed.group(2)) if prefixed else ("I", tag)
+
+
+def _checked_tags(tags: Any, row: int, n_words: int | None) -> tuple:
+    """The tags of one text, once they are known to be strings or whole numbers, one for each word."""
+    if isinstance(tags, np.ndarray):
+        tags = tags.tolist()
+    if isinstance(tags, str) or not isinstance(tags, list | tuple):
+        raise ValueError(f"y[{row}] is {tags!r:.60}; expected a list with a tag for each word of X[{row}].")
+    if n_words is not None and len(tags) != n_words:
+        raise ValueError(
+            f"X[{row}] has {n_words} words, but y[{row}] has {len(tags)} tags. Pass one tag for each word."
+        )
+    for word, tag in enumerate(tags):
+        if missing([tag])[0] or not isinstance(tag, str | int | np.integer | np.str_):
+            raise ValueError(
+                f"y[{row}][{word}] is {tag!r:.60}; expected a tag for each word, a string or a whole number. Use a tag "
+                "such as 'O' for words without a label."
+            )
+    return tuple(tags)
+
+
+def _refuse_mixed_tags(rows: np.ndarray) -> None:
+    first: dict[bool, tuple[int, Any]] = {}
+    for row, tags in enumerate(rows):
+        for tag in tags:
+            first.setdefault(isinstance(tag, str), (row, tag))
+    if len(first) == 2:
+        (row, word), (other, number) = first[True], first[False]
+        raise ValueError(
+            f"Tags must be all strings or all whole numbers, but y[{row}] holds {word!r} and y[{other}] holds "
+            f"{number!r}. Convert them with str(tag)."
+        )
