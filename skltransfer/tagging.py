@@ -330,7 +330,8 @@ class FineTunedTagger(
         self.classes_ = np.unique([tag for tags, weight in zip(y, weights, strict=True) if weight > 0 for tag in tags])
         if len(self.classes_) < 2:
             raise ValueError(
-                f"FineTunedTagger needs at least 2 different tags in y (of positive weight); got {list(self.classes_)}."
+                "FineTunedTagger needs at least 2 different tags in y (of positive weight); got "
+                f"{self.classes_.tolist()}."
             )
         self.scheme_ = scheme_of(self.classes_.tolist())
         last = len(self.classes_) - 1

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 import skltransfer.export._onnx as _onnx
-from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer._system.validation import checks_arguments
 from skltransfer._system.version import __version__
 from skltransfer.backbones import Backbone, reload_backbone, seeded
@@ -39,7 +39,7 @@ TOLERANCE, WORTHLESS = 1e-4, 1.0  # a probability that is off by 1 is another's
 
 @checks_arguments({"estimator": [BaseEstimator], "path": [str, os.PathLike], "quantize": [StrOptions({"int8"}), None]})
 def export_onnx(
-    estimator: FineTuner | PretrainedFeatureExtractor,
+    estimator: VectorFineTuner | PretrainedFeatureExtractor,
     path: str | os.PathLike,
     X: Any = None,
     *,
@@ -198,7 +198,7 @@ class _Source:
 def _source_of(estimator: Any) -> _Source:
     if isinstance(estimator, PretrainedFeatureExtractor):
         return _source_of_extractor(estimator)
-    if not isinstance(estimator, FineTuner):
+    if not isinstance(estimator, VectorFineTuner):
         raise TypeError(
             "export_onnx takes a fine-tuning estimator or a PretrainedFeatureExtractor; got a "
             f"{type(estimator).__name__}. Of a search, pass best_estimator_. Of a Pipeline, pass the extractor, and "
