@@ -83,6 +83,32 @@ def test_a_thousand_calls_do_not_grow(cache):
     assert float(run(GROWTH, cache)) < 20
 
 
+HELD = """
+import gc, sys
+import numpy as np
+import psutil
+import torch
+from skltransfer import ActivationStore
+from skltransfer.engine import Address
+n, width = map(int, sys.argv[1:])
+values, digests = torch.ones(n, width), [i.to_bytes(20, "little") for i in range(2 * n)]
+store, address = ActivationStore(max_bytes=2**33), Address(("space",), 3, None)
+for i in range(min(n, 100)):
+    store.put(address, digests[n + i], values[i].to("cpu", copy=True))
+gc.collect()
+before, said = psutil.Process().memory_info().rss, store.info()["bytes"]
+for i in range(n):
+    store.put(address, digests[i], values[i].to("cpu", copy=True))
+print((store.info()["bytes"] - said) / (psutil.Process().memory_info().rss - before))
+"""
+
+
+@pytest.mark.parametrize(("n", "width"), [(60_000, 16), (40_000, 384), (20_000, 1280), (400, 100_000)])
+def test_a_cache_says_what_the_process_grows_by(n, width):
+    pytest.importorskip("psutil", reason="psutil comes with the extra distributed")
+    assert float(run(HELD, str(n), str(width))) == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize("place", ["memory", "folder"])
 def test_a_search_stays_within_the_bytes_of_its_store(two_kinds, tmp_path, monkeypatch, place):
     X, y = two_kinds

@@ -23,6 +23,7 @@ from stores import reopened
 from skltransfer import PretrainedFeatureExtractor
 from skltransfer.engine import Address
 from skltransfer.engine.storing import folder as folder_module
+from skltransfer.engine.storing.memory import size_in_memory
 
 
 def features(X, cache, backbone="toy:images"):
@@ -358,7 +359,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         for memory in (store._memory for store in self.handles):
-            held = sum(v.numel() * v.element_size() for shelf in memory.shelves.values() for v in shelf.values())
+            held = sum(size_in_memory(v) for shelf in memory.shelves.values() for v in shelf.values())
             assert held == memory.bytes <= memory.max_bytes
 
 

@@ -25,6 +25,7 @@ from skltransfer.engine.storing.folder import NOTES, ShardFolder
 from skltransfer.engine.storing.key import Address
 
 GIB = 2**30
+BYTES_OF_ENTRY = 680  # that a process grows by for each entry, beside the values: the tensor, its storage, its keys
 NAMES, ANSWERS = (Address((what,), NOTES, None) for what in ("names of encoded content", "answers about backbones"))
 
 
@@ -53,7 +54,7 @@ class _Memory:
             return value
 
     def put(self, address: Address, digest: bytes, value: torch.Tensor) -> None:
-        size = value.numel() * value.element_size()
+        size = size_in_memory(value)
         with self.lock:
             shelf = self.shelves.setdefault(address.boundary, OrderedDict())
             if (address, digest) in shelf or not self._make_room(size, address.boundary):
@@ -89,7 +90,7 @@ class _Memory:
     def _drop(self, keys: set[tuple[Address, bytes]]) -> None:
         for address, digest in keys:
             old = self.shelves.get(address.boundary, {}).pop((address, digest), None)
-            self.bytes -= 0 if old is None else old.numel() * old.element_size()
+            self.bytes -= 0 if old is None else size_in_memory(old)
 
     def _make_room(self, size: int, boundary: int) -> bool:
         """Evict until ``size`` bytes fit; what is deeper than ``boundary`` stays."""
@@ -100,8 +101,13 @@ class _Memory:
             if shallowest > boundary:
                 return False
             _, old = self.shelves[shallowest].popitem(last=False)
-            self.bytes -= old.numel() * old.element_size()
+            self.bytes -= size_in_memory(old)
         return True
+
+
+def size_in_memory(value: torch.Tensor) -> int:
+    """Number of bytes by which a process grows when it keeps a value."""
+    return value.numel() * value.element_size() + BYTES_OF_ENTRY
 
 
 _memories: "weakref.WeakValueDictionary[str, _Memory]" = weakref.WeakValueDictionary()

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from skltransfer import ActivationStore, FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.engine import Activations, Address, FrozenStages, recall, shared_store
 from skltransfer.engine.inference.rows import filled
+from skltransfer.engine.storing.memory import BYTES_OF_ENTRY
 from skltransfer.inputs import samples_from_collection
 
 SPACE = ("backbone", "float32", "cpu", 8)
@@ -47,11 +48,12 @@ class RowCounter:
 
 
 def test_it_never_holds_more_than_its_bytes_and_the_shallowest_go_first():
-    store = ActivationStore(max_bytes=1000)
+    most = 5 * (200 + BYTES_OF_ENTRY)
+    store = ActivationStore(max_bytes=most)
     shallow, deep = Address(SPACE, 1, None), Address(SPACE, 3, None)
     for i in range(10):
         store.put(shallow, digest(i), row(200))
-        assert store.info()["bytes"] <= 1000
+        assert store.info()["bytes"] <= most
     assert [store.get(shallow, digest(i)) is not None for i in (0, 4, 5, 9)] == [False, False, True, True]
     for i in range(3):
         store.put(deep, digest(i), row(200))
@@ -61,10 +63,10 @@ def test_it_never_holds_more_than_its_bytes_and_the_shallowest_go_first():
         store.put(deep, digest(i), row(200))
     store.put(shallow, digest(0), row(200))
     assert store.get(shallow, digest(0)) is None
-    store.put(deep, digest(99), row(2000))
+    store.put(deep, digest(99), row(2 * most))
     assert store.info()["samples"] == 5
     store.clear()
-    assert store.info() == {"samples": 0, "bytes": 0, "max_bytes": 1000, "hits": 0, "misses": 0}
+    assert store.info() == {"samples": 0, "bytes": 0, "max_bytes": most, "hits": 0, "misses": 0}
 
 
 def test_handles_share_one_memory():
@@ -76,7 +78,7 @@ def test_handles_share_one_memory():
 
 
 def test_many_threads_leave_it_whole():
-    store = ActivationStore(max_bytes=50 * 200)
+    store = ActivationStore(max_bytes=50 * (200 + BYTES_OF_ENTRY))
 
     def work(seed):
         generator = np.random.default_rng(seed)
@@ -92,8 +94,8 @@ def test_many_threads_leave_it_whole():
     for thread in threads:
         thread.join()
     shelves = store._memory.shelves.values()
-    held = sum(len(v) * 4 for shelf in shelves for v in shelf.values())
-    assert held == store.info()["bytes"] <= 10_000
+    held = sum(len(v) * 4 + BYTES_OF_ENTRY for shelf in shelves for v in shelf.values())
+    assert held == store.info()["bytes"] <= store.max_bytes
 
 
 DEPTHS = {"deepest first": [1.0, 0.75, 0.5], "shallowest first": [0.5, 0.75, 1.0]}
