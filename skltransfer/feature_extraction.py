@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
-from skltransfer._estimators.base import BackboneEstimator, n_truncated
+from skltransfer._estimators.base import BackboneEstimator, NamesFeatures, n_truncated
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, declared, parameter
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
@@ -16,7 +16,7 @@ from skltransfer.engine import recall
 
 @declared
 class PretrainedFeatureExtractor(
-    ReadsLongSamples, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
+    ReadsLongSamples, ReadsBackbone, NamesFeatures, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
 ):
     """Turn images, texts, audio or rows of numbers into embeddings of a frozen pretrained network.
 

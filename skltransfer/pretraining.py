@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skltransfer._estimators import serialization
-from skltransfer._estimators.base import BackboneEstimator, n_truncated
+from skltransfer._estimators.base import BackboneEstimator, NamesFeatures, n_truncated
 from skltransfer._estimators.parameters import (
     ReadsBackbone,
     Resumes,
@@ -46,7 +46,14 @@ NO_BETTER = (
 
 @declared
 class AdaptedBackbone(
-    Resumes, TrainsStages, ReadsBackbone, BackboneEstimator, VersionStamp, TransformerMixin, BaseEstimator
+    Resumes,
+    TrainsStages,
+    ReadsBackbone,
+    NamesFeatures,
+    BackboneEstimator,
+    VersionStamp,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Adapt a pretrained network to unlabeled samples of your domain, before any label is used.
 

@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from skltransfer._estimators.parameters import (
     HasAdapter,
@@ -23,13 +23,15 @@ from skltransfer._estimators.parameters import (
     parameter,
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, object_array
-from skltransfer._estimators.target_checks import missing
+from skltransfer._estimators.target_checks import missing, rows_of
 from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import Samples, WordSamples, samples_from_words
 
-PREFIXED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
+PREFIXED = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # a bare prefix where there is one type of entity
+CELLS = re.compile(r"[ \t]+")
+OF_SEVERAL_WORDS = re.compile(r"\d+[-.]\d+")  # number of a range of words, or of an empty node, in CoNLL-U
 OUTSIDE = "O"
 SCHEMES = ("BIO", "BIOES", "BILOU", "IO", "plain IO", "words")
 Span = tuple[int, int, str]
@@ -221,9 +223,43 @@ class FineTunedTagger(
     ['O', 'NUM', 'O']
     """
 
+    _kind_of_samples = "words"
     backbone: str | Backbone = parameter(default="bundled:minilm", constraint="no_validation", kw_only=False)
     layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the head, and the unfrozen stages of the network.
+
+        Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
+
+        Parameters
+        ----------
+        X : sequence of sequence of str
+            Words of each text: a list, array or column of lists. A text without words is valid.
+        y : sequence of sequence of str or int
+            Tags of each text, one for each word, all strings or all whole numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the texts. Rows of weight zero are left out; None gives each row the weight 1.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is invalid, if X, y or ``sample_weight`` is invalid or they differ in length, if a text and
+            its tags do, if y has a single tag, or if the device is not available. The message names the row.
+        BadSampleError
+            If a text cannot be read or is too long and ``on_bad_sample="raise"``; the message names its row.
+        BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
+            If the backbone cannot be loaded, see :func:`load_backbone`, or reads no texts.
+        TrainingDivergedError
+            If the loss becomes NaN or infinite. The estimator then keeps its previous state.
+        """
+        return super().fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the tag of each word.
@@ -339,18 +375,23 @@ class FineTunedTagger(
         return RecordTargets([{"tags": tags.astype(np.int64)} for tags in encoded])
 
     def _to_task(self, data: TrainingSet) -> tuple[TaggingTask, TrainingSet]:
-        records, weights = data.targets.records, data.weights
-        counts = np.array([len(record["tags"]) for record in records])
-        mean_words = float(weights @ counts / weights.sum())
-        return TaggingTask(self.classes_, self._factors(records, weights), mean_words, self.label_smoothing), data
+        counts = np.array([len(record["tags"]) for record in data.targets.records])
+        if not counts.any():
+            raise ValueError("X holds no word that can be read, in texts of positive weight. Add texts.")
+        data, counts = data.subset(counts > 0), counts[counts > 0]
+        mean_words = float(data.weights @ counts / data.weights.sum())
+        return TaggingTask(self.classes_, self._factors(data, counts), mean_words, self.label_smoothing), data
 
-    def _factors(self, records: Sequence[dict[str, np.ndarray]], weights: np.ndarray) -> np.ndarray:
+    def _factors(self, data: TrainingSet, counts: np.ndarray) -> np.ndarray:
         """Weight of a word in the loss, by its tag."""
-        if self.class_weight != "balanced":
-            return compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        tags, of_words = np.concatenate([r["tags"] for r in records]), [len(r["tags"]) for r in records]
-        mass = np.bincount(tags, weights=np.repeat(weights, of_words), minlength=len(self.classes_))
-        return mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
+        tags = np.concatenate([record["tags"] for record in data.targets.records])
+        mass = np.bincount(tags, weights=np.repeat(data.weights, counts), minlength=len(self.classes_))
+        if self.class_weight == "balanced":
+            return np.where(mass > 0, mass.sum() / (len(mass) * np.maximum(mass, 1e-300)), 1.0)
+        factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        if (factors < 0).any() or not (factors[mass > 0] > 0).any():
+            raise ValueError(f"class_weight must be positive for a tag of y, and negative for none; got {factors}.")
+        return factors
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
@@ -378,8 +419,9 @@ def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_we
     y_true, y_pred : sequence of sequence of str
         True and predicted tags of each text.
     scheme : {"auto", "BIO", "BIOES", "BILOU", "IO", "plain IO", "words"}, default="auto"
-        How tags mark entities. ``"auto"`` finds it in the true tags; see ``scheme_`` of :class:`FineTunedTagger`. With
-        ``"words"``, where tags mark no entities, the score is the accuracy over words.
+        How tags mark entities. ``"auto"`` finds it in the true tags; see ``scheme_`` of :class:`FineTunedTagger`. Name
+        it if few texts are scored, which may lack a tag. All schemes with prefixes are read alike. With ``"words"``,
+        where tags mark no entities, the score is the accuracy over words.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the texts. None gives each text the weight 1.
 
@@ -391,7 +433,7 @@ def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_we
     Raises
     ------
     ValueError
-        If numbers of texts or of words differ, or ``scheme`` is unknown.
+        If numbers of texts or of words differ, a tag is missing, a weight is negative, or ``scheme`` is unknown.
 
     References
     ----------
@@ -406,11 +448,11 @@ def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_we
     """
     if scheme not in ("auto", *SCHEMES):
         raise ValueError(f"scheme must be 'auto' or one of {SCHEMES}, got {scheme!r}.")
-    check_consistent_length(y_true, y_pred, sample_weight)
-    truth, found = list(y_true), list(y_pred)
+    truth, found = _tags_of(y_true, "y_true"), _tags_of(y_pred, "y_pred")
+    check_consistent_length(truth, found, sample_weight)
+    weights = _check_sample_weight(sample_weight, truth, dtype=np.float64, ensure_non_negative=True)
     if scheme == "auto":
         scheme = scheme_of({tag for tags in truth for tag in tags})
-    weights = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     right, wanted, given = 0.0, 0.0, 0.0
     for row, (true_tags, tags, weight) in enumerate(zip(truth, found, weights, strict=True)):
         if len(true_tags) != len(tags):
@@ -423,13 +465,13 @@ def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_we
 
 
 def read_conll(
-    path: str | os.PathLike, *, word_column: int = 0, tag_column: int = -1, encoding: str = "utf-8"
+    path: str | os.PathLike, *, word_column: int = 0, tag_column: int = -1, encoding: str = "utf-8-sig"
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Read words and tags from a file in a format of the CoNLL shared tasks.
 
     A line holds a word and its tags in columns, and an empty line ends a sentence. Lines that begin with
-    ``-DOCSTART-``, and comments of CoNLL-U (``#`` and a space, before a sentence), are left out. Columns are separated
-    by tabs if the line has one, else by spaces.
+    ``-DOCSTART-`` are left out. Columns are separated by tabs if the line has one, else by spaces. In CoNLL-U, which
+    numbers words in its first column, comments, ranges of words and empty nodes are left out, too.
 
     Parameters
     ----------
@@ -438,8 +480,8 @@ def read_conll(
     word_column, tag_column : int, default=0 and -1
         Number of the column of the words, and of the tags. Negative numbers count from the end. In CoNLL-U, words are
         in column 1 and universal parts of speech in column 3.
-    encoding : str, default="utf-8"
-        Encoding of the file.
+    encoding : str, default="utf-8-sig"
+        Encoding of the file. The default is UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -451,7 +493,7 @@ def read_conll(
     Raises
     ------
     ValueError
-        If a line has too few columns, or the file has no sentence; the message names the line.
+        If a line has too few columns or an empty word or tag, or the file has no sentence; the message names the line.
     FileNotFoundError
         If the file does not exist.
 
@@ -466,92 +508,105 @@ def read_conll(
     ([['Ada', 'wrote'], ['London']], [['B-PER', 'O'], ['B-LOC']])
     """
     X, y = [], []
-    for sentence in _sentences(Path(path), encoding):
-        rows = [(number, _columns(line)) for number, line in sentence]
-        least = max(column + 1 if column >= 0 else -column for column in (word_column, tag_column))
-        for number, columns in rows:
-            if len(columns) < max(2, least):
+    least = max(2, *(column + 1 if column >= 0 else -column for column in (word_column, tag_column)))
+    is_numbered = 0 not in (word_column, tag_column)
+    for sentence in _sentences(Path(path).read_text(encoding=encoding), is_numbered=is_numbered):
+        words, tags = [], []
+        for number, columns in sentence:
+            if len(columns) < least or not (columns[word_column] and columns[tag_column]):
                 raise ValueError(
-                    f"Line {number} of {str(path)!r} has {len(columns)} columns, {columns!r}, but word_column="
-                    f"{word_column!r} and tag_column={tag_column!r} need {max(2, least)}. Name other columns."
+                    f"Line {number} of {str(path)!r} holds {columns!r}; expected at least {least} columns, with a word "
+                    f"in column {word_column} and a tag in column {tag_column}. Name other columns."
                 )
-        rows = [columns for _, columns in rows if columns[0].isdigit() or not re.fullmatch(r"\d+[-.]\d+", columns[0])]
-        X.append([columns[word_column] for columns in rows])
-        y.append([columns[tag_column] for columns in rows])
+            words.append(columns[word_column])
+            tags.append(columns[tag_column])
+        X.append(words)
+        y.append(tags)
     if not X:
         raise ValueError(f"{str(path)!r} holds no sentence: expected lines of a word and its tag.")
     return X, y
 
 
-def _sentences(path: Path, encoding: str) -> Iterator[list[tuple[int, str]]]:
-    """Lines of each sentence, with their numbers."""
-    sentence: list[tuple[int, str]] = []
-    for number, line in enumerate([*path.read_text(encoding=encoding).split("\n"), ""], start=1):
-        is_comment = not sentence and line.startswith(("# ", "-DOCSTART-"))
-        if line.strip() and not is_comment and not line.startswith("-DOCSTART-"):
-            sentence.append((number, line.rstrip("\r")))
-        elif not line.strip() and sentence:
-            yield sentence
+def _sentences(text: str, *, is_numbered: bool) -> Iterator[list[tuple[int, list[str]]]]:
+    """Columns of the words of each sentence, with the number of the line.
+
+    With ``is_numbered``, the first column may hold the number of the word, as in CoNLL-U.
+    """
+    sentence: list[tuple[int, list[str]]] = []
+    for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], start=1):
+        columns = line.split("\t") if "\t" in line else CELLS.split(line.strip(" "))
+        if not line.strip(" \t"):
+            if sentence:
+                yield sentence
             sentence = []
-
-
-def _columns(line: str) -> list[str]:
-    return line.strip("\r\n").split("\t") if "\t" in line else line.split()
+        elif is_numbered and (line.startswith("#") or OF_SEVERAL_WORDS.fullmatch(columns[0])):
+            continue
+        elif columns[0] != "-DOCSTART-":
+            sentence.append((number, columns))
 
 
 def scheme_of(tags: Any) -> str:
     """How a set of tags marks entities, one of ``SCHEMES``."""
-    inside = [str(tag) for tag in tags if tag != OUTSIDE]
-    prefixes = {found.group(1) if (found := PREFIXED.fullmatch(tag)) else "" for tag in inside}
-    if inside and "" not in prefixes:
-        if prefixes & set("LU"):
-            return "BILOU"
-        if prefixes & set("ES"):
-            return "BIOES"
-        return "BIO" if "B" in prefixes else "IO"
+    inside = {str(tag) for tag in tags if tag != OUTSIDE}
+    found = [PREFIXED.fullmatch(tag) for tag in inside]
+    prefixes = {one.group(1) for one in found if one and (one.group(2) or all(found))}
+    if prefixes & set("BI"):
+        borders = "BILOU" if prefixes & set("LU") else "BIOES" if prefixes & set("ES") else "BIO"
+        return borders if "B" in prefixes else "IO"
     return "plain IO" if len(inside) < len(set(tags)) else "words"
 
 
 def _marked(tags: Sequence[Any], scheme: str) -> set[Span]:
     """Entities as (first word, word after the last, type); all words where tags mark none."""
     if scheme == "words":
-        return {(i, i + 1, str(tag)) for i, tag in enumerate(tags)}
-    found, start, kind = set(), 0, ""
-    for i, (prefix, now) in enumerate([*(_parts(str(tag), scheme) for tag in tags), ("", "")]):
-        if kind and (now != kind or prefix in "BSU"):
+        return {(i, i + 1, str(_plain(tag))) for i, tag in enumerate(tags)}
+    found, start, kind = set(), 0, None
+    for i, (prefix, now) in enumerate([*(_parts(str(tag), scheme) for tag in tags), ("", None)]):
+        if kind is not None and (now != kind or prefix in "BSU"):
             found.add((start, i, kind))
-            kind = ""
-        if now and not kind:
+            kind = None
+        if now is not None and kind is None:
             start, kind = i, now
-        if kind and prefix in ("E", "S", "L", "U"):
+        if kind is not None and prefix in ("E", "S", "L", "U"):
             found.add((start, i + 1, kind))
-            kind = ""
+            kind = None
     return found
 
 
-def _parts(tag: str, scheme: str) -> tuple[str, str]:
-    """Prefix and type of a tag; both empty outside of entities."""
+def _parts(tag: str, scheme: str) -> tuple[str, str | None]:
+    """Prefix and type of a tag; no type outside of entities."""
     if tag == OUTSIDE:
-        return "", ""
+        return "", None
     prefixed = None if scheme == "plain IO" else PREFIXED.fullmatch(tag)
-    return (prefixed.group(1), prefixed.group(2)) if prefixed else ("I", tag)
+    return (prefixed.group(1), prefixed.group(2) or "") if prefixed else ("I", tag)
 
 
-def _checked_tags(tags: Any, row: int, n_words: int | None) -> tuple:
+def _plain(tag: Any) -> Any:
+    """A tag as Python writes it: 1 for True, for NumPy's True, and for NumPy's 1."""
+    tag = tag.item() if isinstance(tag, np.generic) else tag
+    return int(tag) if isinstance(tag, bool) else tag
+
+
+def _tags_of(y: Any, name: str) -> list[tuple]:
+    """The tags of all texts."""
+    return [_checked_tags(tags, row, None, name) for row, tags in enumerate(rows_of(y, name))]
+
+
+def _checked_tags(tags: Any, row: int, n_words: int | None, name: str = "y") -> tuple:
     """The tags of one text, once they are known to be strings or whole numbers, one for each word."""
     if isinstance(tags, np.ndarray):
         tags = tags.tolist()
     if isinstance(tags, str) or not isinstance(tags, list | tuple):
-        raise ValueError(f"y[{row}] is {tags!r:.60}; expected a list with a tag for each word of X[{row}].")
+        raise ValueError(f"{name}[{row}] is {tags!r:.60}; expected a list with a tag for each word of X[{row}].")
     if n_words is not None and len(tags) != n_words:
         raise ValueError(
             f"X[{row}] has {n_words} words, but y[{row}] has {len(tags)} tags. Pass one tag for each word."
         )
     for word, tag in enumerate(tags):
-        if missing([tag])[0] or not isinstance(tag, str | int | np.integer | np.str_):
+        if missing([tag])[0] or not isinstance(tag, str | int | np.integer | np.bool_) or tag == "":
             raise ValueError(
-                f"y[{row}][{word}] is {tag!r:.60}; expected a tag for each word, a string or a whole number. Use a tag "
-                "such as 'O' for words without a label."
+                f"{name}[{row}][{word}] is {tag!r:.60}; expected a tag for each word, a string or a whole number. Use "
+                "a tag such as 'O' for words without a label."
             )
     return tuple(tags)
 

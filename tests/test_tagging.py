@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import re
+import tempfile
 import warnings
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 
 from skltransfer import (
     ActivationStore,
+    FineTunedClassifier,
     FineTunedTagger,
     entity_f1_score,
     load,
@@ -30,6 +32,7 @@ from skltransfer import (
     transfer_report,
 )
 from skltransfer.backbones import seeded
+from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.engine import NetworkSpec, RecordTargets, TaggingTask, new_network
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import samples_from_words
@@ -117,6 +120,26 @@ def test_a_word_is_read_at_its_first_token():
             assert last > start, word
     assert places[5] == places[6]
     assert n_tokens == len(read["input_ids"]) == len(reader(" ".join(words)))
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "split"])
+def test_a_mark_that_begins_a_word_is_none_of_it(scheme):
+    """As vocabularies of SentencePiece have it, where a word that is not merged begins with the mark alone."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "\u2581", "\u2581New", "York", "\u2581", "日", "本", "(", ")", "\u2581a"]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0 - (len(piece) == 1)) for piece in vocabulary], unk_id=0))
+    mark = pre_tokenizers.Metaspace(prepend_scheme="always" if scheme == "split" else scheme)
+    split = [pre_tokenizers.WhitespaceSplit()] if scheme == "split" else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*split, mark])
+    reader = TextPreprocessing.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), 64)
+    words = ["日本", "New", "日", "(a", "本", "NewYork"]
+    places, _ = reader.places_of_words(words)
+    read = reader.tokenizer(reader.text_of(words))["input_ids"]
+    found = [reader.tokenizer.convert_ids_to_tokens(read[place]) for place in places]
+    assert found == ["日", "\u2581New", "日", "(", "本", "\u2581New"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=8).filter(lambda word: bool(word.strip())), min_size=1, max_size=8))
@@ -226,7 +249,7 @@ def test_containers_mean_the_same():
         (pd.Series(X), pd.Series(Y, index=range(7, 7 + len(Y)))),
         ([tuple(one) for one in X], [np.array(one) for one in Y]),
         ([np.array(one) for one in X], tuple(Y)),
-        (pd.DataFrame({"words": X}), Y),
+        (pd.DataFrame({"words": X}), pd.DataFrame({"tags": Y})),
     ):
         alike(tagger().fit(words, y).predict_proba(words), expected)
 
@@ -235,6 +258,9 @@ def test_texts_of_equal_length_are_no_table():
     words, tags = [["a", "1"], ["b", "2"]] * 6, [["O", "N"], ["O", "N"]] * 6
     model = tagger().fit(words, tags)
     assert model.predict(words).tolist() == tags
+    table = np.array(words)  # of strings, (12, 2)
+    assert model.predict(table).tolist() == tagger().fit(table, np.array(tags)).predict(table).tolist() == tags
+    assert [len(one) for one in model.predict([[], np.array([]), ()])] == [0, 0, 0]
 
 
 def test_numbers_are_tags_too():
@@ -242,6 +268,29 @@ def test_numbers_are_tags_too():
     assert model.classes_.tolist() == [0, 1]
     assert model.scheme_ == "words"
     assert model.predict([["x", "9"]])[0] == [0, 1]
+
+
+def test_texts_without_words_do_not_count():
+    some = tagger(early_stopping=True, freeze_depth=0.5, layer="penultimate", max_epochs=2).fit(X, Y)
+    more = clone(some).fit([*X, *[[]] * 9], [*Y, *[[]] * 9])
+    alike(more.predict_proba(X), some.predict_proba(X))
+    model = tagger(on_bad_sample="nan")
+    with pytest.raises(ValueError, match="X holds no word that can be read"):
+        model.fit([None, None, []], [["A"], ["B"], []])
+
+
+@pytest.mark.parametrize("weights", [{"NUM": 0, "O": 0}, {"NUM": -1.0}])
+def test_class_weights_that_leave_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="class_weight must be positive for a tag of y"):
+        tagger(class_weight=weights).fit(X, Y)
+
+
+def test_a_large_set_begins_with_a_part_of_its_words(monkeypatch):
+    monkeypatch.setattr("skltransfer.engine.tasks.tagging.ENOUGH_WORDS", 12)
+    options = {"freeze_depth": 0.5, "layer": "penultimate", "max_epochs": 2}
+    model = tagger(**options).fit(X, Y)
+    alike(tagger(**options).fit(X[::-1], Y[::-1]).predict_proba(X), model.predict_proba(X))
+    assert np.mean([a == b for a, b in zip(model.predict(X), Y, strict=True)]) > 0.5
 
 
 def test_a_class_weight_moves_tags_towards_it():
@@ -316,6 +365,15 @@ ROWS = [
     ("half a character", lambda x, y: ([*x[:3], ["a\ud800"], *x[4:]], y), r"X\[3\] \(word 0\): no valid Unicode at"),
     ("a text too long", lambda x, y: ([*x[:3], ["ab"] * 150, *x[4:]], [*y[:3], ["O"] * 150, *y[4:]]), r"X\[3\] \(150"),
     ("no texts", lambda x, y: ([], []), "minimum of 1 is required; X holds no list of words"),
+    ("an empty tag", lambda x, y: (x, [*y[:3], [""], *y[4:]]), r"y\[3\]\[0\] is ''"),
+    ("a table of numbers", lambda x, y: (np.ones((18, 2)), y), r"X\[0\] \(word 0\): .*not a string"),
+    ("a table of words", lambda x, y: (pd.DataFrame({"a": x, "b": x}), y), r"got 2: \['a', 'b'\]"),
+    ("a number", lambda x, y: (7, y), "Expected lists of words"),
+    (
+        "a missing word alone",
+        lambda x, y: ([[None], ["a", "b"]], [["O"], ["A", "B"]]),
+        r"X\[0\] \(word 0\): None, a missing value",
+    ),
     ("one text alone", lambda x, y: (x[0], y[0]), r"y\[0\] is 'O'; expected a list with a tag for each"),
     ("a text that is no list", lambda x, y: ("buy 2", y), "Expected a collection of samples, got one"),
 ]
@@ -385,6 +443,8 @@ def test_a_tokenizer_that_does_not_tell_where_tokens_come_from_is_refused(monkey
         {"n_outputs": 7},
         {"head": "other"},
         {"pooling": "mean"},
+        {"taps": [True]},
+        {"taps": ["1"]},
     ],
     ids=str,
 )
@@ -398,6 +458,51 @@ def test_a_file_that_claims_what_cannot_be_is_refused(tmp_path, change):
     serialization.write(path, {k: v for k, v in header.items() if k != "format"}, arrays)
     with pytest.raises(WeightsError):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"factors": np.ones(3)},
+        {"factors": np.array([1.0, np.nan])},
+        {"mean_words": -1.0},
+        {"smoothing": "much"},
+        {"classes": np.array(["O"])},
+        {"classes": np.array([["O", "NUM"]])},
+        {"classes": "ab"},
+        {"n_outputs": 9},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_file_whose_task_cannot_be_is_refused(tmp_path, change):
+    from skltransfer._estimators import serialization
+
+    path = tmp_path / "model.skl"
+    model = tagger().fit(X, Y)
+    vars(model._task_).update(change)
+    model.save(path)
+    with pytest.raises(WeightsError):
+        load(path)
+    assert serialization.read(path)[0]["class"] == "FineTunedTagger"
+
+
+def test_a_classifier_of_tokens_is_refused(tmp_path):
+    from skltransfer._estimators import serialization
+
+    path = tmp_path / "model.skl"
+    FineTunedClassifier("toy:text", freeze_depth=1.0).fit(["a", "b"] * 3, [0, 1] * 3).save(path)
+    header, arrays = serialization.read(path)
+    header["network"] |= {"pooling": None, "taps": [4]}
+    serialization.write(path, {k: v for k, v in header.items() if k != "format"}, arrays)
+    with pytest.raises(WeightsError):
+        load(path)
+
+
+def test_it_names_no_features_and_needs_tags():
+    assert not hasattr(tagger(), "get_feature_names_out")
+    assert not hasattr(tagger(), "transform")
+    assert tagger().__sklearn_tags__().target_tags.required
 
 
 def test_an_export_is_refused_by_name(tmp_path):
@@ -453,6 +558,8 @@ def test_fuzzed_tags_of_good_texts_are_fitted(tags):
         ("BIOES", "B-A I-A E-A S-A O S-B E-B", {(0, 3, "A"), (3, 4, "A"), (5, 6, "B"), (6, 7, "B")}),
         ("BILOU", "B-A I-A L-A U-A O U-B B-B", {(0, 3, "A"), (3, 4, "A"), (5, 6, "B"), (6, 7, "B")}),
         ("words", "A B", {(0, 1, "A"), (1, 2, "B")}),
+        ("BIO", "B I I O B B", {(0, 3, ""), (4, 5, ""), (5, 6, "")}),
+        ("BIO", "B-A X X O I-B", {(0, 1, "A"), (1, 3, "X"), (4, 5, "B")}),
         ("BIO", "", set()),
     ],
 )
@@ -473,6 +580,11 @@ def test_entities_are_read_as_their_scheme_says(scheme, tags, found):
         ("NOUN VERB", "words"),
         ("O", "plain IO"),
         ("B-A I-A", "BIO"),
+        ("B I O", "BIO"),
+        ("B I O B-A", "BIO"),
+        ("I O", "IO"),
+        ("B-PER I-PER O X", "BIO"),
+        ("S E", "words"),
         ("", "words"),
     ],
 )
@@ -508,10 +620,35 @@ def test_the_score_is_that_of_conll():
     assert entity_f1_score(truth, found, sample_weight=[1, 0, 5]) == pytest.approx(2 * 1 / (2 + 2))
     assert entity_f1_score([["A", "B"]], [["A", "C"]]) == 0.5  # words
     assert entity_f1_score(truth, found, scheme="words") == pytest.approx(6 / 9)
+    assert entity_f1_score([["B", "I", "I", "O"]], [["B", "I", "O", "O"]]) == 0
+    assert entity_f1_score([[0, 1]], [[False, np.True_]]) == entity_f1_score([[0, 1]], np.array([[0, 1]])) == 1
+    frame = pd.DataFrame({"tags": truth})
+    assert entity_f1_score(frame, found) == entity_f1_score(truth, found)
     with pytest.raises(ValueError, match=r"y_true\[1\] has 2 tags, and y_pred\[1\] has 1"):
         entity_f1_score([["O"], ["O", "O"]], [["O"], ["O"]])
     with pytest.raises(ValueError, match="scheme must be 'auto' or one of"):
         entity_f1_score(truth, found, scheme="BIEO")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([[0.0, 1.0]], r"y_true\[0\]\[0\] is 0.0"),
+        ([[None, None]], r"y_true\[0\]\[0\] is None"),
+        (["OO"], r"y_true\[0\] is 'OO'; expected a list"),
+        ([None], r"y_true\[0\] is None; expected a list"),
+        ("OO", "y_true must be a list or an array"),
+        ([["O", ""]], r"y_true\[0\]\[1\] is ''"),
+    ],
+)
+def test_a_score_takes_no_tags_that_a_fit_refuses(y, message):
+    with pytest.raises(ValueError, match=message):
+        entity_f1_score(y, [["O", "O"]])
+    with pytest.raises(ValueError, match=message.replace("y_true", "y_pred")):
+        entity_f1_score([["O", "O"]], y)
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="sample_weight"):
+            entity_f1_score([["O", "O"]], [["O", "O"]], sample_weight=[weight])
 
 
 def write(tmp_path, text, **how):
@@ -521,14 +658,14 @@ def write(tmp_path, text, **how):
 
 
 def test_files_of_the_shared_tasks_are_read(tmp_path):
-    ner = "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\n\nNo DT O O\n# NN O O\n1 CD O O\n"
-    assert read_conll(write(tmp_path, ner)) == ([["EU", "rejects"], ["No", "#", "1"]], [["B-ORG", "O"], ["O"] * 3])
-    words, tags = read_conll(write(tmp_path, "EU B-ORG\r\nrejects O\r\n\r\nPeter B-PER"))
-    assert words == [["EU", "rejects"], ["Peter"]]
-    assert tags == [["B-ORG", "O"], ["B-PER"]]
+    ner = "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\n\n# DT O O\n1-2 CD O O\n0.5 CD O O\n"
+    assert read_conll(write(tmp_path, ner)) == ([["EU", "rejects"], ["#", "1-2", "0.5"]], [["B-ORG", "O"], ["O"] * 3])
+    words, tags = read_conll(write(tmp_path, "\ufeffEU B-ORG\r\nrejects\t O\r\n\r\n10\u00a0000 \t B-PER"))
+    assert words == [["EU", "rejects"], ["10\u00a0000 "]]
+    assert tags == [["B-ORG", " O"], [" B-PER"]]
     treebank = (
         "# sent_id = 1\n# text = It's New\n1-2\tIt's\t_\t_\n1\tIt\tit\tPRON\n2\t's\tbe\tAUX\n3\tNew York\tx\tPROPN\n"
-        "3.1\t_\t_\t_\n\n# sent_id = 2\n1\tYes\tyes\tINTJ\n\n"
+        "3.1\t_\t_\t_\n\n# sent_id = 2\n\n1\tYes\tyes\tINTJ\n\n"
     )
     words, tags = read_conll(write(tmp_path, treebank), word_column=1, tag_column=3)
     assert words == [["It", "'s", "New York"], ["Yes"]]
@@ -537,11 +674,25 @@ def test_files_of_the_shared_tasks_are_read(tmp_path):
     assert read_conll(latin, encoding="latin-1")[0] == [["Müller"]]
 
 
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r"), min_size=1), min_size=1)))
+def test_what_is_written_with_tabs_is_read_again(sentences):
+    words = [[word for word in sentence if word.strip() and word != "-DOCSTART-"] for sentence in sentences]
+    words = [sentence for sentence in words if sentence]
+    text = "\n\n".join("\n".join(f"{word}\tT{i}" for i, word in enumerate(sentence)) for sentence in words)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "x")
+        path.write_bytes(text.encode())
+        if words and not words[0][0].startswith("\ufeff"):
+            assert read_conll(path) == (words, [[f"T{i}" for i in range(len(one))] for one in words])
+
+
 def test_files_that_hold_something_else_are_told_by_line(tmp_path):
-    with pytest.raises(ValueError, match=r"Line 2 of .* has 1 columns, \['rejects'\].*Name other columns"):
+    with pytest.raises(ValueError, match=r"Line 2 of .* holds \['rejects'\]; expected at least 2 columns"):
         read_conll(write(tmp_path, "EU B-ORG\nrejects\n"))
-    with pytest.raises(ValueError, match="tag_column=3 need 4"):
+    with pytest.raises(ValueError, match="expected at least 4 columns.*a tag in column 3. Name other columns"):
         read_conll(write(tmp_path, "EU B-ORG\n"), tag_column=3)
+    with pytest.raises(ValueError, match=r"Line 1 of .* holds \['EU', ''\]"):
+        read_conll(write(tmp_path, "EU\t\n"))
     with pytest.raises(ValueError, match="holds no sentence"):
         read_conll(write(tmp_path, "\n\n"))
     with pytest.raises(FileNotFoundError):

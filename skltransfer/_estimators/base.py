@@ -45,7 +45,7 @@ MOST_KNOWN = 100_000
 class BackboneEstimator:
     """Parent of estimators that read X with a backbone: from parameters and X to samples and frozen stages."""
 
-    _n_features_out: int  # of ``transform``
+    _kind_of_samples: str | None = None  # where it is not what the backbone reads
 
     def _loaded_backbone(self) -> Backbone:
         """The estimator's backbone, loaded once per process."""
@@ -69,7 +69,8 @@ class BackboneEstimator:
         """
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
-        container = contained(X, backbone.modality, channels=reading.get("channels", "auto"), expected=expected)
+        kind = self._kind_of_samples or backbone.modality
+        container = contained(X, kind, channels=reading.get("channels", "auto"), expected=expected)
         if expected is not None and self._image_shape is None:
             _refuse_other_kind(self, container.kind, X, backbone)
         estimator = self
@@ -155,6 +156,18 @@ class BackboneEstimator:
             if hasattr(self, name) and getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}")
 
+    def _last_features(self, samples: Samples, backbone: Backbone) -> np.ndarray:
+        """Pooled features of the last stage, float32, (n, d)."""
+        stages = self._frozen_stages(backbone)
+        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
+        return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
+
+
+class NamesFeatures:
+    """Parent of the estimators that embed samples: names of the features."""
+
+    _n_features_out: int
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Get the names of the output features of ``transform``.
 
@@ -184,12 +197,6 @@ class BackboneEstimator:
         columns = getattr(self, "feature_names_in_", ())
         prefix = f"{columns[0]}_" if len(columns) == 1 else type(self).__name__.lower()
         return numbered(prefix, self._n_features_out)
-
-    def _last_features(self, samples: Samples, backbone: Backbone) -> np.ndarray:
-        """Pooled features of the last stage, float32, (n, d)."""
-        stages = self._frozen_stages(backbone)
-        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
-        return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
 
 
 def _store(cache: Any) -> ActivationStore | None:

@@ -36,6 +36,11 @@ class StructuredFineTuner(FineTuner):
             )
         return rows
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
 
 def object_array(values: Sequence[Any]) -> np.ndarray:
     """An array of objects, (n,), also where all of them have one length."""

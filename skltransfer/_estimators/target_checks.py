@@ -55,20 +55,24 @@ def cells_of(y: Any) -> np.ndarray:
     return cells
 
 
-def rows_of(y: Any) -> np.ndarray:
+def rows_of(y: Any, name: str = "y") -> np.ndarray:
     """y as an array of objects, (n,), one per sample, whatever they hold.
 
     Raises
     ------
     ValueError
-        If y has no rows in an order.
+        If y has no rows in an order, or several columns.
     """
     if hasattr(y, "columns"):
-        raise ValueError(f"y must have one column, got {len(y.columns)}: {list(y.columns)[:MOST_SHOWN]}. Choose one.")
+        if len(y.columns) != 1:
+            columns = list(y.columns)
+            raise ValueError(f"{name} must have one column, got {len(columns)}: {columns[:MOST_SHOWN]}. Choose one.")
+        y = y.iloc[:, 0] if hasattr(y, "iloc") else y[next(iter(y.columns))]
     y = y.to_list() if hasattr(y, "to_list") else y.to_pylist() if hasattr(y, "to_pylist") else y
     if isinstance(y, str | bytes | dict | set | frozenset) or not (hasattr(y, "__len__") and hasattr(y, "__getitem__")):
         raise ValueError(
-            f"y must be a list or an array with a target for each sample; got {_short(y)} of type {type(y).__name__}."
+            f"{name} must be a list or an array with a target for each sample; got {_short(y)} of type "
+            f"{type(y).__name__}."
         )
     rows = np.empty(len(y), dtype=object)
     for i in range(len(y)):

@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin, TransformerMixin
 from sklearn.utils.validation import _check_y
 
 from skltransfer._estimators import target_checks
+from skltransfer._estimators.base import NamesFeatures
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples
 from skltransfer.backbones import Backbone
@@ -18,7 +19,7 @@ from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 
-class VectorFineTuner(ReadsLongSamples, ReadsBackbone, TransformerMixin, FineTuner):
+class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, TransformerMixin, FineTuner):
     """Parent of the fine-tuning estimators of labels and numbers."""
 
     def transform(self, X: Any) -> np.ndarray:

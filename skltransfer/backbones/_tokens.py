@@ -19,6 +19,7 @@ EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
 SPECIAL = 8  # tokens that a tokenizer adds to a text, at most
 PROBED = 200  # tokens that are tried as texts
+BEGINS_A_WORD = ("\u2581", "\u0120")  # alone, in vocabularies of SentencePiece and of bytes
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ class TextPreprocessing:
         return [self._window(ids, start) for start in starts]
 
     def places_of_words(self, words: Sequence[str]) -> tuple[np.ndarray, int]:
-        """Positions of the words' first tokens in the ids of :func:`text_of`, (words,), and the number of these ids.
+        """Positions of the words' first tokens in the ids of :meth:`text_of`, (words,), and the number of these ids.
 
-        A word without a token of its own, such as a zero-width space, has the next one.
+        A token that only says that a word begins is none of the word. A word without a token of its own, such as a
+        zero-width space, has the next one.
 
         Raises
         ------
@@ -110,7 +112,7 @@ class TextPreprocessing:
             If the tokenizer does not tell where its tokens come from.
         """
         try:
-            read = self.tokenizer(text_of(words), verbose=False, return_offsets_mapping=True)
+            read = self.tokenizer(self.text_of(words), verbose=False, return_offsets_mapping=True)
         except NotImplementedError as error:
             raise UnsupportedBackboneError(
                 "Tags of words need a tokenizer that tells which letters a token comes from, and this one, "
@@ -119,11 +121,18 @@ class TextPreprocessing:
             ) from error
         starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
         spans = np.array(read["offset_mapping"], dtype=int).reshape(-1, 2)
-        own = np.flatnonzero(spans[:, 1] > spans[:, 0])  # special tokens come from no letter
+        names = getattr(self.tokenizer, "convert_ids_to_tokens", lambda ids: ids)(read["input_ids"])
+        begins = np.array([name in BEGINS_A_WORD for name in names], dtype=bool)
+        own = np.flatnonzero((spans[:, 1] > spans[:, 0]) & ~begins)  # special tokens come from no letter
         if not len(own):
             return np.zeros(len(words), dtype=int), len(spans)
         first = np.searchsorted(np.maximum.accumulate(spans[own, 1]), starts, side="right")
         return own[np.minimum(first, len(own) - 1)], len(spans)
+
+    @staticmethod
+    def text_of(words: Sequence[str]) -> str:
+        """The text that is read for a list of words."""
+        return " ".join(words)
 
     def cuts(self, text: str) -> bool:
         """True if ``max_length`` leaves out part of a text."""
@@ -174,11 +183,6 @@ class TextPreprocessing:
             if getattr(self.tokenizer, name, None) is not None:
                 return getattr(self.tokenizer, name)
         return 0
-
-
-def text_of(words: Sequence[str]) -> str:
-    """The text that is read for a list of words."""
-    return " ".join(words)
 
 
 def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name: str) -> int:

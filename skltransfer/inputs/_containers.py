@@ -33,8 +33,8 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
     ----------
     X : object
         Argument of an estimator's method.
-    modality : {"audio", "image", "rows", "text"}
-        Kind of samples that the backbone reads.
+    modality : {"audio", "image", "rows", "text", "words"}
+        Kind of samples that are read; ``"words"`` are texts that are split into words.
     channels : {"auto", "first", "last"}, default="auto"
         Position of the channels in image arrays.
     expected : {"table", "samples"}, optional
@@ -50,6 +50,8 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
     if not is_sparse:
         _refuse_one(X, noun)
         _refuse_lazy_or_unordered(X, noun)
+    if modality == "words":
+        return Container(SAMPLES, _texts_of_words(X))
     if is_sparse:
         found = Container(TABLE, X)
     elif hasattr(X, "columns"):
@@ -69,6 +71,20 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
         found = Container(TABLE, X)  # a number, say: scikit-learn has words for it
     _refuse_other_content(found, X, modality)
     return found
+
+
+def _texts_of_words(X: Any) -> list[Any]:
+    """The texts, whatever they hold; the rows of a table of strings are texts of equally many words."""
+    if hasattr(X, "columns"):
+        names = list(X.columns)
+        if len(names) != 1:
+            raise _several_columns(names)
+        X = X.iloc[:, 0] if hasattr(X, "iloc") else X[names[0]]
+    if hasattr(X, "to_list") or hasattr(X, "to_pylist"):
+        return X.to_list() if hasattr(X, "to_list") else X.to_pylist()
+    if not hasattr(X, "__len__") or getattr(X, "ndim", 1) not in (1, 2) or hasattr(X, "toarray"):
+        raise ValueError(f"Expected {NOUNS['words']}, got {shown(X)}. Pass a list of lists of strings.")
+    return list(X)
 
 
 def _refuse_other_content(found: Container, X: Any, modality: str) -> None:

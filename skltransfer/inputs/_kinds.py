@@ -11,7 +11,13 @@ from typing import Any
 
 from skltransfer.inputs._samples import is_missing, shown
 
-NOUNS = {"image": "images", "text": "texts", "audio": "audio clips", "rows": "rows of numbers"}
+NOUNS = {
+    "image": "images",
+    "text": "texts",
+    "audio": "audio clips",
+    "rows": "rows of numbers",
+    "words": "lists of words",
+}
 READS = {"audio": "hf:openai/whisper-base", "image": "bundled:efficientnet-lite0", "text": "bundled:minilm"}
 LOOKED_AT = 10  # elements
 SHOWN = 60  # characters

@@ -30,7 +30,9 @@ class WordSamples(Samples):
 
     def __init__(self, items: Sequence[Any], preprocessing: Any) -> None:
         super().__init__(items)
-        self._preprocessing, self._places = preprocessing, {}
+        self._preprocessing = preprocessing
+        self._known: dict[int, tuple[str, ...]] = {}
+        self._places: dict[int, np.ndarray] = {}
 
     def n_words(self, position: int) -> int | None:
         """Number of words of a text; None if it cannot be read."""
@@ -45,10 +47,10 @@ class WordSamples(Samples):
 
     def _identify(self, row: int) -> tuple[bytes, str]:
         words = self._words(row)
-        return digest_of(b"words", *(word.encode() for word in words)), " ".join(words)
+        return digest_of(b"words", *(word.encode() for word in words)), self._preprocessing.text_of(words)
 
     def _read(self, row: int) -> str:
-        return " ".join(self._words(row))
+        return self._preprocessing.text_of(self._words(row))
 
     def _geometry(self, row: int, preprocessing: Any) -> np.ndarray:
         return self._find(row)
@@ -65,6 +67,11 @@ class WordSamples(Samples):
         return self._places[row]
 
     def _words(self, row: int) -> tuple[str, ...]:
+        if row not in self._known:
+            self._known[row] = self._checked(row)
+        return self._known[row]
+
+    def _checked(self, row: int) -> tuple[str, ...]:
         item = self.items[row]
         refuse_missing(item, row)
         if isinstance(item, str):

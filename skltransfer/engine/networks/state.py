@@ -124,7 +124,8 @@ class NetworkState:
 
 def _can_be_tapped(spec: NetworkSpec, n_stages: int) -> bool:
     """True if taps are boundaries after the input, in order, and no stage after the last of them is frozen."""
-    are_ordered = all(a < b for a, b in itertools.pairwise((0, *spec.taps)))
+    are_numbers = all(type(tap) is int for tap in spec.taps)
+    are_ordered = are_numbers and all(a < b for a, b in itertools.pairwise((0, *spec.taps)))
     return are_ordered and spec.boundary <= spec.taps[-1] <= n_stages
 
 

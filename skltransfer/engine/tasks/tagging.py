@@ -20,6 +20,8 @@ from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, standardisation
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task
 
+ENOUGH_WORDS = 50_000  # to begin a head whose features are going to change
+
 
 class TokenReadout(Readout):
     """Scaling and head of single tokens.
@@ -59,6 +61,13 @@ def of_words(batch: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, to
     return owners, torch.cat([record["places"].cpu() for record in batch])
 
 
+def _some(counts: np.ndarray, most: int | None) -> np.ndarray:
+    """Rows that have about ``most`` words together, or all, in their order."""
+    rows = np.random.default_rng(0).permutation(len(counts))
+    n_rows = len(counts) if most is None else 1 + np.searchsorted(np.cumsum(counts[rows]), most)
+    return np.sort(rows[:n_rows])
+
+
 class TaggingTask(Task):
     """One of several labels for each word.
 
@@ -90,8 +99,14 @@ class TaggingTask(Task):
 
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
         """Raise if the network has another number of outputs, or labels and their weights do not go together."""
-        if spec.n_outputs != self._of_word.n_outputs or len(self.factors) != len(self.classes) or not spec.taps:
-            raise ValueError(f"{len(self.classes)} labels, {len(self.factors)} weights, {spec.n_outputs} outputs")
+        expected = {"classes", "factors", "mean_words", "smoothing", "n_outputs"}
+        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2 or not spec.taps:
+            raise ValueError(f"a tagger's file describes {sorted(vars(self))}, taps={spec.taps!r}")
+        if not {self.n_outputs, self._of_word.n_outputs} == {spec.n_outputs}:
+            raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")
+        numbers = np.concatenate([np.asarray(self.factors, dtype=float), [float(self.mean_words), 1 - self.smoothing]])
+        if len(numbers) != len(self.classes) + 2 or not (np.isfinite(numbers).all() and (numbers >= 0).all()):
+            raise ValueError(f"weights {self.factors!r}, mean_words={self.mean_words!r}, smoothing={self.smoothing!r}")
 
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> TokenReadout:
         """A head of the tokens after the tapped stages, side by side."""
@@ -121,17 +136,21 @@ class TaggingTask(Task):
         how: Start,
     ) -> Probe | None:
         """Standardize the tokens, and begin a linear head with the probe of single words."""
-        places = [record["places"] for record in targets.records]
-        vectors: list[np.ndarray] = [np.empty(0)] * len(targets)
+        counts = np.array([len(record["places"]) for record in targets.records])
+        rows = _some(counts, None if how.reach is None else ENOUGH_WORDS)
+        ends = np.zeros(len(counts), dtype=int)
+        ends[rows] = np.cumsum(counts[rows])
+        features = np.empty((counts[rows].sum(), len(network.readout.mean)))
         for members, given in over_samples.in_batches(network.given):
             for member, one in zip(members, torch.cat(given, dim=-1), strict=False):  # other rows fill the batch
-                vectors[member] = one[places[member]].double().cpu().numpy()
-        counts = [len(one) for one in places]
-        features, tags = np.concatenate(vectors), np.concatenate([record["tags"] for record in targets.records])
-        scaling = standardisation(features, np.repeat(weights, counts), floor=LEAST_SCALE)
+                if ends[member]:
+                    found = one[targets.records[member]["places"]].cpu().numpy()
+                    features[ends[member] - counts[member] : ends[member]] = found
+        tags = np.concatenate([targets.records[row]["tags"] for row in rows])
+        scaling = standardisation(features, np.repeat(weights[rows], counts[rows]), floor=LEAST_SCALE)
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
-            in_loss = np.repeat(loss_weights, counts) * self.factors[tags]
+            in_loss = np.repeat(loss_weights[rows], counts[rows]) * self.factors[tags]
             probe = self._of_word.solve_probe(features, tags, in_loss, scaling, how.penalty)
             fraction = how.fraction(probe)
             state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}

@@ -205,7 +205,9 @@ class VectorTask(Task):
         """Description of each exported answer for a client; ``names`` are those of several tasks."""
 
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
-        """Raise if outputs of the network's number cannot be decoded."""
+        """Raise if the network gives no vector, or outputs of its number cannot be decoded."""
+        if spec.taps or spec.pooling is None:
+            raise ValueError(f"pooling={spec.pooling!r} and taps={spec.taps!r}")
         self.decode(np.arange(1.0, spec.n_outputs + 1)[None])
 
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
