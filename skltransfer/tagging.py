@@ -503,7 +503,7 @@ def read_conll(
     >>> from skltransfer import read_conll
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "train.txt")
-    ...     _ = path.write_text("Ada B-PER\nwrote O\n\nLondon B-LOC\n", encoding="utf-8")
+    ...     _ = path.write_text("Ada B-PER\\nwrote O\\n\\nLondon B-LOC\\n", encoding="utf-8")
     ...     read_conll(path)
     ([['Ada', 'wrote'], ['London']], [['B-PER', 'O'], ['B-LOC']])
     """
@@ -548,12 +548,14 @@ def _sentences(text: str, *, is_numbered: bool) -> Iterator[list[tuple[int, list
 def scheme_of(tags: Any) -> str:
     """How a set of tags marks entities, one of ``SCHEMES``."""
     inside = {str(tag) for tag in tags if tag != OUTSIDE}
+    has_outside = len(inside) < len(set(tags))
     found = [PREFIXED.fullmatch(tag) for tag in inside]
-    prefixes = {one.group(1) for one in found if one and (one.group(2) or all(found))}
-    if prefixes & set("BI"):
+    before_a_type = {one.group(1) for one in found if one and one.group(2)}
+    prefixes = before_a_type or ({one.group(1) for one in found} if all(found) else set())
+    if prefixes & set("BI") or (before_a_type and has_outside):
         borders = "BILOU" if prefixes & set("LU") else "BIOES" if prefixes & set("ES") else "BIO"
-        return borders if "B" in prefixes else "IO"
-    return "plain IO" if len(inside) < len(set(tags)) else "words"
+        return borders if prefixes - {"I"} else "IO"
+    return "plain IO" if has_outside else "words"
 
 
 def _marked(tags: Sequence[Any], scheme: str) -> set[Span]:

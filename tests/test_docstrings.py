@@ -18,6 +18,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     model_selection,
@@ -81,6 +82,10 @@ def fitted(kind):
     """Fits of a frame, and of texts of which one is long and one cannot be read: between them, all attributes."""
     pandas = pytest.importorskip("pandas")
     y, frame = TARGETS.get(kind, Y), pandas.DataFrame(ROWS, columns=list("abcd"))
+    if kind is FineTunedTagger:
+        words = [text.split() for text in TEXTS]
+        tags = [[len(word) % 2 for word in text] for text in words]
+        return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
     if "backbone" not in inspect.signature(kind).parameters:
         return [kind().fit(frame, y)]
     short = {"max_epochs": 1} if "max_epochs" in inspect.signature(kind).parameters else {}

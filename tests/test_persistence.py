@@ -27,6 +27,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     load,
@@ -226,6 +227,8 @@ ROWS = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
 LABELS = np.array(["no", "yes"])[np.arange(16) % 2]
 TWO_COLUMNS = np.column_stack([np.arange(16) % 2, ROWS[:, 0].astype(float)])
 MASKED = np.where(np.arange(16) < 10, np.arange(16) % 2, -1)
+WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
+TAGS = [["O", "O", "NUM"]] * 16
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
@@ -234,8 +237,16 @@ SAVABLE = {
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
+    "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
     "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
 }
+
+
+def samples_for(model, *, as_frame=False):
+    pandas = pytest.importorskip("pandas")
+    if isinstance(model, FineTunedTagger):
+        return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
+    return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS
 
 
 def seen_by_a_user(model):
@@ -246,7 +257,8 @@ def seen_by_a_user(model):
         method: dict(getattr(model.get_metadata_routing(), method).requests)
         for method in ("fit", "partial_fit", "predict", "score", "transform")
     }
-    answers = {verb: getattr(model, verb)(ROWS) for verb in ("predict", "transform") if hasattr(model, verb)}
+    X = samples_for(model)
+    answers = {verb: getattr(model, verb)(X) for verb in ("predict", "transform") if hasattr(model, verb)}
     containers = {verb: type(answer).__name__ for verb, answer in answers.items()}
     values = {verb: np.asarray(answer).tolist() for verb, answer in answers.items()}
     return {
@@ -256,7 +268,7 @@ def seen_by_a_user(model):
         "requests": requests,
         "containers": containers,
         "answers": values,
-        "names": model.get_feature_names_out().tolist(),
+        "names": model.get_feature_names_out().tolist() if hasattr(model, "transform") else None,
         "shown": repr(model),
     }
 
@@ -276,15 +288,15 @@ def test_each_kind_that_can_be_loaded_is_compared_with_its_pickle():
 )
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_saved_is_the_same_as_pickled(tmp_path_factory, name, output, requests, as_frame):
-    pandas = pytest.importorskip("pandas")
     model, y = clone(SAVABLE[name][0]), SAVABLE[name][1]
-    model.set_output(transform=output)
+    if hasattr(model, "transform"):
+        model.set_output(transform=output)
     with sklearn.config_context(enable_metadata_routing=True):
         for request, alias in requests.items():
             verb, key = request.split(".")
             if key in getattr(model.get_metadata_routing(), verb).requests:
                 getattr(model, f"set_{verb}_request")(**{key: alias})
-    model.fit(pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS, y)
+    model.fit(samples_for(model, as_frame=as_frame), y)
     path = tmp_path_factory.mktemp("saved") / "model.skl"
     model.save(path)
     expected = seen_by_a_user(pickle.loads(pickle.dumps(model)))

@@ -585,6 +585,10 @@ def test_entities_are_read_as_their_scheme_says(scheme, tags, found):
         ("I O", "IO"),
         ("B-PER I-PER O X", "BIO"),
         ("S E", "words"),
+        ("O S-A", "BIOES"),
+        ("O U-A", "BILOU"),
+        ("S-NP N-NP", "words"),
+        ("S E O", "plain IO"),
         ("", "words"),
     ],
 )
