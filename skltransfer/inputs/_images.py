@@ -136,11 +136,7 @@ class ImageSamples(Samples):
                 return self._rgb(image, row)
         return self._rgb_of_array(with_channels_last(_array(item, refuse), self.channels, refuse), row)
 
-    def _geometry(self, row: int, preprocessing: Any) -> Any:
-        return preprocessing.geometry(*self._size(row))
-
     def _size(self, row: int) -> tuple[int, int]:
-        """Width and height in pixels, as the user sees the image."""
         encoded, item = self._encoded(row), self.items[row]
         if encoded is not None:
             with _damage_named(self._refusal(row)), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:

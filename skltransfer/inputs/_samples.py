@@ -94,6 +94,10 @@ class Samples(ABC):
         """The sample's decoded content: an RGB photo (h, w, 3) of uint8, or a row (f,) of float32."""
         return self._read(int(self.rows[position]))
 
+    def size(self, position: int) -> tuple[int, int] | None:
+        """Width and height of an image, in pixels, as the user sees it; None for samples of other kinds."""
+        return self._size(int(self.rows[position]))
+
     def geometry(self, position: int, preprocessing: Any) -> Any:
         """Position of the sample, or of its parts, in the network's input; None for samples without positions.
 
@@ -116,8 +120,12 @@ class Samples(ABC):
         """
         self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
 
-    def _geometry(self, row: int, preprocessing: Any) -> Any:
+    def _size(self, row: int) -> tuple[int, int] | None:
         return None
+
+    def _geometry(self, row: int, preprocessing: Any) -> Any:
+        size = self._size(row)
+        return None if size is None else preprocessing.geometry(*size)
 
     @abstractmethod
     def _peek(self, row: int) -> Peeked: ...
