@@ -31,6 +31,8 @@ from skltransfer.model_selection import transfer_report as transfer_report
 from skltransfer.multi_task import MultiTaskFineTuner as MultiTaskFineTuner
 from skltransfer.persistence import load as load
 from skltransfer.pretraining import AdaptedBackbone as AdaptedBackbone
+from skltransfer.segmentation import FineTunedSegmenter as FineTunedSegmenter
+from skltransfer.segmentation import mean_iou_score as mean_iou_score
 from skltransfer.tagging import FineTunedTagger as FineTunedTagger
 from skltransfer.tagging import entity_f1_score as entity_f1_score
 from skltransfer.tagging import read_conll as read_conll

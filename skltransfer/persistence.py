@@ -11,6 +11,7 @@ from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
+from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
 
 KINDS = (
@@ -19,6 +20,7 @@ KINDS = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
 )

@@ -1,4 +1,4 @@
-"""A conformance suite for estimators whose samples are images, texts, audio clips or lists of words with tags.
+"""A conformance suite for estimators whose samples are images, texts or audio clips, also with tags or masks as y.
 
 scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
 state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
@@ -26,7 +26,7 @@ WORDS = (("bright", "warm", "lovely"), ("dull", "cold", "awful"))
 
 
 def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
-    """Check that an estimator of images, texts, audio or tagged words follows the conventions of scikit-learn.
+    """Check that an estimator of images, texts, audio, tags or masks follows the conventions of scikit-learn.
 
     Use it to test your own classifiers, regressors and transformers, whether they use this package or not. It
     complements scikit-learn's ``check_estimator``, which passes only tables of numbers.
@@ -35,10 +35,10 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     ----------
     estimator : estimator object
         Unfitted estimator. Give it a small network and few epochs: it is fitted about thirty times on 24 samples.
-    modality : {"image", "text", "audio", "words"}
+    modality : {"image", "text", "audio", "words", "masks"}
         Kind of samples that it is tested with: uint8 arrays of shape (20, 24, 3) for ``"image"``, strings for
-        ``"text"``, tuples of a float32 waveform and its sampling rate for ``"audio"``, and for ``"words"`` lists of
-        words, with a list of tags each in y.
+        ``"text"``, tuples of a float32 waveform and its sampling rate for ``"audio"``, lists of words for ``"words"``,
+        with a list of tags each in y, and images of several sizes for ``"masks"``, with a mask each in y.
     on_fail : {"raise"} or None, default="raise"
         ``"raise"`` raises the error of the first check that fails. None runs all checks and reports the failures in the
         result.
@@ -87,8 +87,8 @@ def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Cal
     ----------
     estimator : estimator object
         Estimator to check.
-    modality : {"image", "text", "audio", "words"} or None, default=None
-        Kind of samples. For ``"words"``, whose answers are lists, there are further checks.
+    modality : {"image", "text", "audio", "words", "masks"} or None, default=None
+        Kind of samples. For ``"words"`` and ``"masks"``, whose answers are structures, there are further checks.
 
     Yields
     ------
@@ -110,8 +110,8 @@ def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Cal
             yield check_repeated_samples_equal_weights
     if is_classifier(estimator):
         yield from OF_CLASSIFIERS
-    if modality == "words":
-        yield from OF_TAGGERS
+    if modality in STRUCTURED:
+        yield from OF_STRUCTURES
 
 
 def _pictures(rng: np.random.Generator, kind: np.ndarray) -> list:
@@ -136,6 +136,20 @@ def _tags(X: list) -> np.ndarray:
     return _objects([["GOOD" if w in WORDS[0] else "BAD" if w in WORDS[1] else "O" for w in words] for words in X])
 
 
+def _scenes(rng: np.random.Generator, kind: np.ndarray) -> list:
+    """Dark images of several sizes with a bright square, on the left or on the right."""
+    X = []
+    for i, k in enumerate(kind):
+        scene = rng.integers(0, 60, (24 + 4 * (i % 3), 32, 3), dtype=np.uint8)
+        scene[4:20, 2 + 12 * k : 18 + 12 * k] = rng.integers(200, 256, (16, 16, 3))
+        X.append(scene)
+    return X
+
+
+def _masks(X: list) -> np.ndarray:
+    return _objects([(scene.min(2) >= 200).astype(int) for scene in X])
+
+
 def _objects(values: Any) -> np.ndarray:
     """An array of objects, (n,), also where all of them are alike in shape."""
     found = np.empty(len(values), dtype=object)
@@ -144,15 +158,16 @@ def _objects(values: Any) -> np.ndarray:
     return found
 
 
-MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds, "words": _sentences}
+MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds, "words": _sentences, "masks": _scenes}
+STRUCTURED = {"words": _tags, "masks": _masks}
 
 
 def _data(estimator: Any, modality: str, seed: int = 0) -> tuple[list, np.ndarray]:
     rng = np.random.default_rng(seed)
     kind = np.arange(N) % 2
-    if modality == "words":
+    if modality in STRUCTURED:
         X = MAKERS[modality](rng, kind)
-        return X, _tags(X)
+        return X, STRUCTURED[modality](X)
     y = kind + rng.normal(0, 0.1, N) if is_regressor(estimator) else kind
     return MAKERS[modality](rng, kind), y
 
@@ -285,7 +300,7 @@ def check_fitting_again_forgets(estimator: Any, modality: str) -> None:
     """A second ``fit`` is as if there had been no first."""
     X, y = _data(estimator, modality)
     other, other_y = _data(estimator, modality, seed=5)
-    other = other[::-1] if modality == "words" else other  # which cannot take another's tags
+    other = other[::-1] if modality in STRUCTURED else other  # which cannot take another's tags
     again = _fresh(estimator).fit(other, other_y[::-1]).fit(X, y)
     _assert_close(_output(again, X), _output(_fresh(estimator).fit(X, y), X), "fitted before on other data")
 
@@ -383,26 +398,29 @@ def check_two_kinds_are_told_apart(estimator: Any, modality: str) -> None:
     assert score > 0.7, f"accuracy on the training samples is {score:.2f}, expected more than 0.7"
 
 
-def check_each_word_gets_a_tag(estimator: Any, modality: str) -> None:
-    """``predict`` returns an array of lists, one tag for each word, which ``score`` compares with y."""
+def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str) -> None:
+    """``predict`` returns an array of objects, a tag for each word or pixel, which ``score`` compares with y."""
     X, y = _data(estimator, modality)
     fitted = _fresh(estimator).fit(X, y)
-    predicted = fitted.predict([*X, []])
-    assert predicted.dtype == object, "predict must return an array of lists"
-    assert predicted.shape == (N + 1,), f"predict gave shape {predicted.shape}, expected {(N + 1,)}"
-    lengths = [len(tags) for tags in predicted]
-    assert lengths == [len(words) for words in X] + [0], f"numbers of tags are {lengths}"
-    assert all(isinstance(tags, list) and set(tags) <= {"GOOD", "BAD", "O"} for tags in predicted)
+    predicted = fitted.predict(X)
+    assert predicted.dtype == object, "predict must return an array of objects"
+    assert predicted.shape == (N,), f"predict gave shape {predicted.shape}, expected {(N,)}"
+    shapes = [np.shape(answer) for answer in predicted]
+    assert shapes == [np.shape(target) for target in y], f"answers have the shapes {shapes}"
+    known = np.unique(np.concatenate([np.ravel(target) for target in y]))
+    assert all(np.isin(np.ravel(answer), known).all() for answer in predicted), (
+        f"answers hold other labels than {known}"
+    )
     score = fitted.score(X, y)
     assert 0.7 < score <= 1, f"the score on the training samples is {score:.2f}, expected more than 0.7"
 
 
-def check_each_word_needs_a_tag(estimator: Any, modality: str) -> None:
-    """Too few tags for a text are a ValueError that says which row it is."""
+def check_targets_fit_their_samples(estimator: Any, modality: str) -> None:
+    """A target that is shorter than its sample is a ValueError that says which row it is."""
     X, y = _data(estimator, modality)
     short = y.copy()
     short[3] = short[3][:-1]
-    _assert_raises(lambda: _fresh(estimator).fit(X, short), (ValueError,), "3", "too few tags in row 3")
+    _assert_raises(lambda: _fresh(estimator).fit(X, short), (ValueError,), "3", "too short a target in row 3")
 
 
 def check_threads_may_share_it(estimator: Any, modality: str) -> None:
@@ -453,9 +471,9 @@ OF_PREDICTORS = (
     check_lengths_of_x_and_y_are_compared,
     check_cross_validation_scores_each_fold,
 )
-OF_TAGGERS = (
-    check_each_word_gets_a_tag,
-    check_each_word_needs_a_tag,
+OF_STRUCTURES = (
+    check_answers_have_the_shape_of_their_samples,
+    check_targets_fit_their_samples,
     check_threads_may_share_it,
     check_a_search_works_in_two_processes,
     check_a_cache_changes_nothing,

@@ -25,6 +25,7 @@ FLOORS = {
     "fine_tuning": 4,
     "multi_task": 4,
     "pretraining": 4,
+    "segmentation": 4,
     "tagging": 4,
     "distributed": 5,
     "export": 5,
@@ -47,7 +48,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 23
+MOST_ROOMS = 24
 TENANTS = {
     "accelerate": "processes.py",
     "dask": "distributed.py",

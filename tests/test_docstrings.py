@@ -18,6 +18,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
@@ -82,6 +83,10 @@ def fitted(kind):
     """Fits of a frame, and of texts of which one is long and one cannot be read: between them, all attributes."""
     pandas = pytest.importorskip("pandas")
     y, frame = TARGETS.get(kind, Y), pandas.DataFrame(ROWS, columns=list("abcd"))
+    if kind is FineTunedSegmenter:
+        X = list(np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8))
+        masks = [x[..., 0] // 128 for x in X]
+        return [kind("toy:images", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*masks, masks[0]])]
     if kind is FineTunedTagger:
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]

@@ -20,6 +20,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
@@ -37,13 +38,19 @@ ALL = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
 )
 WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
-BACKBONES = {FineTunedTagger: "toy:text"}
-DATA = {MultiTaskFineTuner: (X, np.column_stack([Y, Y])), FineTunedTagger: (WORDS, TAGS)}
+SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images"}
+DATA = {
+    FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
+    MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
+    FineTunedTagger: (WORDS, TAGS),
+}
 PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
 TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders
 BAD = st.sampled_from(["nonsens", -3.5, ["nonsens"], [], {"a": "b"}, object()])

@@ -27,6 +27,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
@@ -229,6 +230,7 @@ TWO_COLUMNS = np.column_stack([np.arange(16) % 2, ROWS[:, 0].astype(float)])
 MASKED = np.where(np.arange(16) < 10, np.arange(16) % 2, -1)
 WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
 TAGS = [["O", "O", "NUM"]] * 16
+SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
@@ -237,6 +239,7 @@ SAVABLE = {
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
+    "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
     "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
 }
@@ -246,6 +249,8 @@ def samples_for(model, *, as_frame=False):
     pandas = pytest.importorskip("pandas")
     if isinstance(model, FineTunedTagger):
         return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
+    if isinstance(model, FineTunedSegmenter):
+        return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS
 
 

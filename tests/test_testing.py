@@ -12,6 +12,7 @@ from skltransfer import (
     AdaptedBackbone,
     FineTunedClassifier,
     FineTunedRegressor,
+    FineTunedSegmenter,
     FineTunedTagger,
     PretrainedFeatureExtractor,
     testing,
@@ -33,6 +34,7 @@ OURS += [
     (FineTunedTagger("toy:text", freeze_depth=depth, layer=layer, C=1.0, **OPTIONS | {"max_epochs": 12}), "words")
     for depth, layer in ((1.0, 0.5), (0.5, "penultimate"))
 ]
+OURS += [(FineTunedSegmenter("toy:images", freeze_depth=depth, C=1.0, **OPTIONS), "masks") for depth in (1.0, 0.5)]
 CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator, modality)]
 
 

@@ -274,6 +274,21 @@ class Backbone(Value):
         unit_length = self._unit_length and boundary == self.n_stages
         return Pooling(how, ends_in_channels=boundary in self._maps_end_in_channels, unit_length=unit_length)
 
+    def ends_in_channels(self, boundary: int) -> bool:
+        """Check if the maps at a boundary are (height, width, channels).
+
+        Parameters
+        ----------
+        boundary : int
+            Number of stages before it, from 1 to ``n_stages``.
+
+        Returns
+        -------
+        bool
+            True if channels come last.
+        """
+        return boundary in self._maps_end_in_channels
+
     def prefix(
         self,
         start: int,
@@ -422,11 +437,40 @@ class Backbone(Value):
         cut = self._cuts[ORIGINAL]
         network = copy.deepcopy(cut.network)
         fit_state(network, network.state_dict() | weights.tensors(), optional=(), where=f"weights={weights!r}")
+        return self._with(cut.of(network), weights=weights)
+
+    def letterboxed(self) -> "Backbone":
+        """Make a backbone with the same network that sees whole images, which therefore has another fingerprint.
+
+        Returns
+        -------
+        Backbone
+            The new backbone, which resizes the longer side of an image and fills the rest.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the network does not read images.
+        """
+        if self.modality != "image":
+            raise UnsupportedBackboneError(
+                f"letterbox=True is for images, and {self.name!r} reads samples of kind {self.modality!r}."
+            )
+        return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.letterboxed())
+
+    def _with(
+        self,
+        cut: GraphCut | LayerCut,
+        *,
+        weights: str | AdaptedWeights | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> "Backbone":
+        """The same with other weights, or another preprocessing."""
         return Backbone(
-            cut.of(network),
+            cut,
             name=self.name,
-            weights=weights,
-            preprocessing=self.preprocessing,
+            weights=self.weights if weights is None else weights,
+            preprocessing=self.preprocessing if preprocessing is None else preprocessing,
             pooling=self.pooling,
             head_names=self._head_names,
             classes=self.classes,

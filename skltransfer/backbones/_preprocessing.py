@@ -82,7 +82,12 @@ class ImagePreprocessing:
         new_width, new_height = self._resized_to(right - left, bottom - top)
         scale = (new_width / (right - left), new_height / (bottom - top))
         cut = self._crop_at(new_width, new_height)
-        return Geometry((width, height), scale, (-cut[0] - left * scale[0], -cut[1] - top * scale[1]))
+        offset = (-cut[0] - left * scale[0], -cut[1] - top * scale[1])
+        return Geometry((width, height), scale, offset, self.crop)
+
+    def letterboxed(self) -> "LetterboxPreprocessing":
+        """The same input, in which the whole image is seen."""
+        return LetterboxPreprocessing(self.crop, self.crop, self.mean, self.std, self.interpolation)
 
     def _from_photo(self, photo: np.ndarray) -> torch.Tensor:
         x = self.pixels(photo).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
@@ -111,6 +116,32 @@ class ImagePreprocessing:
         strip = torch.tensor(row, dtype=torch.float32).view(1, 1, 1, -1)
         square = F.interpolate(strip, size=(self.crop, self.crop), mode="bilinear", align_corners=True)
         return square[0].expand(3, -1, -1).contiguous()
+
+
+@dataclass(frozen=True)
+class LetterboxPreprocessing(ImagePreprocessing):
+    """Resize the longer side to the input's, and fill the rest with the mean color: nothing is cropped away."""
+
+    def pixels(self, photo: np.ndarray) -> np.ndarray:
+        """A photo (h, w, 3), resized, in the middle of a canvas: (side, side, 3) of uint8."""
+        canvas = Image.new("RGB", (self.crop, self.crop), tuple(round(255 * level) for level in self.mean))
+        image = self._resized(Image.fromarray(photo))
+        canvas.paste(image, self._corner(*image.size))
+        return np.asarray(canvas)
+
+    def geometry(self, width: int, height: int) -> Geometry:
+        """Position of a photo of this size, in pixels, in the input."""
+        new_width, new_height = self._resized_to(width, height)
+        return Geometry(
+            (width, height), (new_width / width, new_height / height), self._corner(new_width, new_height), self.crop
+        )
+
+    def _resized_to(self, width: int, height: int) -> tuple[int, int]:
+        longer = max(width, height)
+        return max(1, round(self.crop * width / longer)), max(1, round(self.crop * height / longer))
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        return (self.crop - width) // 2, (self.crop - height) // 2
 
 
 def _shortened(image: Image.Image) -> Image.Image:

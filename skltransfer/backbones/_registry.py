@@ -66,6 +66,7 @@ def load_backbone(
     max_pixels: int = 64_000_000,
     channels: str = "auto",
     input_size: int | None = None,
+    letterbox: bool = False,
     max_length: int | None = None,
     long_samples: str = "truncate",
     white: float | None = None,
@@ -107,6 +108,9 @@ def load_backbone(
     input_size : int, default=None
         Side of the square input of an image network, in pixels, at least 1, if the network accepts several sizes. None
         uses the size for which the weights were made. Do not enlarge images beyond their own size.
+    letterbox : bool, default=False
+        If True, see the whole image: its longer side is resized to the side of the input, and the rest is filled with
+        the mean color. By default, most networks crop the margins away, as in their pretraining.
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512.
     long_samples : {"truncate", "windows"}, default="truncate"
@@ -166,7 +170,8 @@ def load_backbone(
             f"{name!r} does not take input_size; only images of these sources do: bundled, hf, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
-    options |= {"input_size": input_size, "max_length": max_length, "trust_remote_code": trust_remote_code}
+    options |= {"input_size": input_size, "letterbox": bool(letterbox), "max_length": max_length}
+    options |= {"trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
     key = (name, source, _file_stamp(source), _folder_stamp(name), *options.values())
     load = functools.partial(_named, adapter, name.split(":")[0], model, source, options)
@@ -205,7 +210,8 @@ def outlined_backbone(name: str, weights: str | os.PathLike | AdaptedWeights = "
 def _named(adapter: Callable, source: str, model: str, weights: str, options: dict, input_size: int | None) -> Backbone:
     """Load through an adapter; a library's own error is raised with the backbone's name."""
     with refusing(f"{source}:{model}"):
-        return adapter(model, weights, options | {"input_size": input_size})
+        backbone = adapter(model, weights, options | {"input_size": input_size})
+    return backbone.letterboxed() if options["letterbox"] else backbone
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:

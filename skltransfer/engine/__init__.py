@@ -24,6 +24,7 @@ from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
 from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.probe import Probe
@@ -39,7 +40,7 @@ from skltransfer.engine.tuning import answers_of, geometries_of, run_tuned, tune
 
 __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"))  # until version 0.2
 
-KINDS = (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask, TaggingTask)
+KINDS = (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask, SegmentationTask, TaggingTask)
 TASKS = {kind.__name__: kind for kind in KINDS}
 TASKS |= {f"{name.removesuffix('Task')}Head": kind for name, kind in TASKS.items()}  # in files from before 0.1
 TASKS["MultiTaskHead"] = MultiTask

@@ -1,0 +1,267 @@
+"""Masks: one of several labels for each pixel of an image, read off the maps of several stages.
+
+Must not know files, nor what labels mean.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skltransfer.backbones import Backbone, Geometry
+from skltransfer.engine.inference.autocast import autocast
+from skltransfer.engine.networks.readout import Readout
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import TunedNetwork
+from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, best_grouped_ridge, standardisation
+from skltransfer.engine.tasks.targets import RecordTargets
+from skltransfer.engine.tasks.task import OverSamples, Start, Task
+
+HIDDEN = 64  # channels of a head with hidden layers
+ENOUGH_CELLS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
+IGNORED = -1
+AT_ONCE = 2**20  # pixels of an answer
+
+
+class PyramidReadout(Readout):
+    """Maps of several stages, each made small in channels, added at the size of the largest.
+
+    A linear head of the concatenated maps is the sum of a linear head of each, so that no map is made large but that of
+    the outputs.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int)
+        Channels and side of each map.
+    spec : NetworkSpec
+        The network; ``"mlp"`` adds a hidden layer and a convolution.
+    ends_in_channels : sequence of bool
+        Maps that are (n, h, w, c).
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]], spec: NetworkSpec, ends_in_channels: Sequence[bool]) -> None:
+        super().__init__()
+        self.side, self.ends_in_channels = max(side for _, side in shapes), tuple(ends_in_channels)
+        self.channels = [channels for channels, _ in shapes]
+        self.register_buffer("mean", torch.zeros(sum(self.channels)))
+        self.register_buffer("scale", torch.ones(sum(self.channels)))
+        width = HIDDEN if spec.head == "mlp" else spec.n_outputs
+        self.laterals = nn.ModuleList(nn.Linear(channels, width, bias=False) for channels in self.channels)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.head = nn.Sequential()
+        if spec.head == "mlp":
+            self.head = nn.Sequential(
+                nn.ReLU(), nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1), nn.ReLU(), nn.Conv2d(HIDDEN, spec.n_outputs, 1)
+            )
+
+    def maps(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Each map as (n, c, h, w)."""
+        return [as_map(one, ends) for one, ends in zip(given, self.ends_in_channels, strict=True)]
+
+    def forward(self, given: Sequence[torch.Tensor], batch: Any = None) -> torch.Tensor:
+        """Outputs of the cells of the largest map, (n, n_outputs, side, side)."""
+        with autocast(given[0].device, None):
+            parts = zip(self.laterals, self.maps(given), self._split(self.mean), self._split(self.scale), strict=True)
+            total = sum(self._enlarged(self._narrow(*part)) for part in parts) + self.bias[:, None, None]
+            return self.head(total)
+
+    def _split(self, values: torch.Tensor) -> Sequence[torch.Tensor]:
+        return values.split(self.channels)
+
+    def _narrow(self, lateral: nn.Linear, one: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        standardized = (one.to(mean.dtype).permute(0, 2, 3, 1) - mean) / scale
+        return lateral(standardized).permute(0, 3, 1, 2)
+
+    def _enlarged(self, one: torch.Tensor) -> torch.Tensor:
+        return enlarged(one, self.side)
+
+
+def as_map(activation: torch.Tensor, ends_in_channels: bool) -> torch.Tensor:
+    """Maps, or tokens of a square of patches after special ones, as (n, c, h, w)."""
+    if activation.ndim == 4:
+        return activation.permute(0, 3, 1, 2) if ends_in_channels else activation
+    side = int(activation.shape[1] ** 0.5)
+    patches = activation[:, activation.shape[1] - side * side :]
+    return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+def map_shape(shape: Sequence[int], ends_in_channels: bool) -> tuple[int, int]:
+    """Channels and side of the map of one sample's activation."""
+    one = as_map(torch.empty(1, *shape, device="meta"), ends_in_channels)
+    return one.shape[1], one.shape[2]
+
+
+def enlarged(one: torch.Tensor, side: int) -> torch.Tensor:
+    """A map, (n, c, h, w), at another size."""
+    if one.shape[-1] == side:
+        return one
+    return F.interpolate(one, size=(side, side), mode="bilinear", align_corners=False)
+
+
+class MaskAnswer(NamedTuple):
+    """Outputs of one image, (n_outputs, side, side), and its position in the network's input."""
+
+    outputs: torch.Tensor
+    geometry: Geometry
+
+
+class SegmentationTask(Task):
+    """One of several labels for each pixel.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels, at least two.
+    factors : ndarray of shape (k,)
+        Weight of a pixel in the loss, by its label.
+    smoothing : float, default=0.0
+        Label smoothing of the loss.
+    """
+
+    def __init__(self, classes: np.ndarray, factors: np.ndarray, smoothing: float = 0.0) -> None:
+        self.classes, self.factors, self.smoothing = classes, factors, smoothing
+        self.n_outputs = self._of_pixel.n_outputs
+
+    @property
+    def _of_pixel(self) -> ClassificationTask:
+        return ClassificationTask(self.classes, self.smoothing)
+
+    def placed(self, targets: RecordTargets, geometries: Callable[[], Iterable[Geometry]]) -> RecordTargets:
+        """Masks as the network sees the images, (side, side); what is no part of an image is ignored."""
+        pairs = zip(targets.records, geometries(), strict=True)
+        return RecordTargets([{"labels": seen_mask(record["labels"], geometry)} for record, geometry in pairs])
+
+    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
+        """Raise if the network has another number of outputs, or labels and their weights do not go together."""
+        expected = {"classes", "factors", "smoothing", "n_outputs"}
+        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2 or not spec.taps:
+            raise ValueError(f"a segmenter's file describes {sorted(vars(self))}, taps={spec.taps!r}")
+        if not {self.n_outputs, self._of_pixel.n_outputs} == {spec.n_outputs}:
+            raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")
+        numbers = np.append(np.asarray(self.factors, dtype=float), 1 - self.smoothing)
+        if len(numbers) != len(self.classes) + 1 or not (np.isfinite(numbers).all() and (numbers >= 0).all()):
+            raise ValueError(f"weights {self.factors!r}, smoothing={self.smoothing!r}")
+
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> PyramidReadout:
+        """A pyramid of the maps after the tapped stages."""
+        ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
+        shapes = [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(spec.taps, ends, strict=True)]
+        return PyramidReadout(shapes, spec, ends)
+
+    def loss(self, outputs: torch.Tensor, batch: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """Mean cross-entropy of a sample's pixels that are not ignored, (n,); 0 if all of them are."""
+        labels = torch.stack([record["labels"] for record in batch]).long().to(outputs.device)  # (n, side, side)
+        large = enlarged(outputs, labels.shape[-1]).permute(0, 2, 3, 1)
+        counts = labels != IGNORED
+        factors = torch.as_tensor(self.factors, dtype=outputs.dtype, device=outputs.device)
+        losses = torch.zeros_like(labels, dtype=outputs.dtype)
+        losses[counts] = self._of_pixel.loss(large[counts], labels[counts]) * factors[labels[counts]]
+        return losses.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
+
+    def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Any]) -> list:
+        """Outputs of each image as small as the network gives them; see :meth:`labels` and :meth:`probabilities`."""
+        outputs = network(activation).float().cpu()
+        found = zip(outputs, geometries, strict=True)
+        return [MaskAnswer(one.clone(), geometry) for one, geometry in found if geometry is not None]
+
+    def labels(self, answer: MaskAnswer) -> np.ndarray:
+        """Labels of an image's own pixels, (height, width)."""
+        blocks = [(block[0] > 0).long() if self.n_outputs == 1 else block.argmax(0) for block in _at_own_size(answer)]
+        return self.classes[torch.cat(blocks).numpy()]
+
+    def probabilities(self, answer: MaskAnswer) -> np.ndarray:
+        """Probability of each label for an image's own pixels, (height, width, k) of float32."""
+        blocks = [self._of_pixel.probabilities(block.flatten(1).T.numpy()) for block in _at_own_size(answer)]
+        width, height = answer.geometry.size
+        return np.concatenate(blocks).reshape(height, width, len(self.classes)).astype(np.float32)
+
+    def start(
+        self,
+        network: TunedNetwork,
+        over_samples: OverSamples,
+        targets: RecordTargets,
+        weights: np.ndarray,
+        loss_weights: np.ndarray,
+        how: Start,
+    ) -> Probe | None:
+        """Standardize the channels, and begin a linear head with the probe of single cells of the largest map."""
+        readout, generator = network.readout, np.random.default_rng(0)
+        most = max(1, (ENOUGH_CELLS if how.reach is None else TO_BEGIN) // len(targets))
+        chosen = [_some_cells(record["labels"], readout.side, most, generator) for record in targets.records]
+        features: list[np.ndarray] = [np.empty(0)] * len(targets)
+
+        def concatenated(activation: torch.Tensor) -> torch.Tensor:
+            return torch.cat([enlarged(one, readout.side) for one in readout.maps(network.given(activation))], dim=1)
+
+        for members, maps in over_samples.in_batches(concatenated):
+            for member, one in zip(members, maps, strict=False):  # other rows fill the batch
+                rows, columns, _ = chosen[member]
+                features[member] = one[:, rows, columns].T.cpu().numpy()
+        counts, labels = [len(one[2]) for one in chosen], np.concatenate([one[2] for one in chosen])
+        if not len(labels):
+            return None
+        vectors = np.concatenate(features).astype(np.float64)
+        scaling = standardisation(vectors, np.repeat(weights, counts), floor=LEAST_SCALE)
+        state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
+        if how.solves:
+            in_loss, images = (
+                np.repeat(loss_weights, counts) * self.factors[labels],
+                np.repeat(np.arange(len(counts)), counts),
+            )
+            probe = self._solved(vectors, labels, in_loss, scaling, how.penalty, images)
+            fraction = how.fraction(probe)
+            parts = np.split(fraction * probe.weight, np.cumsum(readout.channels)[:-1], axis=1)
+            state |= {f"laterals.{i}.weight": part for i, part in enumerate(parts)} | {"bias": fraction * probe.bias}
+        tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
+        readout.load_state_dict(tensors, strict=False)
+        return probe
+
+    def _solved(
+        self,
+        vectors: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        scaling: Scaling,
+        penalty: Penalty,
+        images: np.ndarray,
+    ) -> Probe:
+        """The logistic regression on cells; ``"auto"`` holds out whole images, because cells of one are alike."""
+        if penalty == "auto" and images[0] != images[-1]:
+            z = (vectors - scaling[0]) / scaling[1]
+            penalty = 4 / best_grouped_ridge(
+                z, np.eye(len(self.classes))[labels], weights, np.unique(images, return_inverse=True)[1]
+            )
+        return self._of_pixel.solve_probe(vectors, labels, weights, scaling, penalty)
+
+
+def seen_mask(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A mask, (height, width), at the middles of the input's pixels, (side, side)."""
+    columns, rows = geometry.nearest()
+    seen = labels[np.maximum(rows, 0)][:, np.maximum(columns, 0)]
+    seen[rows < 0], seen[:, columns < 0] = IGNORED, IGNORED
+    return seen
+
+
+def _some_cells(
+    labels: np.ndarray, side: int, most: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and labels of cells of a map whose middles are not ignored, at most so many."""
+    middles = ((np.arange(side) + 0.5) * len(labels) / side).astype(int)
+    of_cells = labels[middles][:, middles]
+    cells = np.flatnonzero(of_cells.ravel() != IGNORED)
+    cells = np.sort(generator.permutation(cells)[:most])
+    rows, columns = np.divmod(cells, side)
+    return rows, columns, of_cells.ravel()[cells]
+
+
+def _at_own_size(answer: MaskAnswer) -> Iterable[torch.Tensor]:
+    """Outputs at the middles of an image's own pixels, in blocks of its rows, (n_outputs, rows, width)."""
+    x, y = (torch.tensor(2 * one / answer.geometry.side - 1, dtype=torch.float32) for one in answer.geometry.centers())
+    for rows in y.split(max(1, AT_ONCE // len(x))):
+        grid = torch.stack(torch.meshgrid(x, rows, indexing="xy"), dim=-1)
+        block = F.grid_sample(answer.outputs[None], grid[None], padding_mode="border", align_corners=False)
+        yield block[0]

@@ -1,0 +1,451 @@
+"""Masks: what the network is, what comes out at an image's own size, what is refused by row, how masks are compared."""
+
+import io
+import itertools
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import jaccard_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from torch.nn import functional as F
+
+from skltransfer import (
+    ActivationStore,
+    FineTunedSegmenter,
+    export_onnx,
+    load,
+    load_backbone,
+    mean_iou_score,
+    transfer_report,
+)
+from skltransfer.backbones import Geometry
+from skltransfer.engine import NetworkSpec, RecordTargets, SegmentationTask, new_network
+from skltransfer.engine.tasks.masks import MaskAnswer, seen_mask
+from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
+from skltransfer.inputs import read_mask, samples_from_collection
+from skltransfer.segmentation import _usual_taps
+
+OPTIONS = {"dtype": "float32", "random_state": 0}
+
+
+def scenes(n=12, seed=0):
+    """Dark images of several sizes, with a bright square of label 3 and a grey stripe of label 7."""
+    rng, X, y = np.random.default_rng(seed), [], []
+    for i in range(n):
+        height, width = 24 + 8 * (i % 3), 32 + 8 * (i % 2)
+        image, mask = rng.integers(0, 40, (height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=int)
+        left = int(rng.integers(2, width - 18))
+        image[4:18, left : left + 14], mask[4:18, left : left + 14] = 250, 3
+        image[-5:], mask[-5:] = 130, 7
+        X.append(image)
+        y.append(mask)
+    return X, y
+
+
+X, Y = scenes()
+
+
+def segmenter(**parameters):
+    return FineTunedSegmenter("toy:images", **{"freeze_depth": 1.0, **OPTIONS} | parameters)
+
+
+def alike(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# what the network is
+
+
+@pytest.mark.parametrize("boundary", range(5))
+def test_loss_and_gradients_are_those_of_the_whole_network(boundary):
+    """Against a head on concatenated maps, all of it trained at once: loss and gradients of what is not frozen."""
+    backbone = load_backbone("toy:images", letterbox=True)
+    taps, task = tuple(_usual_taps(backbone)), SegmentationTask(np.array([0, 3, 7]), np.array([1.0, 2.0, 0.5]))
+    samples = samples_from_collection(X, "image", **backbone.reading)
+    geometries = [samples.geometry(row, backbone.preprocessing) for row in range(len(X))]
+    labels = RecordTargets([{"labels": np.searchsorted([0, 3, 7], mask).astype(np.int16)} for mask in Y])
+    batch = task.placed(labels, lambda: geometries).take(np.arange(len(X)))
+    inputs = torch.stack([backbone.preprocessing(samples.read(row)) for row in range(len(X))])
+    whole = backbone.suffix(0, taps).eval()
+    network = new_network(
+        backbone, NetworkSpec(min(boundary, taps[-1]), None, n_outputs=3, taps=taps), task.readout, seed=0
+    )
+    network.eval()
+
+    readout = network.readout
+    maps = [F.interpolate(one, size=readout.side, mode="bilinear") for one in whole(inputs)]
+    weight = torch.cat([lateral.weight for lateral in readout.laterals], dim=1).detach().requires_grad_()
+    outputs = torch.einsum("kc,nchw->nkhw", weight, torch.cat(maps, dim=1)) + readout.bias.detach()[:, None, None]
+    large = F.interpolate(outputs, size=inputs.shape[-1], mode="bilinear")
+    target = torch.stack([record["labels"] for record in batch]).long()
+    factors = torch.tensor([1.0, 2.0, 0.5])
+    theirs = F.cross_entropy(large, target, weight=factors, ignore_index=-1, reduction="none").sum((1, 2))
+    theirs = theirs / (target >= 0).sum((1, 2))
+    theirs.sum().backward()
+
+    held = network.spec.held
+    with torch.no_grad():
+        values, parts = inputs, {0: inputs}
+        for stage in range(max(held)):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+        packed = [parts[boundary] for boundary in held]
+        activation = network.packing.packed(packed) if network.packing is not None else packed[0]
+    ours = task.loss(network(activation.clone(), batch), batch)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    ours.sum().backward()
+    torch.testing.assert_close(
+        torch.cat([lateral.weight.grad for lateral in readout.laterals], dim=1), weight.grad, rtol=1e-4, atol=1e-5
+    )
+    expected = dict(whole.named_parameters())
+    for name, parameter in network.named_parameters():
+        if name.startswith("suffix.") and parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name[7:]].grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 120), (90, 300), (64, 64), (5, 900), (1, 1)])
+def test_a_letterbox_shows_the_whole_image(width, height):
+    backbone = load_backbone("toy:images", letterbox=True)
+    geometry = backbone.preprocessing.geometry(width, height)
+    corners = geometry.to_input(np.array([[0.0, 0.0], [width, height]]))
+    assert (corners >= -1e-9).all()
+    assert (corners <= 16 + 1e-9).all()
+    assert np.isclose(np.ptp(corners, axis=0).max(), 16)
+    photo = np.full((height, width, 3), 255, dtype=np.uint8)
+    seen = backbone.preprocessing.pixels(photo)
+    assert seen.shape == (16, 16, 3)
+    inside = seen_mask(np.ones((height, width), dtype=np.int16), geometry) == 1
+    assert (seen[inside] == 255).all()
+    assert (seen[~inside] == 128).all()
+
+
+def test_a_letterbox_is_another_network_of_the_store_and_comes_back():
+    plain, boxed = (load_backbone("toy:images", letterbox=how) for how in (False, True))
+    assert plain.fingerprint != boxed.fingerprint
+    assert pickle.loads(pickle.dumps(boxed)).preprocessing == boxed.preprocessing
+    assert plain.fingerprint == load_backbone("toy:images").fingerprint
+    with pytest.raises(UnsupportedBackboneError, match="letterbox=True is for images"):
+        load_backbone("toy:text", letterbox=True)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.booleans(), st.integers(0, 10))
+def test_a_mask_goes_to_the_input_and_back(width, height, letterbox, seed):
+    """At the input's resolution, what is asked at an image's own pixels is what was placed there."""
+    geometry = load_backbone("toy:images", letterbox=letterbox).preprocessing.geometry(width, height)
+    mask = np.random.default_rng(seed).integers(0, 2, (height, width)).astype(np.int16)
+    seen = seen_mask(mask, geometry)
+    assert seen.shape == (16, 16)
+    outputs = torch.stack(
+        [torch.tensor(seen == label, dtype=torch.float32) for label in (0, 1)] + [torch.zeros(16, 16)]
+    )
+    found = SegmentationTask(np.arange(3), np.ones(3)).labels(MaskAnswer(outputs, geometry))
+    assert found.shape == (height, width)
+    if letterbox and max(width, height) <= 8:  # each pixel of the image is several of the input
+        np.testing.assert_array_equal(found, mask)
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision:resnet18", "torchvision:swin_t", "timm:vit_tiny_patch16_224", "bundled:efficientnet-lite0"]
+)
+def test_maps_of_several_sizes_are_chosen_or_stages_at_equal_distances(name):
+    backbone = load_backbone(name, weights="pretrained" if name.startswith("bundled") else "random", letterbox=True)
+    taps = _usual_taps(backbone)
+    assert taps[-1] == backbone.n_stages
+    assert len(taps) == 4
+    network = new_network(
+        backbone,
+        NetworkSpec(taps[-1], None, n_outputs=3, taps=tuple(taps)),
+        SegmentationTask(np.arange(3), np.ones(3)).readout,
+        seed=0,
+    )
+    with torch.inference_mode():
+        values, parts = backbone.example(1), {}
+        for stage in range(backbone.n_stages):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+        outputs = network(network.packing.packed([parts[tap] for tap in taps]))
+    assert outputs.shape == (1, 3, network.readout.side, network.readout.side)
+
+
+def test_a_network_without_maps_is_refused():
+    for name in ("toy:rows", "toy:text"):
+        with pytest.raises(UnsupportedBackboneError, match="letterbox=True is for images"):
+            FineTunedSegmenter(name).fit(X, Y)
+    with pytest.raises(ValueError, match="layer takes names of stages"):
+        segmenter(layer="stam").fit(X, Y)
+    with pytest.raises(ValueError, match="layer must be 'auto' or name at least one stage"):
+        segmenter(layer=[]).fit(X, Y)
+
+
+# what comes out
+
+
+def test_masks_have_the_images_own_size_and_labels():
+    model = segmenter().fit(X, Y)
+    assert model.classes_.tolist() == [0, 3, 7]
+    assert model.layers_ == ["stem", "block1", "block3"]
+    found, probabilities = model.predict(X), model.predict_proba(X)
+    for image, mask, one in zip(X, found, probabilities, strict=True):
+        assert mask.shape == image.shape[:2]
+        assert one.shape == (*mask.shape, 3)
+        np.testing.assert_allclose(one.sum(-1), 1, atol=1e-6)
+        assert (model.classes_[one.argmax(-1)] == mask).mean() > 0.999  # ties
+    assert model.score(X, Y) > 0.7
+    assert not is_classifier(model)
+    assert not hasattr(model, "transform")
+
+
+def test_two_labels_are_one_output():
+    masks = [(mask > 0).astype(bool) for mask in Y]
+    model = segmenter().fit(X, masks)
+    assert model.classes_.tolist() == [0, 1]
+    for mask, one in zip(model.predict(X), model.predict_proba(X), strict=True):
+        np.testing.assert_array_equal(mask, (one[..., 1] > 0.5).astype(int))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"freeze_depth": 0.5, "max_epochs": 2},
+        {"freeze_depth": 0.0, "max_epochs": 2, "layer": ["block1", "block2"]},
+        {"head": "mlp", "max_epochs": 2},
+        {"head_init": "random", "freeze_depth": 0.5, "max_epochs": 2},
+        {"freeze_depth": 0.25, "unfreeze_schedule": "gradual", "max_epochs": 3},
+        {"freeze_depth": 0.5, "early_stopping": True, "max_epochs": 3},
+        {"class_weight": "balanced"},
+        {"class_weight": {7: 4.0}, "label_smoothing": 0.1, "freeze_depth": 0.5, "max_epochs": 1},
+        {"layer": "block2"},
+        {"ignore_label": 7},
+    ],
+    ids=str,
+)
+def test_order_store_pickles_and_files_change_nothing(options, tmp_path):
+    model = segmenter(**options).fit(X, Y)
+    expected = model.predict_proba(X)
+    order = np.random.default_rng(1).permutation(len(X))
+    alike(clone(model).fit([X[i] for i in order], [Y[i] for i in order]).predict_proba(X), expected)
+    alike(clone(model).set_params(cache=None).fit(X, Y).predict_proba(X), expected)
+    alike(pickle.loads(pickle.dumps(model)).predict_proba(X), expected)
+    alike([model.predict_proba([image])[0] for image in X], expected)
+    model.save(tmp_path / "model.skl")
+    alike(load(tmp_path / "model.skl").predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze_depth": 0.5, "max_epochs": 2}], ids=str)
+def test_weights_are_repeated_images(options):
+    weights = np.arange(len(X)) % 3
+    rows = np.repeat(np.arange(len(X)), weights)
+    weighted = segmenter(**options).fit(X, Y, sample_weight=weights)
+    repeated = segmenter(**options).fit([X[i] for i in rows], [Y[i] for i in rows])
+    for one, other in zip(weighted.predict_proba(X), repeated.predict_proba(X), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    assert weighted.score(X, Y, weights) == pytest.approx(
+        repeated.score([X[i] for i in rows], [Y[i] for i in rows]), abs=1e-3
+    )
+
+
+def encoded(mask, mode):
+    stream = io.BytesIO()
+    image = Image.fromarray(mask.astype(np.uint16 if mode == "I;16" else np.uint8))
+    if mode == "P":
+        image.putpalette([value for i in range(256) for value in (i, 255 - i, i // 2)])
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def test_masks_come_in_many_forms(tmp_path):
+    expected = segmenter().fit(X, Y).predict_proba(X)
+    paths = [tmp_path / f"{i}.png" for i in range(len(Y))]
+    for path, mask in zip(paths, Y, strict=True):
+        path.write_bytes(encoded(mask, "L"))
+    images = [Image.fromarray(mask.astype(np.uint8)) for mask in Y]
+    objects = np.empty(len(Y), dtype=object)
+    objects[:] = Y
+    forms = [paths, [str(path) for path in paths], images, objects, pd.Series(paths), [torch.tensor(m) for m in Y]]
+    forms += [[encoded(mask, mode) for mask in Y] for mode in ("L", "P", "I;16")]
+    forms += [[mask[..., None] for mask in Y], [mask.astype(np.int8) for mask in Y], pd.DataFrame({"mask": paths})]
+    for form in forms:
+        alike(segmenter().fit(X, form).predict_proba(X), expected)
+
+
+def test_images_of_one_size_are_an_array():
+    images, masks = np.stack([x[:24, :32] for x in X]), np.stack([y[:24, :32] for y in Y])
+    masks[:, 20:] = 7
+    model = segmenter().fit(images, masks)
+    assert [mask.shape for mask in model.predict(images)] == [(24, 32)] * len(X)
+    assert model.score(images, masks) > 0.5
+
+
+def test_pixels_to_ignore_count_neither_in_the_loss_nor_in_the_score():
+    odd = [np.where(np.indices(mask.shape)[1] % 2 == 0, 255, mask) for mask in Y]
+    model = segmenter(ignore_label=255).fit(X, odd)
+    assert model.classes_.tolist() == [0, 3, 7]
+    wrong = [np.where(mask == 255, 9, mask) for mask in odd]
+    assert mean_iou_score(odd, wrong, ignore_label=255) == 1
+    blank = [*odd, np.full((30, 30), 255)]
+    alike(
+        segmenter(ignore_label=255).fit([*X, np.zeros((30, 30, 3), np.uint8)], blank).predict(X[:2]),
+        model.predict(X[:2]),
+    )
+    with pytest.raises(ValueError, match=r"at least 2 different labels in y .*got \[\]"):
+        segmenter(ignore_label=0).fit(X, [np.zeros_like(mask) for mask in Y])
+
+
+def test_scikit_learn_splits_searches_and_scores():
+    train, test, y_train, y_test = train_test_split(X, Y, random_state=0)
+    search = GridSearchCV(segmenter(max_epochs=1), {"freeze_depth": [1.0, 0.5]}, cv=2, n_jobs=2, error_score="raise")
+    assert 0.3 < search.fit(train, y_train).score(test, y_test) <= 1
+    assert cross_val_score(segmenter(), X, Y, cv=3).min() > 0.5
+
+
+def test_a_search_passes_each_stage_once_for_each_image():
+    store = ActivationStore()
+    grid = {"freeze_depth": [1.0, 0.75, 0.5]}
+    GridSearchCV(segmenter(cache=store, max_epochs=1), grid, cv=3, error_score="raise").fit(X, Y)
+    assert store.info()["misses"] == len(X)
+
+
+def test_a_report_compares_with_random_weights():
+    report = transfer_report(segmenter(max_epochs=1), X, Y, cv=3, random_state=0)
+    assert [row["name"] for row in report.table_] == ["transfer", "scratch", "random"]
+
+
+def test_a_large_image_is_answered_in_blocks(monkeypatch):
+    model = segmenter().fit(X, Y)
+    expected = model.predict(X)
+    monkeypatch.setattr("skltransfer.engine.tasks.masks.AT_ONCE", 100)
+    alike(model.predict(X), expected)
+
+
+# what is refused
+
+RGB = np.zeros((*Y[3].shape, 3), np.uint8)
+ROWS = [
+    (
+        "another size",
+        lambda y: [*y[:3], y[3].T, *y[4:]],
+        r"X\[3\] is 40 pixels wide and 24 high, but the mask y\[3\] is 24",
+    ),
+    ("floats", lambda y: [*y[:3], y[3].astype(float), *y[4:]], r"y\[3\] .*an array of float64.*mask.astype\(int\)"),
+    ("colors", lambda y: [*y[:3], RGB, *y[4:]], r"y\[3\] .*an array of shape \(24, 40, 3\).*convert colors"),
+    ("an RGB image", lambda y: [*y[:3], Image.fromarray(RGB), *y[4:]], r"y\[3\] .*an image of mode 'RGB'"),
+    ("no image", lambda y: [*y[:3], b"nothing", *y[4:]], r"y\[3\] \(7 bytes\): cannot be read as an image"),
+    ("no file", lambda y: [*y[:3], "absent.png", *y[4:]], r"y\[3\] \('absent.png'\): cannot be read as an image"),
+    ("nothing", lambda y: [*y[:3], None, *y[4:]], r"y\[3\] .*a missing value"),
+    ("a label", lambda y: [*y[:3], 7, *y[4:]], r"y\[3\] .*an array of shape \(\)"),
+    ("words", lambda y: [*y[:3], np.full(y[3].shape, "a"), *y[4:]], r"y\[3\] .*an array of <U1"),
+    ("too few", lambda y: y[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
+    ("no masks", lambda y: None, "requires y to be passed"),
+    ("one label", lambda y: [np.zeros_like(mask) for mask in y], r"at least 2 different labels .*got \[0\]"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_what_is_wrong_is_told_with_its_row(change, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter().fit(X, change(Y))
+
+
+def test_images_that_cannot_be_read_are_named_or_left_out():
+    images, masks = [*X, b"damaged", None], [*Y, Y[0], Y[0]]
+    with pytest.raises(BadSampleError, match=r"X\[12\]"):
+        segmenter().fit(images, masks)
+    with pytest.warns(UserWarning, match=r"Rows \[12, 13\] of X could not be read"):
+        model = segmenter(on_bad_sample="nan").fit(images, masks)
+    alike(model.predict_proba(X), segmenter().fit(X, Y).predict_proba(X))
+    assert model.predict_proba(images)[12:].tolist() == [None, None]
+    with pytest.raises(BadSampleError, match=r"X\[12\]"):
+        model.predict(images)
+
+
+def test_an_export_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match="FineTunedSegmenter"):
+        export_onnx(segmenter().fit(X, Y), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"factors": np.ones(2)}, {"smoothing": 2.0}, {"classes": np.array([0])}, {"n_outputs": 9}, {"more": 1}],
+    ids=str,
+)
+def test_a_file_whose_task_cannot_be_is_refused(tmp_path, change):
+    model = segmenter().fit(X, Y)
+    vars(model._task_).update(change)
+    model.save(tmp_path / "model.skl")
+    with pytest.raises(WeightsError):
+        load(tmp_path / "model.skl")
+
+
+SIDES = st.integers(1, 6)
+KINDS = st.sampled_from([np.uint8, np.int64, bool, float, "<U1", object])
+
+
+@settings(max_examples=320, deadline=None)
+@given(st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES, KINDS, st.booleans()), min_size=16, max_size=16))
+def test_fuzzed_masks_are_fitted_or_refused_by_name(rows):
+    """5,120 masks: refused with what is wrong, or answered at the size of the image."""
+    images = [np.full((h, w, 3), 9, np.uint8) for h, w, *_ in rows]
+    masks = [np.ones((h, w) if same else (other_h, other_w), kind) for h, w, other_h, other_w, kind, same in rows]
+    model = segmenter()
+    try:
+        found = model.fit([*X[:3], *images], [*Y[:3], *masks]).predict(images)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert [mask.shape for mask in found] == [image.shape[:2] for image in images]
+        return
+    assert re.search(r"y\[\d+\]", message)
+
+
+# how masks are compared
+
+
+@given(st.integers(0, 50))
+def test_the_score_is_scikit_learns_jaccard_index(seed):
+    rng = np.random.default_rng(seed)
+    truth, found = ([rng.integers(0, 4, (5, 6)) for _ in range(3)] for _ in range(2))
+    flat = [np.concatenate([mask.ravel() for mask in masks]) for masks in (truth, found)]
+    assert mean_iou_score(truth, found) == pytest.approx(jaccard_score(*flat, average="macro"))
+    weights = rng.random(3)
+    weighted = jaccard_score(*flat, average="macro", sample_weight=np.repeat(weights, 30))
+    assert mean_iou_score(truth, found, sample_weight=weights) == pytest.approx(weighted)
+    counted = flat[0] != 2
+    labels = np.union1d(flat[0][counted], flat[1][counted])
+    expected = jaccard_score(flat[0][counted], flat[1][counted], average="macro", labels=labels)
+    assert mean_iou_score(truth, found, ignore_label=2) == pytest.approx(expected)
+
+
+def test_scores_of_masks_that_cannot_be_compared_are_refused():
+    with pytest.raises(ValueError, match=r"y_true\[1\] has shape \(2, 2\), and y_pred\[1\] has \(2, 3\)"):
+        mean_iou_score(np.zeros((2, 2, 2), int), [np.zeros((2, 2), int), np.zeros((2, 3), int)])
+    with pytest.raises(ValueError, match="No pixel of y_true counts"):
+        mean_iou_score(np.zeros((1, 2, 2), int), np.zeros((1, 2, 2), int), ignore_label=0)
+    with pytest.raises(ValueError, match="sample_weight"):
+        mean_iou_score(np.zeros((1, 2, 2), int), np.zeros((1, 2, 2), int), sample_weight=[-1.0])
+
+
+@pytest.mark.parametrize(("least", "most"), itertools.product([-300, -1, 0], [1, 255, 256, 70_000]))
+def test_masks_are_kept_as_small_as_they_can_be(least, most):
+    mask = np.array([[least, most]])
+    read = read_mask(mask, 0)
+    np.testing.assert_array_equal(read, mask)
+    assert read.itemsize <= {1: 2, 255: 2, 256: 2, 70_000: 4}[most]
+
+
+def test_a_geometry_says_where_pixels_are():
+    geometry = Geometry((4, 2), (2.0, 2.0), (0.0, 2.0), 8)
+    columns, rows = geometry.nearest()
+    assert columns.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert rows.tolist() == [-1, -1, 0, 0, 1, 1, -1, -1]
+    x, y = geometry.centers()
+    assert x.tolist() == [1, 3, 5, 7]
+    assert y.tolist() == [3, 5]
