@@ -127,7 +127,7 @@ def test_each_estimator_says_which_version_pickled_it(kind):
 
 @pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
 def test_what_reads_every_kind_of_sample_names_them_all(kind):
-    if "backbone" not in inspect.signature(kind).parameters or kind is AdaptedBackbone:
+    if "backbone" not in inspect.signature(kind).parameters or kind in (AdaptedBackbone, FineTunedSegmenter):
         return
     first = inspect.getdoc(kind).split("\n")[0].lower()
     assert ("text" in first and "audio" in first) or not re.search("photo|picture|image", first)

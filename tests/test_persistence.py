@@ -265,7 +265,7 @@ def seen_by_a_user(model):
     X = samples_for(model)
     answers = {verb: getattr(model, verb)(X) for verb in ("predict", "transform") if hasattr(model, verb)}
     containers = {verb: type(answer).__name__ for verb, answer in answers.items()}
-    values = {verb: np.asarray(answer).tolist() for verb, answer in answers.items()}
+    values = {verb: [np.asarray(one).tolist() for one in np.asarray(answer)] for verb, answer in answers.items()}
     return {
         "parameters": model.get_params(),
         "fitted": {k: repr(v) for k, v in shown.items()},

@@ -517,6 +517,7 @@ CELL = st.one_of(WORD, st.booleans(), st.binary(max_size=3))
 ROW = st.one_of(st.lists(CELL, max_size=4), st.text(max_size=3), st.none(), st.integers(), st.just({"a": "b"}))
 
 
+@pytest.mark.slow
 @settings(max_examples=320, deadline=None)
 @given(st.lists(st.tuples(ROW, ROW), min_size=16, max_size=16), st.booleans())
 def test_fuzzed_targets_are_fitted_or_refused_by_name(rows, are_left_out):
