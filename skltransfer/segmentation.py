@@ -26,8 +26,7 @@ from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, Segment
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import Samples, read_mask
 
-MOST_MAPS = 4
-IGNORED = -1
+MOST_MAPS, MOST_LABELS, IGNORED = 4, 1000, -1
 
 
 @declared
@@ -76,17 +75,18 @@ class FineTunedSegmenter(
         Type of the head. ``"linear"`` is a linear layer on the concatenated maps, resized to the largest of them;
         ``"mlp"`` adds 64 hidden channels and a convolution of 3 x 3 cells.
     head_init : {"probe", "random"}, default="probe"
-        Initial weights of a linear head. ``"probe"`` solves a logistic regression on 20,000 cells of the frozen maps
-        and starts from a tenth of its weights (more if ``learning_rate`` and the number of steps are too small to
-        restore them), which keeps early steps from distorting the pretrained features [1]_. With all stages frozen, the
-        probe itself is the fitted head. ``"random"`` draws the weights and trains the head from scratch.
+        Initial weights of a linear head. ``"probe"`` solves a logistic regression on about 20,000 pixels of the frozen
+        maps (5,000 if stages are trained) and starts from a tenth of its weights (more if ``learning_rate`` and the
+        number of steps are too small to restore them), which keeps early steps from distorting the pretrained features
+        [1]_. With all stages frozen, the probe itself is the fitted head. ``"random"`` draws the weights and trains the
+        head from scratch.
     C : float or "auto", default="auto"
         Inverse of the strength of the probe's L2 penalty, as in ``LogisticRegression``; must be positive. The probe is
         the logistic regression on frozen features with which a linear head starts. ``"auto"`` chooses the strength by
         generalized cross-validation of a ridge regression on class indicators [3]_.
     class_weight : dict or "balanced", default=None
         Weights of the labels in the loss: ``{label: weight}``, or ``"balanced"`` for weights that are inversely
-        proportional to the numbers of pixels. None gives all labels the weight 1.
+        proportional to their mean shares of an image. None gives all labels the weight 1.
     ignore_label : int, default=None
         Label of pixels without a known class, such as 255 in Pascal VOC: they do not count in the loss and the score.
         None counts all pixels.
@@ -165,7 +165,7 @@ class FineTunedSegmenter(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
+    input_kind_ : {"samples"}
         Kind of X that ``fit`` received.
     classes_ : ndarray of shape (n_classes,)
         Sorted labels of the masks, without ``ignore_label``.
@@ -217,6 +217,7 @@ class FineTunedSegmenter(
     array([1, 1, 1, 1])
     """
 
+    _sets_options = ("letterbox", "input_size")
     input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
     layer: str | float | list = parameter(default="auto", constraint=["array-like", str, float, int])
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
@@ -346,11 +347,18 @@ class FineTunedSegmenter(
         how: dict[str, Any] = {"letterbox": True}
         if self.input_size is not None:
             how["input_size"] = int(self.input_size)
-        if not isinstance(self.backbone, Backbone):
-            return load_backbone(self.backbone, weights=self.weights, **how)
-        return load_backbone(self.backbone.name, weights=self.backbone.weights, **self.backbone.options | how)
+        if isinstance(self.backbone, Backbone):
+            name, weights, how = self.backbone.name, self.backbone.weights, self.backbone.options | how
+        else:
+            name, weights = self.backbone, self.weights
+        return load_backbone(name, weights=weights, **how)
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if self.input_kind_ != "samples":
+            raise ValueError(
+                f"X is a table of {self.n_features_in_} columns, but a mask needs an image. Pass images, such as an "
+                "array of shape (n_samples, height, width, channels)."
+            )
         rows = super()._checked_target(y, samples)
         for row in range(len(rows)):
             rows[row] = read_mask(rows[row], row)
@@ -366,10 +374,10 @@ class FineTunedSegmenter(
         found = [np.unique(mask) for mask, weight in zip(y, weights, strict=True) if weight > 0]
         ignored = [] if self.ignore_label is None else [self.ignore_label]
         self.classes_ = np.setdiff1d(np.concatenate([one.astype(np.int64) for one in found]), ignored)
-        if len(self.classes_) < 2:
+        if not 2 <= len(self.classes_) <= MOST_LABELS:
             raise ValueError(
-                "FineTunedSegmenter needs at least 2 different labels in y (of positive weight); got "
-                f"{self.classes_.tolist()}."
+                f"FineTunedSegmenter needs at least 2 different labels in y (of positive weight), and at most "
+                f"{MOST_LABELS:,}; got {len(self.classes_):,}: {self.classes_[:5].tolist()}."
             )
         return RecordTargets([{"labels": _positions(mask, self.classes_)} for mask in y])
 
@@ -450,12 +458,10 @@ def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None,
     truth, found = rows_of(y_true, "y_true"), rows_of(y_pred, "y_pred")
     check_consistent_length(truth, found, sample_weight)
     weights = _check_sample_weight(sample_weight, truth, dtype=np.float64, ensure_non_negative=True)
-    masks = [
-        (read_mask(one, row), read_mask(other, row)) for row, (one, other) in enumerate(zip(truth, found, strict=True))
-    ]
     overlap: dict[int, float] = {}
     union: dict[int, float] = {}
-    for row, ((true, predicted), weight) in enumerate(zip(masks, weights, strict=True)):
+    for row, weight in enumerate(weights):
+        true, predicted = read_mask(truth[row], row, "y_true"), read_mask(found[row], row, "y_pred")
         if true.shape != predicted.shape:
             raise ValueError(f"y_true[{row}] has shape {true.shape}, and y_pred[{row}] has {predicted.shape}.")
         counts = np.ones(true.shape, dtype=bool) if ignore_label is None else true != ignore_label
@@ -490,7 +496,7 @@ def _side(backbone: Backbone, boundary: int) -> int | None:
     if len(shape) == 3:
         height, width = shape[:2] if backbone.ends_in_channels(boundary) else shape[1:]
         return height if height == width > 1 else None
-    return map_shape(shape, False)[1] if len(shape) == 2 and shape[0] > 1 else None
+    return map_shape(shape, False)[1] if len(shape) == 2 and shape[0] >= 4 else None
 
 
 def _usual_taps(backbone: Backbone) -> list[int]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from skltransfer import (
     ActivationStore,
+    FineTunedClassifier,
     FineTunedSegmenter,
     export_onnx,
     load,
@@ -28,7 +29,7 @@ from skltransfer import (
 )
 from skltransfer.backbones import Geometry
 from skltransfer.engine import NetworkSpec, RecordTargets, SegmentationTask, new_network
-from skltransfer.engine.tasks.masks import MaskAnswer, seen_mask
+from skltransfer.engine.tasks.masks import MaskAnswer, _some_pixels, seen_mask
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import read_mask, samples_from_collection
 from skltransfer.segmentation import _usual_taps
@@ -133,7 +134,7 @@ def test_a_letterbox_is_another_network_of_the_store_and_comes_back():
     assert plain.fingerprint != boxed.fingerprint
     assert pickle.loads(pickle.dumps(boxed)).preprocessing == boxed.preprocessing
     assert plain.fingerprint == load_backbone("toy:images").fingerprint
-    with pytest.raises(UnsupportedBackboneError, match="letterbox=True is for images"):
+    with pytest.raises(UnsupportedBackboneError, match="letterbox=True are for images"):
         load_backbone("toy:text", letterbox=True)
 
 
@@ -177,7 +178,7 @@ def test_maps_of_several_sizes_are_chosen_or_stages_at_equal_distances(name):
 
 def test_a_network_without_maps_is_refused():
     for name in ("toy:rows", "toy:text"):
-        with pytest.raises(UnsupportedBackboneError, match="letterbox=True is for images"):
+        with pytest.raises(UnsupportedBackboneError, match="letterbox=True are for images"):
             FineTunedSegmenter(name).fit(X, Y)
     with pytest.raises(ValueError, match="layer takes names of stages"):
         segmenter(layer="stam").fit(X, Y)
@@ -270,7 +271,15 @@ def test_masks_come_in_many_forms(tmp_path):
     images = [Image.fromarray(mask.astype(np.uint8)) for mask in Y]
     objects = np.empty(len(Y), dtype=object)
     objects[:] = Y
-    forms = [paths, [str(path) for path in paths], images, objects, pd.Series(paths), [torch.tensor(m) for m in Y]]
+    forms = [
+        paths,
+        [mask.tolist() for mask in Y],
+        [str(path) for path in paths],
+        images,
+        objects,
+        pd.Series(paths),
+        [torch.tensor(m) for m in Y],
+    ]
     forms += [[encoded(mask, mode) for mask in Y] for mode in ("L", "P", "I;16")]
     forms += [[mask[..., None] for mask in Y], [mask.astype(np.int8) for mask in Y], pd.DataFrame({"mask": paths})]
     for form in forms:
@@ -296,7 +305,7 @@ def test_pixels_to_ignore_count_neither_in_the_loss_nor_in_the_score():
         segmenter(ignore_label=255).fit([*X, np.zeros((30, 30, 3), np.uint8)], blank).predict(X[:2]),
         model.predict(X[:2]),
     )
-    with pytest.raises(ValueError, match=r"at least 2 different labels in y .*got \[\]"):
+    with pytest.raises(ValueError, match=r"at least 2 different labels in y .*got 0: \[\]"):
         segmenter(ignore_label=0).fit(X, [np.zeros_like(mask) for mask in Y])
 
 
@@ -338,14 +347,14 @@ ROWS = [
     ("floats", lambda y: [*y[:3], y[3].astype(float), *y[4:]], r"y\[3\] .*an array of float64.*mask.astype\(int\)"),
     ("colors", lambda y: [*y[:3], RGB, *y[4:]], r"y\[3\] .*an array of shape \(24, 40, 3\).*convert colors"),
     ("an RGB image", lambda y: [*y[:3], Image.fromarray(RGB), *y[4:]], r"y\[3\] .*an image of mode 'RGB'"),
-    ("no image", lambda y: [*y[:3], b"nothing", *y[4:]], r"y\[3\] \(7 bytes\): cannot be read as an image"),
-    ("no file", lambda y: [*y[:3], "absent.png", *y[4:]], r"y\[3\] \('absent.png'\): cannot be read as an image"),
+    ("no image", lambda y: [*y[:3], b"nothing", *y[4:]], r"y\[3\] \(7 bytes\): not an image"),
+    ("no file", lambda y: [*y[:3], "absent.png", *y[4:]], r"y\[3\] \('absent.png'\): "),
     ("nothing", lambda y: [*y[:3], None, *y[4:]], r"y\[3\] .*a missing value"),
     ("a label", lambda y: [*y[:3], 7, *y[4:]], r"y\[3\] .*an array of shape \(\)"),
     ("words", lambda y: [*y[:3], np.full(y[3].shape, "a"), *y[4:]], r"y\[3\] .*an array of <U1"),
     ("too few", lambda y: y[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
     ("no masks", lambda y: None, "requires y to be passed"),
-    ("one label", lambda y: [np.zeros_like(mask) for mask in y], r"at least 2 different labels .*got \[0\]"),
+    ("one label", lambda y: [np.zeros_like(mask) for mask in y], r"at least 2 different labels .*got 1: \[0\]"),
 ]
 
 
@@ -365,6 +374,122 @@ def test_images_that_cannot_be_read_are_named_or_left_out():
     assert model.predict_proba(images)[12:].tolist() == [None, None]
     with pytest.raises(BadSampleError, match=r"X\[12\]"):
         model.predict(images)
+
+
+def test_a_table_is_no_image():
+    with pytest.raises(ValueError, match="X is a table of 100 columns, but a mask needs an image"):
+        segmenter().fit(np.random.default_rng(0).random((12, 100)), Y)
+
+
+def test_points_may_be_labels():
+    """Where few pixels are labelled, wherever they lie."""
+    rng = np.random.default_rng(0)
+    points = [np.where(rng.random(mask.shape) < 0.05, mask, 255) for mask in Y]
+    model = segmenter(ignore_label=255).fit(X, points)
+    assert model.classes_.tolist() == [0, 3, 7]
+    assert model.score(X, Y) > 0.5
+
+
+@given(st.integers(0, 100), st.integers(1, 30), st.integers(2, 60))
+def test_of_each_label_of_an_image_some_pixels_are_chosen(seed, side, most):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([-1, 0, 1, 2, 3], (side, side), p=[0.3, 0.6, 0.08, 0.01, 0.01]).astype(np.int16)
+    counted = np.array([True, True, True, False])
+    found = _some_pixels(labels, counted, most, rng)
+    known = np.setdiff1d(np.unique(labels), [-1, 3])
+    np.testing.assert_array_equal(np.unique(found.labels), known)
+    columns, rows = ((found.places + 1) * side / 2 - 0.5).round().astype(int).T
+    np.testing.assert_array_equal(labels[rows, columns], found.labels)
+    assert len(np.unique(rows * side + columns)) == len(found.labels) <= most + 2 * len(known)
+    for label in known:  # they stand for all of its pixels
+        of_all = np.count_nonzero(labels == label) / np.count_nonzero(np.isin(labels, known))
+        assert found.shares[found.labels == label].sum() == pytest.approx(of_all)
+
+
+@pytest.mark.parametrize("options", [{}, {"C": 1.0}, {"freeze_depth": 0.5, "max_epochs": 1}], ids=str)
+def test_a_label_may_count_for_nothing(options):
+    model = segmenter(class_weight={0: 0.0}, **options).fit(X[:2], Y[:2])
+    assert model.classes_.tolist() == [0, 3, 7]
+    assert [mask.shape for mask in model.predict(X)] == [image.shape[:2] for image in X]
+    blank = [np.zeros_like(Y[0]), Y[1]]
+    assert segmenter(class_weight={0: 0.0}, **options).fit(X[:2], blank).classes_.tolist() == [0, 3, 7]
+
+
+def test_large_and_small_images_count_alike():
+    """An image of another size with the same content changes no probe: it is seen at the input's size."""
+    image, mask = np.kron(X[0], np.ones((4, 4, 1), np.uint8)), np.kron(Y[0], np.ones((4, 4), int))
+    small = segmenter(C=1.0).fit([X[0], X[1]], [Y[0], Y[1]]).predict_proba(X[1:2])[0]
+    large = segmenter(C=1.0).fit([image, X[1]], [mask, Y[1]]).predict_proba(X[1:2])[0]
+    assert np.abs(small - large).mean() < 0.1
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_a_turned_file_goes_with_its_turned_mask(tmp_path, turned):
+    """Also a TIFF, whose size Pillow turns when it opens it."""
+    exif = Image.Exif()
+    exif[274] = turned
+    for kind in ("png", "tiff"):
+        image, mask = Image.fromarray(X[0]), Image.fromarray(Y[0].astype(np.uint8))
+        image.save(tmp_path / f"image.{kind}", exif=exif)
+        mask.save(tmp_path / f"mask.{kind}", exif=exif)
+        seen = samples_from_collection([tmp_path / f"image.{kind}"], "image", max_pixels=10**6)
+        assert seen.size(0) == seen.read(0).shape[1::-1] == read_mask(tmp_path / f"mask.{kind}", 0).shape[::-1]
+
+
+def test_images_whose_files_were_closed_are_read_again(tmp_path):
+    images, masks = [], []
+    for i in range(4):
+        Image.fromarray(X[i]).save(tmp_path / f"{i}.png")
+        Image.fromarray(Y[i].astype(np.uint8)).save(tmp_path / f"m{i}.png")
+        with Image.open(tmp_path / f"{i}.png") as image, Image.open(tmp_path / f"m{i}.png") as mask:
+            images.append(image)
+            masks.append(mask)
+    alike(segmenter().fit(images, masks).predict(images), segmenter().fit(X[:4], Y[:4]).predict(X[:4]))
+
+
+def test_an_image_that_is_too_large_is_refused_before_it_is_decoded():
+    backbone = load_backbone("toy:images", max_pixels=100)
+    files = [encoded(image, "RGB") for image in X]
+    with pytest.raises(BadSampleError, match=r"X\[0\].*more than max_pixels=100"):
+        FineTunedSegmenter(backbone).fit(files, Y)
+
+
+@pytest.mark.parametrize("where", ["toy:images", "a plain backbone"])
+def test_a_file_is_loaded_with_another_backbone_or_its_own_weights(tmp_path, where):
+    model = segmenter().fit(X, Y)
+    model.save(tmp_path / "model.skl")
+    backbone = where if where.startswith("toy") else load_backbone("toy:images")
+    alike(load(tmp_path / "model.skl", backbone=backbone).predict(X), model.predict(X))
+    model.save(tmp_path / "whole.skl", include_backbone=True)
+    alike(load(tmp_path / "whole.skl").predict(X), model.predict(X))
+
+
+def test_a_letterbox_is_not_exported(tmp_path):
+    boxed = load_backbone("toy:images", letterbox=True)
+    assert "letterbox=True" in repr(boxed)
+    model = FineTunedClassifier(boxed, freeze_depth=1.0).fit(X, np.arange(len(X)) % 2)
+    with pytest.raises(UnsupportedBackboneError, match="Clients of an exported model know no letterbox"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
+DAMAGED = [b"BM" + b"\0" * 60, b"II*\0" + b"\0" * 60, b"\x89PNG\r\n\x1a\n" + b"\0" * 60, b"GIF89a" + b"\xff" * 60, b""]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
+def test_damaged_masks_are_named_with_their_row(content):
+    with pytest.raises(ValueError, match=r"y\[3\] \(\d+ bytes\): .*expected a mask of labels"):
+        read_mask(content, 3)
+
+
+def test_masks_that_change_their_labels_are_refused():
+    stream = io.BytesIO()
+    Image.fromarray(Y[0].astype(np.uint8)).save(stream, format="JPEG")
+    with pytest.raises(ValueError, match=r"y\[0\] .*a JPEG file, whose compression changes labels.*save masks as PNG"):
+        read_mask(stream.getvalue(), 0)
+    with pytest.raises(ValueError, match=r"y\[2\] .*some of whose values are masked"):
+        read_mask(np.ma.masked_less(Y[0], 3), 2)
+    with pytest.raises(ValueError, match=r"y\[2\]"):
+        read_mask([[1, 2], [3]], 2)
 
 
 def test_an_export_is_refused_by_name(tmp_path):

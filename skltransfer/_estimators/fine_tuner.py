@@ -67,6 +67,7 @@ class FineTuner(
     """
 
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
+    _sets_options: tuple[str, ...] = ()  # of the backbone, whatever it was loaded with
     _truncates = True  # texts and audio clips that are too long, rather than refusing them
 
     def __setstate__(self, state: dict) -> None:
@@ -398,7 +399,8 @@ class FineTuner(
             }
             weights = AdaptedWeights(weights.base, changed)
         if backbone is not None:
-            name, weights, options = backbone.name, backbone.weights, dict(backbone.options)
+            own = {key: options[key] for key in cls._sets_options if key in options}
+            name, weights, options = backbone.name, backbone.weights, backbone.options | own
         found = reload_backbone(name, weights, options, expected)
         model = serialization.restored(cls, header, found, has_moved=backbone is not None)
         changed = {key.removeprefix("changed."): a for key, a in arrays.items() if key.startswith("changed.")}

@@ -24,7 +24,12 @@ from skltransfer.exceptions import UnsupportedBackboneError
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
-TOLD = ("input_size", "max_length", "white")  # options of a backbone that its repr shows, where they were set
+TOLD = (
+    "input_size",
+    "letterbox",
+    "max_length",
+    "white",
+)  # options of a backbone that its repr shows, where they were set
 
 
 class Backbone(Value):
@@ -126,7 +131,7 @@ class Backbone(Value):
         self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
 
     def __repr__(self) -> str:
-        reads = "".join(f"{key}={self.options[key]!r}, " for key in TOLD if self.options.get(key) is not None)
+        reads = "".join(f"{key}={self.options[key]!r}, " for key in TOLD if self.options.get(key))
         return (
             f"Backbone({self.name!r}, weights={self.weights!r}, {reads}{self.n_stages} stages, "
             f"{self.n_features} features)"
@@ -454,7 +459,8 @@ class Backbone(Value):
         """
         if self.modality != "image":
             raise UnsupportedBackboneError(
-                f"letterbox=True is for images, and {self.name!r} reads samples of kind {self.modality!r}."
+                f"Masks and letterbox=True are for images, and {self.name!r} reads samples of kind {self.modality!r}. "
+                "Choose a backbone that reads images, such as 'bundled:efficientnet-lite0'."
             )
         return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.letterboxed())
 

@@ -43,7 +43,7 @@ class ImagePreprocessing:
     squash: bool = False
 
     modality = "image"
-    is_ragged = is_windowed = False
+    is_ragged = is_windowed = is_letterbox = False
     longest_aspect = LONGEST_ASPECT
 
     @property
@@ -121,6 +121,8 @@ class ImagePreprocessing:
 @dataclass(frozen=True)
 class LetterboxPreprocessing(ImagePreprocessing):
     """Resize the longer side to the input's, and fill the rest with the mean color: nothing is cropped away."""
+
+    is_letterbox = True
 
     def pixels(self, photo: np.ndarray) -> np.ndarray:
         """A photo (h, w, 3), resized, in the middle of a canvas: (side, side, 3) of uint8."""

@@ -211,7 +211,7 @@ def _named(adapter: Callable, source: str, model: str, weights: str, options: di
     """Load through an adapter; a library's own error is raised with the backbone's name."""
     with refusing(f"{source}:{model}"):
         backbone = adapter(model, weights, options | {"input_size": input_size})
-    return backbone.letterboxed() if options["letterbox"] else backbone
+    return backbone.letterboxed() if options.get("letterbox") else backbone
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
@@ -387,7 +387,8 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
         file = Path(folder, "weights.safetensors")
         save_file(arrays, file)
         adapter, model, path = _parse(name, str(file))
-        if adapter(model, path, options).fingerprint != expected:
+        rebuilt = _named(adapter, name.split(":")[0], model, path, dict(options), options.get("input_size"))
+        if rebuilt.fingerprint != expected:
             raise UnsupportedBackboneError(
                 f"{refusal} Its preprocessing goes with the name of its weights, {weights!r}: leave out "
                 "include_backbone."

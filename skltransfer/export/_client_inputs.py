@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.exceptions import UnsupportedBackboneError
 
 LENGTHS = (7, 12)  # tokens
 SECONDS = (0.3, 0.5)
@@ -85,6 +86,11 @@ class PixelInput(ClientInput):
 
     def recipe(self) -> dict[str, Any]:
         how = self.preprocessing
+        if how.is_letterbox:
+            raise UnsupportedBackboneError(
+                "Clients of an exported model know no letterbox, with which this backbone was loaded. Load it with "
+                "letterbox=False, and fit again."
+            )
         return {
             "input": "pixels",
             "reader": "Pillow",

@@ -11,7 +11,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._pixels import LEVELS, Odd, as_rgb, with_channels_last
 from skltransfer.inputs._samples import (
+    BadMaskError,
     Peeked,
     Samples,
     digest_of,
@@ -82,6 +83,7 @@ class ImageSamples(Samples):
         white: float | None = None,
     ) -> None:
         super().__init__(items)
+        self._sizes: dict[int, tuple[int, int]] = {}
         self.max_pixels, self.channels, self.draft, self.white = max_pixels, channels, draft, white
 
     @property
@@ -132,17 +134,26 @@ class ImageSamples(Samples):
         item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            with _loading[id(item) % len(_loading)], _damage_named(refuse), _opened_again(item, refuse) as image:
+            with readable(item, refuse) as image:
                 return self._rgb(image, row)
         return self._rgb_of_array(with_channels_last(_array(item, refuse), self.channels, refuse), row)
 
     def _size(self, row: int) -> tuple[int, int]:
-        encoded, item = self._encoded(row), self.items[row]
+        if row not in self._sizes:
+            self._sizes[row] = self._found_size(row)
+        return self._sizes[row]
+
+    def _found_size(self, row: int) -> tuple[int, int]:
+        encoded, item, refuse = self._encoded(row), self.items[row], self._refusal(row)
         if encoded is not None:
-            with _damage_named(self._refusal(row)), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+                _refuse_larger(image, self.max_pixels, refuse)
                 return _upright_size(image)
+        refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            return _upright_size(item)
+            _refuse_larger(item, self.max_pixels, refuse)
+            with readable(item, refuse) as image:
+                return _upright_size(image)
         height, width = self._read(row).shape[:2]
         return width, height
 
@@ -162,7 +173,7 @@ class ImageSamples(Samples):
         refuse = self._refusal(row)
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
-        with _damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             _refuse_larger(image, self.max_pixels, refuse)
             if self.draft is not None:
                 image.draft(None, (self.draft, self.draft))
@@ -196,11 +207,11 @@ class ImageSamples(Samples):
 
 
 @contextlib.contextmanager
-def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
+def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
     """Raise Pillow's error about a damaged image with the row and a remedy."""
     try:
         yield
-    except BadSampleError:
+    except (BadSampleError, BadMaskError):
         raise
     except UnidentifiedImageError:
         if start.startswith((b"II*\0", b"MM\0*")):
@@ -216,9 +227,16 @@ def _damage_named(refuse, start: bytes = b"") -> Iterator[None]:
         raise refuse(f"damaged image ({error})", "replace it or drop the row") from error
 
 
+@contextlib.contextmanager
+def readable(item: Image.Image, refuse: Callable[[str, str], Exception]) -> Iterator[Image.Image]:
+    """A PIL image that may be decoded here, also where its file was closed; damage is named by ``refuse``."""
+    with _loading[id(item) % len(_loading)], damage_named(refuse), _opened_again(item, refuse) as image:
+        yield image
+
+
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after the rotation that EXIF asks for."""
-    is_on_its_side = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    """Width and height after the rotation that EXIF asks for, which Pillow has turned a TIFF by when it opens it."""
+    is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     return (image.height, image.width) if is_on_its_side else image.size
 
 

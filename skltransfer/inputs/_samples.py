@@ -137,6 +137,13 @@ class Samples(ABC):
     def _read(self, row: int) -> np.ndarray: ...
 
 
+class BadMaskError(ValueError):
+    """Error that an element of y is no mask of labels; the message names its row."""
+
+    def __init__(self, row: int, shown_mask: str, problem: str, remedy: str, name: str = "y") -> None:
+        super().__init__(f"{name}[{row}] ({shown_mask}): {problem}; expected a mask of labels. Fix: {remedy}.")
+
+
 def is_missing(item: Any) -> bool:
     """None, NaN, NaT and pandas' NA: values that do not equal themselves, or refuse to compare."""
     if item is None:

@@ -22,9 +22,10 @@ from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task
 
 HIDDEN = 64  # channels of a head with hidden layers
-ENOUGH_CELLS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
+ENOUGH_PIXELS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
 IGNORED = -1
-AT_ONCE = 2**20  # pixels of an answer
+AT_ONCE = 2**22  # numbers of an answer
+SAMPLING = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
 
 
 class PyramidReadout(Readout):
@@ -188,54 +189,55 @@ class SegmentationTask(Task):
         loss_weights: np.ndarray,
         how: Start,
     ) -> Probe | None:
-        """Standardize the channels, and begin a linear head with the probe of single cells of the largest map."""
-        readout, generator = network.readout, np.random.default_rng(0)
-        most = max(1, (ENOUGH_CELLS if how.reach is None else TO_BEGIN) // len(targets))
-        chosen = [_some_cells(record["labels"], readout.side, most, generator) for record in targets.records]
-        features: list[np.ndarray] = [np.empty(0)] * len(targets)
-
-        def concatenated(activation: torch.Tensor) -> torch.Tensor:
-            return torch.cat([enlarged(one, readout.side) for one in readout.maps(network.given(activation))], dim=1)
-
-        for members, maps in over_samples.in_batches(concatenated):
-            for member, one in zip(members, maps, strict=False):  # other rows fill the batch
-                rows, columns, _ = chosen[member]
-                features[member] = one[:, rows, columns].T.cpu().numpy()
-        counts, labels = [len(one[2]) for one in chosen], np.concatenate([one[2] for one in chosen])
-        if not len(labels):
-            return None
-        vectors = np.concatenate(features).astype(np.float64)
-        scaling = standardisation(vectors, np.repeat(weights, counts), floor=LEAST_SCALE)
+        """Standardize the channels, and begin a linear head with the probe of single pixels."""
+        generator, k = np.random.default_rng(0), len(self.classes)
+        most = max(2 * k, (ENOUGH_PIXELS if how.reach is None else TO_BEGIN) // len(targets))
+        counted = np.asarray(self.factors) > 0
+        chosen = [_some_pixels(record["labels"], counted, most, generator) for record in targets.records]
+        counts = np.array([len(one.labels) for one in chosen])
+        if not counts.any():
+            raise ValueError(
+                "No pixel of y counts: all have ignore_label or a class_weight of 0, or lie in images that cannot be "
+                "read."
+            )
+        vectors = self._at(chosen, network, over_samples)
+        labels, shares = (np.concatenate([getattr(one, name) for one in chosen]) for name in ("labels", "shares"))
+        shares *= counts.sum() / np.count_nonzero(counts)  # as many pixels count as there are, as many of each image
+        scaling = standardisation(vectors, shares * np.repeat(weights, counts), floor=LEAST_SCALE)
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
-            in_loss, images = (
-                np.repeat(loss_weights, counts) * self.factors[labels],
-                np.repeat(np.arange(len(counts)), counts),
-            )
-            probe = self._solved(vectors, labels, in_loss, scaling, how.penalty, images)
+            in_loss = shares * np.repeat(loss_weights, counts) * self.factors[labels]
+            penalty = self._penalty(vectors, labels, in_loss, scaling, counts) if how.penalty == "auto" else how.penalty
+            probe = self._of_pixel.solve_probe(vectors, labels, in_loss, scaling, penalty)
             fraction = how.fraction(probe)
-            parts = np.split(fraction * probe.weight, np.cumsum(readout.channels)[:-1], axis=1)
+            parts = np.split(fraction * probe.weight, np.cumsum(network.readout.channels)[:-1], axis=1)
             state |= {f"laterals.{i}.weight": part for i, part in enumerate(parts)} | {"bias": fraction * probe.bias}
         tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
-        readout.load_state_dict(tensors, strict=False)
+        network.readout.load_state_dict(tensors, strict=False)
         return probe
 
-    def _solved(
-        self,
-        vectors: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        scaling: Scaling,
-        penalty: Penalty,
-        images: np.ndarray,
-    ) -> Probe:
-        """The logistic regression on cells; ``"auto"`` holds out whole images, because cells of one are alike."""
-        if penalty == "auto" and images[0] != images[-1]:
-            z = (vectors - scaling[0]) / scaling[1]
-            penalty = 4 / best_grouped_ridge(
-                z, np.eye(len(self.classes))[labels], weights, np.unique(images, return_inverse=True)[1]
-            )
-        return self._of_pixel.solve_probe(vectors, labels, weights, scaling, penalty)
+    def _at(self, chosen: Sequence["_Pixels"], network: TunedNetwork, over_samples: OverSamples) -> np.ndarray:
+        """Channels of all maps at the chosen pixels, those of one image after the other, (pixels, channels)."""
+        ends = np.cumsum([len(one.labels) for one in chosen])
+        found = np.empty((ends[-1], sum(network.readout.channels)))
+        for members, maps in over_samples.in_batches(lambda one: network.readout.maps(network.given(one))):
+            for i, member in enumerate(members):  # other rows fill the batch
+                one = chosen[member]
+                grid = torch.tensor(one.places, dtype=torch.float32, device=maps[0].device)[None, None]
+                values = [F.grid_sample(m[i : i + 1].float(), grid, **SAMPLING)[0, :, 0] for m in maps]
+                found[ends[member] - len(one.labels) : ends[member]] = torch.cat(values).T.cpu().numpy()
+        return found
+
+    def _penalty(
+        self, vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray, scaling: Scaling, counts: Sequence[int]
+    ) -> Penalty:
+        """The penalty that predicts whole images best that were held out, because pixels of one image are alike."""
+        counts = np.array([count for count in counts if count])
+        if len(counts) < 2:
+            return "auto"
+        mean, scale = scaling
+        indicators, images = np.eye(len(self.classes))[labels], np.repeat(np.arange(len(counts)), counts)
+        return 4 / best_grouped_ridge((vectors - mean) / scale, indicators, weights, images)
 
 
 def seen_mask(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -246,22 +248,45 @@ def seen_mask(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
     return seen
 
 
-def _some_cells(
-    labels: np.ndarray, side: int, most: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and labels of cells of a map whose middles are not ignored, at most so many."""
-    middles = ((np.arange(side) + 0.5) * len(labels) / side).astype(int)
-    of_cells = labels[middles][:, middles]
-    cells = np.flatnonzero(of_cells.ravel() != IGNORED)
-    cells = np.sort(generator.permutation(cells)[:most])
-    rows, columns = np.divmod(cells, side)
-    return rows, columns, of_cells.ravel()[cells]
+class _Pixels(NamedTuple):
+    """Pixels of one input: places (pixels, 2) between -1 and 1, labels, and shares of the image that they stand for."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    shares: np.ndarray
+
+
+def _some_pixels(labels: np.ndarray, counted: np.ndarray, most: int, generator: np.random.Generator) -> _Pixels:
+    """Pixels whose labels count, at most about so many; of each label of the image some.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (side, side)
+        Mask, in which -1 is ignored.
+    counted : ndarray of bool, shape (k,)
+        Labels that count.
+    most : int
+        Number of pixels.
+    generator : numpy.random.Generator
+        Generator of the random numbers.
+    """
+    flat, chosen, shares = labels.ravel(), [], []
+    known, sizes = np.unique(flat[flat != IGNORED], return_counts=True)
+    known, sizes = known[counted[known]], sizes[counted[known]]
+    for label, size in zip(known, sizes, strict=True):
+        n = min(size, max(round(most * size / sizes.sum()), most // (10 * len(known)), 1))
+        chosen.append(np.sort(generator.permutation(np.flatnonzero(flat == label))[:n]))
+        shares.append(np.full(n, size / sizes.sum() / n))
+    pixels = np.concatenate(chosen) if chosen else np.empty(0, dtype=int)
+    rows, columns = np.divmod(pixels, len(labels))
+    places = (2 * np.column_stack([columns, rows]) + 1) / len(labels) - 1
+    return _Pixels(places, flat[pixels].astype(int), np.concatenate(shares) if shares else np.empty(0))
 
 
 def _at_own_size(answer: MaskAnswer) -> Iterable[torch.Tensor]:
     """Outputs at the middles of an image's own pixels, in blocks of its rows, (n_outputs, rows, width)."""
     x, y = (torch.tensor(2 * one / answer.geometry.side - 1, dtype=torch.float32) for one in answer.geometry.centers())
-    for rows in y.split(max(1, AT_ONCE // len(x))):
+    for rows in y.split(max(1, AT_ONCE // (len(x) * len(answer.outputs)))):
         grid = torch.stack(torch.meshgrid(x, rows, indexing="xy"), dim=-1)
-        block = F.grid_sample(answer.outputs[None], grid[None], padding_mode="border", align_corners=False)
+        block = F.grid_sample(answer.outputs[None], grid[None], **SAMPLING)
         yield block[0]
