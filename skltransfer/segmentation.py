@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from skltransfer._estimators.parameters import (
@@ -19,7 +18,7 @@ from skltransfer._estimators.parameters import (
     parameter,
     positive,
 )
-from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, object_array
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
 from skltransfer._estimators.target_checks import rows_of
 from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary, load_backbone
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet, map_shape
@@ -390,12 +389,7 @@ class FineTunedSegmenter(
         for record, weight in zip(data.targets.records, data.weights, strict=True):
             labels = record["labels"][record["labels"] != IGNORED]
             mass += weight * np.bincount(labels, minlength=k) / max(1, labels.size)
-        if self.class_weight == "balanced":
-            return np.where(mass > 0, mass.sum() / (k * np.maximum(mass, 1e-300)), 1.0)
-        factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        if (factors < 0).any() or not (factors[mass > 0] > 0).any():
-            raise ValueError(f"class_weight must be positive for a label of y, and negative for none; got {factors}.")
-        return factors
+        return class_factors(self.class_weight, self.classes_, mass)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = self._taps(backbone)
@@ -417,10 +411,6 @@ class FineTunedSegmenter(
                     "another layer."
                 )
         return taps
-
-    @property
-    def _penalty(self) -> float | str:
-        return self.C
 
 
 def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None, sample_weight: Any = None) -> float:

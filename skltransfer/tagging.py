@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from skltransfer._estimators.parameters import (
@@ -22,7 +21,7 @@ from skltransfer._estimators.parameters import (
     declared,
     parameter,
 )
-from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, object_array
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
 from skltransfer._estimators.target_checks import missing, rows_of
 from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
@@ -386,12 +385,7 @@ class FineTunedTagger(
         """Weight of a word in the loss, by its tag."""
         tags = np.concatenate([record["tags"] for record in data.targets.records])
         mass = np.bincount(tags, weights=np.repeat(data.weights, counts), minlength=len(self.classes_))
-        if self.class_weight == "balanced":
-            return np.where(mass > 0, mass.sum() / (len(mass) * np.maximum(mass, 1e-300)), 1.0)
-        factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        if (factors < 0).any() or not (factors[mass > 0] > 0).any():
-            raise ValueError(f"class_weight must be positive for a tag of y, and negative for none; got {factors}.")
-        return factors
+        return class_factors(self.class_weight, self.classes_, mass)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
@@ -402,10 +396,6 @@ class FineTunedTagger(
         taps = sorted({layer_boundary(layer, backbone.stage_names, "layer") for layer in layers})
         boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
         return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
-
-    @property
-    def _penalty(self) -> float | str:
-        return self.C
 
 
 def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_weight: Any = None) -> float:

@@ -281,7 +281,7 @@ def test_texts_without_words_do_not_count():
 
 @pytest.mark.parametrize("weights", [{"NUM": 0, "O": 0}, {"NUM": -1.0}])
 def test_class_weights_that_leave_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="class_weight must be positive for a tag of y"):
+    with pytest.raises(ValueError, match="class_weight must be positive for a label of y"):
         tagger(class_weight=weights).fit(X, Y)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.target_checks import rows_of
@@ -26,6 +27,10 @@ class StructuredFineTuner(FineTuner):
         found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_)
         return object_array(found), bad
 
+    @property
+    def _penalty(self) -> float | str:
+        return self.C
+
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
@@ -40,6 +45,22 @@ class StructuredFineTuner(FineTuner):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+def class_factors(class_weight: dict | str | None, classes: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Weight of a part of a sample in the loss, by its label, (k,); ``mass`` is how much there is of each label.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, or none is positive.
+    """
+    if class_weight == "balanced":
+        return np.where(mass > 0, mass.sum() / (len(mass) * np.maximum(mass, 1e-300)), 1.0)
+    factors = compute_class_weight(class_weight, classes=classes, y=classes)
+    if (factors < 0).any() or not (factors[mass > 0] > 0).any():
+        raise ValueError(f"class_weight must be positive for a label of y, and negative for none; got {factors}.")
+    return factors
 
 
 def object_array(values: Sequence[Any]) -> np.ndarray:

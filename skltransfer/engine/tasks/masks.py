@@ -16,10 +16,10 @@ from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import Readout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
-from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.parts import PartsTask
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, best_grouped_ridge, standardisation
 from skltransfer.engine.tasks.targets import RecordTargets
-from skltransfer.engine.tasks.task import OverSamples, Start, Task
+from skltransfer.engine.tasks.task import OverSamples, Start
 
 HIDDEN = 64  # channels of a head with hidden layers
 ENOUGH_PIXELS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
@@ -110,42 +110,13 @@ class MaskAnswer(NamedTuple):
     geometry: Geometry
 
 
-class SegmentationTask(Task):
-    """One of several labels for each pixel.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (k,)
-        Sorted labels, at least two.
-    factors : ndarray of shape (k,)
-        Weight of a pixel in the loss, by its label.
-    smoothing : float, default=0.0
-        Label smoothing of the loss.
-    """
-
-    def __init__(self, classes: np.ndarray, factors: np.ndarray, smoothing: float = 0.0) -> None:
-        self.classes, self.factors, self.smoothing = classes, factors, smoothing
-        self.n_outputs = self._of_pixel.n_outputs
-
-    @property
-    def _of_pixel(self) -> ClassificationTask:
-        return ClassificationTask(self.classes, self.smoothing)
+class SegmentationTask(PartsTask):
+    """One of several labels for each pixel."""
 
     def placed(self, targets: RecordTargets, geometries: Callable[[], Iterable[Geometry]]) -> RecordTargets:
         """Masks as the network sees the images, (side, side); what is no part of an image is ignored."""
         pairs = zip(targets.records, geometries(), strict=True)
         return RecordTargets([{"labels": seen_mask(record["labels"], geometry)} for record, geometry in pairs])
-
-    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
-        """Raise if the network has another number of outputs, or labels and their weights do not go together."""
-        expected = {"classes", "factors", "smoothing", "n_outputs"}
-        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2 or not spec.taps:
-            raise ValueError(f"a segmenter's file describes {sorted(vars(self))}, taps={spec.taps!r}")
-        if not {self.n_outputs, self._of_pixel.n_outputs} == {spec.n_outputs}:
-            raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")
-        numbers = np.append(np.asarray(self.factors, dtype=float), 1 - self.smoothing)
-        if len(numbers) != len(self.classes) + 1 or not (np.isfinite(numbers).all() and (numbers >= 0).all()):
-            raise ValueError(f"weights {self.factors!r}, smoothing={self.smoothing!r}")
 
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> PyramidReadout:
         """A pyramid of the maps after the tapped stages."""
@@ -160,7 +131,7 @@ class SegmentationTask(Task):
         counts = labels != IGNORED
         factors = torch.as_tensor(self.factors, dtype=outputs.dtype, device=outputs.device)
         losses = torch.zeros_like(labels, dtype=outputs.dtype)
-        losses[counts] = self._of_pixel.loss(large[counts], labels[counts]) * factors[labels[counts]]
+        losses[counts] = self.of_part.loss(large[counts], labels[counts]) * factors[labels[counts]]
         return losses.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
 
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Any]) -> list:
@@ -176,7 +147,7 @@ class SegmentationTask(Task):
 
     def probabilities(self, answer: MaskAnswer) -> np.ndarray:
         """Probability of each label for an image's own pixels, (height, width, k) of float32."""
-        blocks = [self._of_pixel.probabilities(block.flatten(1).T.numpy()) for block in _at_own_size(answer)]
+        blocks = [self.of_part.probabilities(block.flatten(1).T.numpy()) for block in _at_own_size(answer)]
         width, height = answer.geometry.size
         return np.concatenate(blocks).reshape(height, width, len(self.classes)).astype(np.float32)
 
@@ -208,7 +179,7 @@ class SegmentationTask(Task):
         if how.solves:
             in_loss = shares * np.repeat(loss_weights, counts) * self.factors[labels]
             penalty = self._penalty(vectors, labels, in_loss, scaling, counts) if how.penalty == "auto" else how.penalty
-            probe = self._of_pixel.solve_probe(vectors, labels, in_loss, scaling, penalty)
+            probe = self.of_part.solve_probe(vectors, labels, in_loss, scaling, penalty)
             fraction = how.fraction(probe)
             parts = np.split(fraction * probe.weight, np.cumsum(network.readout.channels)[:-1], axis=1)
             state |= {f"laterals.{i}.weight": part for i, part in enumerate(parts)} | {"bias": fraction * probe.bias}

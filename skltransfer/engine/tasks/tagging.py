@@ -15,10 +15,10 @@ from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import Readout, head_layers
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
-from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.parts import PartsTask
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, standardisation
 from skltransfer.engine.tasks.targets import RecordTargets
-from skltransfer.engine.tasks.task import OverSamples, Start, Task
+from skltransfer.engine.tasks.task import OverSamples, Start
 
 ENOUGH_WORDS = 50_000  # to begin a head whose features are going to change
 
@@ -68,7 +68,7 @@ def _some(counts: np.ndarray, most: int | None) -> np.ndarray:
     return np.sort(rows[:n_rows])
 
 
-class TaggingTask(Task):
+class TaggingTask(PartsTask):
     """One of several labels for each word.
 
     Parameters
@@ -77,36 +77,23 @@ class TaggingTask(Task):
         Sorted labels, at least two.
     factors : ndarray of shape (k,)
         Weight of a word in the loss, by its label.
-    mean_words : float
+    mean_words : float, default=1.0
         Mean number of words of a training sample. The loss of a sample is the sum over its words, divided by this: all
         words count alike, however long the text is that they are in.
     smoothing : float, default=0.0
         Label smoothing of the loss.
     """
 
-    def __init__(self, classes: np.ndarray, factors: np.ndarray, mean_words: float, smoothing: float = 0.0) -> None:
-        self.classes, self.factors, self.mean_words, self.smoothing = classes, factors, mean_words, smoothing
-        self.n_outputs = self._of_word.n_outputs
-
-    @property
-    def _of_word(self) -> ClassificationTask:
-        return ClassificationTask(self.classes, self.smoothing)
+    def __init__(
+        self, classes: np.ndarray, factors: np.ndarray, mean_words: float = 1.0, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(classes, factors, smoothing)
+        self.mean_words = mean_words
 
     def placed(self, targets: RecordTargets, geometries: Callable[[], Iterable[np.ndarray]]) -> RecordTargets:
         """Tags beside the positions of the words' first tokens."""
         pairs = zip(targets.records, geometries(), strict=True)
         return RecordTargets([{**record, "places": places} for record, places in pairs])
-
-    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
-        """Raise if the network has another number of outputs, or labels and their weights do not go together."""
-        expected = {"classes", "factors", "mean_words", "smoothing", "n_outputs"}
-        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2 or not spec.taps:
-            raise ValueError(f"a tagger's file describes {sorted(vars(self))}, taps={spec.taps!r}")
-        if not {self.n_outputs, self._of_word.n_outputs} == {spec.n_outputs}:
-            raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")
-        numbers = np.concatenate([np.asarray(self.factors, dtype=float), [float(self.mean_words), 1 - self.smoothing]])
-        if len(numbers) != len(self.classes) + 2 or not (np.isfinite(numbers).all() and (numbers >= 0).all()):
-            raise ValueError(f"weights {self.factors!r}, mean_words={self.mean_words!r}, smoothing={self.smoothing!r}")
 
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> TokenReadout:
         """A head of the tokens after the tapped stages, side by side."""
@@ -116,7 +103,7 @@ class TaggingTask(Task):
         """Cross-entropy summed over a sample's words, in units of a text of mean length, (n,)."""
         tags = torch.cat([record["tags"] for record in batch]).to(outputs.device)
         factors = torch.as_tensor(self.factors, dtype=outputs.dtype, device=outputs.device)
-        losses = self._of_word.loss(outputs, tags) * factors[tags]
+        losses = self.of_part.loss(outputs, tags) * factors[tags]
         owners = of_words(batch)[0].to(outputs.device)
         return losses.new_zeros(len(batch)).index_add(0, owners, losses) / self.mean_words
 
@@ -124,7 +111,7 @@ class TaggingTask(Task):
         """Probabilities of the labels of each word, (words, k)."""
         outputs = network(activation).double().cpu().numpy()
         words = [one[places] for one, places in zip(outputs, geometries, strict=True) if places is not None]
-        return [self._of_word.probabilities(one) for one in words]
+        return [self.of_part.probabilities(one) for one in words]
 
     def start(
         self,
@@ -151,7 +138,7 @@ class TaggingTask(Task):
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
             in_loss = np.repeat(loss_weights[rows], counts[rows]) * self.factors[tags]
-            probe = self._of_word.solve_probe(features, tags, in_loss, scaling, how.penalty)
+            probe = self.of_part.solve_probe(features, tags, in_loss, scaling, how.penalty)
             fraction = how.fraction(probe)
             state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
         tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
