@@ -1,7 +1,6 @@
 """Tags for words: what the network is, what comes out, what is refused by row, and how tags are read and compared."""
 
 import gzip
-import itertools
 import json
 import os
 import pathlib
@@ -714,8 +713,10 @@ def test_entities_of_wikipedia_are_found():
     if not folder:
         pytest.skip("the environment variable SKLTRANSFER_DATA names no folder")
     with gzip.open(pathlib.Path(folder) / "entities_wikigold.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in itertools.islice(file, 400)]
-    words, tags = [row["words"] for row in rows], [row["tags"] for row in rows]
-    model = FineTunedTagger(freeze_depth=0.5, max_epochs=5, random_state=0).fit(words[:250], tags[:250])
+        rows = [json.loads(line) for line in file]
+    order = np.random.default_rng(0).permutation(len(rows))[:400]  # neighbours are of one article
+    words, tags = [rows[i]["words"] for i in order], [rows[i]["tags"] for i in order]
+    model = FineTunedTagger(freeze_depth=0.25, backbone_lr_factor=0.3, max_epochs=5, random_state=0)
+    model.fit(words[:250], tags[:250])
     assert model.scheme_ == "IO"
-    assert model.score(words[250:], tags[250:]) > 0.4
+    assert model.score(words[250:], tags[250:]) > 0.45
