@@ -10,7 +10,7 @@ from skltransfer._estimators.base import BackboneEstimator, NamesFeatures, n_tru
 from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, declared, parameter
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
-from skltransfer.backbones import Backbone, layer_boundary
+from skltransfer.backbones import Backbone, layer_boundaries
 from skltransfer.engine import recall
 
 
@@ -241,12 +241,7 @@ class PretrainedFeatureExtractor(
         return sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
 
     def _boundaries(self, backbone: Backbone) -> list[int]:
-        layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
-        if not layers:
-            raise ValueError(
-                f"layer must name at least one stage, got {self.layer!r}. Pass 'penultimate' for the last."
-            )
-        return [layer_boundary(layer, backbone.stage_names, "layer") for layer in layers]
+        return layer_boundaries(self.layer, backbone.stage_names)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions
 
 from skltransfer._estimators.parameters import (
@@ -397,10 +398,7 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
         names, table = table_of(y)
-        if len(table) != len(samples):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(table)}]"
-            )
+        check_consistent_length(samples, table)
         self.tasks_ = dict(zip(names, self._kinds(names, table), strict=True))
         return table
 

@@ -20,7 +20,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary, load_backbone
+from skltransfer.backbones import Backbone, freeze_boundary, layer_boundaries, load_backbone
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet, map_shape
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import Samples, read_mask
@@ -400,10 +400,7 @@ class FineTunedSegmenter(
     def _taps(self, backbone: Backbone) -> list[int]:
         if isinstance(self.layer, str) and self.layer == "auto":
             return _usual_taps(backbone)
-        layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
-        if not layers:
-            raise ValueError(f"layer must be 'auto' or name at least one stage, got {self.layer!r}.")
-        taps = sorted({layer_boundary(layer, backbone.stage_names, "layer") for layer in layers})
+        taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
         for tap in taps:
             if _side(backbone, tap) is None:
                 raise UnsupportedBackboneError(

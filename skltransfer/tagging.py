@@ -23,7 +23,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
 from skltransfer._estimators.target_checks import missing, rows_of
-from skltransfer.backbones import Backbone, freeze_boundary, layer_boundary
+from skltransfer.backbones import Backbone, freeze_boundary, layer_boundaries
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import Samples, WordSamples, samples_from_words
@@ -388,12 +388,7 @@ class FineTunedTagger(
         return class_factors(self.class_weight, self.classes_, mass)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
-        layers = [self.layer] if np.ndim(self.layer) == 0 else list(self.layer)
-        if not layers:
-            raise ValueError(
-                f"layer must name at least one stage, got {self.layer!r}. Pass 'penultimate' for the last."
-            )
-        taps = sorted({layer_boundary(layer, backbone.stage_names, "layer") for layer in layers})
+        taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
         boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
         return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
 

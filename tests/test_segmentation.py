@@ -182,7 +182,7 @@ def test_a_network_without_maps_is_refused():
             FineTunedSegmenter(name).fit(X, Y)
     with pytest.raises(ValueError, match="layer takes names of stages"):
         segmenter(layer="stam").fit(X, Y)
-    with pytest.raises(ValueError, match="layer must be 'auto' or name at least one stage"):
+    with pytest.raises(ValueError, match="layer must name at least one stage"):
         segmenter(layer=[]).fit(X, Y)
 
 

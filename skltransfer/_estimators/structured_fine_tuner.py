@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
 
 from skltransfer._estimators.fine_tuner import FineTuner
@@ -35,10 +36,7 @@ class StructuredFineTuner(FineTuner):
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
         rows = rows_of(y)
-        if len(rows) != len(samples):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(rows)}]"
-            )
+        check_consistent_length(samples, rows)
         return rows
 
     def __sklearn_tags__(self):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin, TransformerMixin
-from sklearn.utils.validation import _check_y
+from sklearn.utils.validation import _check_y, check_consistent_length
 
 from skltransfer._estimators import target_checks
 from skltransfer._estimators.base import NamesFeatures
@@ -68,8 +68,7 @@ class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, Transforme
         y = y.toarray() if hasattr(y, "toarray") else y
         if not are_numbers:
             target_checks.refuse_odd_labels(y)
-        if len(y) != len(samples):
-            raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(samples)}, {len(y)}]")
+        check_consistent_length(samples, y)
         return y
 
     def _run(self, X: Any, *, features: bool = False) -> tuple[np.ndarray, dict[int, BadSampleError]]:

@@ -24,12 +24,7 @@ from skltransfer.exceptions import UnsupportedBackboneError
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
-TOLD = (
-    "input_size",
-    "letterbox",
-    "max_length",
-    "white",
-)  # options of a backbone that its repr shows, where they were set
+TOLD = ("input_size", "letterbox", "max_length", "white")  # options that a repr shows, where they were set
 
 
 class Backbone(Value):

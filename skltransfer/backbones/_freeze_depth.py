@@ -67,6 +67,20 @@ def freeze_boundary(freeze_depth: float | str, stage_names: Sequence[str], *, al
     )
 
 
+def layer_boundaries(layers: Any, stage_names: Sequence[str]) -> list[int]:
+    """Numbers of stages up to those that the parameter ``layer`` names: one, or several in a list.
+
+    Raises
+    ------
+    ValueError
+        If it names none, or one is neither a stage nor a fraction.
+    """
+    layers = [layers] if np.ndim(layers) == 0 else list(layers)
+    if not layers:
+        raise ValueError(f"layer must name at least one stage, got {layers!r}. Pass 'penultimate' for the last.")
+    return [layer_boundary(layer, stage_names, "layer") for layer in layers]
+
+
 def layer_boundary(layer: str | float, stage_names: Sequence[str], parameter: str) -> int:
     """Get the number of stages up to the one that is read; ``"penultimate"`` is the last.
 

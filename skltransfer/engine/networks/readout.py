@@ -44,7 +44,28 @@ def head_layers(n_features: int, spec: NetworkSpec) -> list[nn.Module]:
     return [*layers, nn.Linear(HIDDEN if layers else n_features, spec.n_outputs)]
 
 
-class VectorReadout(Readout):
+class ScaledReadout(Readout):
+    """Parent of the readouts that standardize features before a head.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+
+    def prepare_for_inference(self) -> None:
+        """Compute in float64: in float32, what a matrix product gives for a row depends in its last bits on where the
+        row stands in the batch, on some processors."""
+        if self.mean.device.type != "mps":  # which has no float64
+            self.double()
+
+
+class VectorReadout(ScaledReadout):
     """Pooling, standardisation and head.
 
     Parameters
@@ -60,10 +81,8 @@ class VectorReadout(Readout):
     """
 
     def __init__(self, pooling: Pooling | None, n_features: int, spec: NetworkSpec, *, draws: bool = True) -> None:
-        super().__init__()
+        super().__init__(n_features)
         self.pooling, self.normalizes = pooling, spec.normalizes
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
         with torch.device("cpu" if draws else "meta"):
             self.head = nn.Sequential(*head_layers(n_features, spec))
             if spec.n_constants:
@@ -93,13 +112,6 @@ class VectorReadout(Readout):
 
     def forward(self, activation: torch.Tensor, batch: Any = None) -> torch.Tensor:
         return self.outputs(self.features(activation))
-
-    def prepare_for_inference(self) -> None:
-        """Compute the head in float64: in float32, what a matrix product gives for a row depends in its last bits on
-        where the row stands in the batch, on some processors."""
-        if self.mean.device.type != "mps":  # which has no float64
-            self.head.double()
-            self.mean, self.scale = self.mean.double(), self.scale.double()
 
 
 class ContrastiveReadout(VectorReadout):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from skltransfer.backbones import Backbone, Geometry
 from skltransfer.engine.inference.autocast import autocast
-from skltransfer.engine.networks.readout import Readout
+from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.parts import PartsTask
@@ -28,7 +28,7 @@ AT_ONCE = 2**22  # numbers of an answer
 SAMPLING = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
 
 
-class PyramidReadout(Readout):
+class PyramidReadout(ScaledReadout):
     """Maps of several stages, each made small in channels, added at the size of the largest.
 
     A linear head of the concatenated maps is the sum of a linear head of each, so that no map is made large but that of
@@ -45,11 +45,9 @@ class PyramidReadout(Readout):
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], spec: NetworkSpec, ends_in_channels: Sequence[bool]) -> None:
-        super().__init__()
+        super().__init__(sum(channels for channels, _ in shapes))
         self.side, self.ends_in_channels = max(side for _, side in shapes), tuple(ends_in_channels)
         self.channels = [channels for channels, _ in shapes]
-        self.register_buffer("mean", torch.zeros(sum(self.channels)))
-        self.register_buffer("scale", torch.ones(sum(self.channels)))
         width = HIDDEN if spec.head == "mlp" else spec.n_outputs
         self.laterals = nn.ModuleList(nn.Linear(channels, width, bias=False) for channels in self.channels)
         self.bias = nn.Parameter(torch.zeros(width))

@@ -12,7 +12,7 @@ from torch import nn
 
 from skltransfer.backbones import Backbone
 from skltransfer.engine.inference.autocast import autocast
-from skltransfer.engine.networks.readout import Readout, head_layers
+from skltransfer.engine.networks.readout import ScaledReadout, head_layers
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.parts import PartsTask
@@ -23,7 +23,7 @@ from skltransfer.engine.tasks.task import OverSamples, Start
 ENOUGH_WORDS = 50_000  # to begin a head whose features are going to change
 
 
-class TokenReadout(Readout):
+class TokenReadout(ScaledReadout):
     """Scaling and head of single tokens.
 
     Parameters
@@ -35,9 +35,7 @@ class TokenReadout(Readout):
     """
 
     def __init__(self, n_features: int, spec: NetworkSpec) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
+        super().__init__(n_features)
         self.head = nn.Sequential(*head_layers(n_features, spec))
 
     def forward(self, given: Sequence[torch.Tensor], batch: Any = None) -> torch.Tensor:
@@ -46,12 +44,6 @@ class TokenReadout(Readout):
         vectors = tokens if batch is None else tokens[of_words(batch)]
         with autocast(vectors.device, None):
             return self.head((vectors.to(self.mean.dtype) - self.mean) / self.scale)
-
-    def prepare_for_inference(self) -> None:
-        """Compute the head in float64, so that no word's outputs depend on the number of words beside it."""
-        if self.mean.device.type != "mps":  # which has no float64
-            self.head.double()
-            self.mean, self.scale = self.mean.double(), self.scale.double()
 
 
 def of_words(batch: Sequence[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
