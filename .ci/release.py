@@ -4,7 +4,8 @@
 Usage: python .ci/release.py [page ...]   (standard library only; needs pip, and half an hour)
 
 1. Builds wheel and source distribution, in a clean copy of what git tracks, and runs ``twine check --strict``.
-2. The version is a release, CHANGELOG.md has a section of that name, and the addresses in pyproject.toml are settled.
+2. The version is a release, and CHANGELOG.md has a section of that name. Placeholders among the addresses in
+   pyproject.toml are listed as left to do before the upload; they are no failure.
 3. For each page of docs/paths (or those named): a new environment that has only what the page tells its readers to
    install, in which its blocks are pasted one after the other; what they print agrees with the page.
 
@@ -25,7 +26,7 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 INSTALLS = re.compile(r"pip install [\"']?skltransfer(\[[\w,-]+\])?[\"']?((?: [\w\[\].=<>-]+)*)")
-Check = tuple[str, bool, str]
+Check = tuple[str, bool | None, str]  # None: left to do before the upload
 
 
 def environment(folder: pathlib.Path, *wanted: str) -> pathlib.Path:
@@ -59,7 +60,7 @@ def metadata_checks(folder: pathlib.Path, files: list[pathlib.Path]) -> Iterator
         version,
     )
     unsettled = [url for url in PROJECT["urls"].values() if "example.org" in url]
-    yield "addresses are settled", not unsettled, ", ".join(unsettled)
+    yield "addresses are settled", None if unsettled else True, ", ".join(unsettled)
 
 
 def pasted(pages: list[pathlib.Path], wheel: pathlib.Path, folder: pathlib.Path) -> Iterator[Check]:
@@ -91,10 +92,11 @@ def main(names: list[str]) -> None:
     raise SystemExit(not all(passed))
 
 
-def report(name: str, passed: bool, detail: str) -> bool:
-    """Print a line."""
-    print(f"{'passed' if passed else 'FAILED'}: {name}{'' if passed else f': {detail}'}", flush=True)
-    return passed
+def report(name: str, passed: bool | None, detail: str) -> bool:
+    """Print a line; True unless the check failed."""
+    verdict = {True: "passed", False: "FAILED", None: "TO DO before the upload"}[passed]
+    print(f"{verdict}: {name}{'' if passed else f': {detail}'}", flush=True)
+    return passed is not False
 
 
 if __name__ == "__main__":
