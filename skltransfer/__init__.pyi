@@ -6,6 +6,8 @@ from skltransfer._system.versions import show_versions as show_versions
 from skltransfer.backbones import Backbone as Backbone
 from skltransfer.backbones import describe_backbone as describe_backbone
 from skltransfer.backbones import load_backbone as load_backbone
+from skltransfer.detection import FineTunedDetector as FineTunedDetector
+from skltransfer.detection import mean_average_precision_score as mean_average_precision_score
 from skltransfer.distributed import BatchExtractor as BatchExtractor
 from skltransfer.distributed import extract_to_parquet as extract_to_parquet
 from skltransfer.domain_adaptation import DomainAdaptedClassifier as DomainAdaptedClassifier
@@ -20,8 +22,14 @@ from skltransfer.few_shot import FewShotClassifier as FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier as FineTunedClassifier
 from skltransfer.fine_tuning import FineTunedRegressor as FineTunedRegressor
 from skltransfer.inputs import load_image_folder as load_image_folder
+from skltransfer.inputs import read_coco as read_coco
+from skltransfer.inputs import read_mask_folder as read_mask_folder
+from skltransfer.inputs import read_voc as read_voc
+from skltransfer.inputs import read_yolo as read_yolo
+from skltransfer.inspection import DetectionDisplay as DetectionDisplay
 from skltransfer.inspection import FreezeDepthDisplay as FreezeDepthDisplay
 from skltransfer.inspection import LayerProbeDisplay as LayerProbeDisplay
+from skltransfer.inspection import SegmentationDisplay as SegmentationDisplay
 from skltransfer.inspection import TrainingHistoryDisplay as TrainingHistoryDisplay
 from skltransfer.inspection import TransferReportDisplay as TransferReportDisplay
 from skltransfer.model_selection import freeze_depth_grid as freeze_depth_grid

@@ -5,6 +5,7 @@ import os
 from skltransfer._estimators import serialization
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer.backbones import Backbone, load_backbone
+from skltransfer.detection import FineTunedDetector
 from skltransfer.domain_adaptation import DomainAdaptedClassifier
 from skltransfer.exceptions import SkltransferError, WeightsError
 from skltransfer.few_shot import FewShotClassifier
@@ -19,6 +20,7 @@ KINDS = (
     DomainAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,

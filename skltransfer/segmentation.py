@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
+from skltransfer._estimators.map_fine_tuner import MapFineTuner, size_of
 from skltransfer._estimators.parameters import (
     HasAdapter,
     HasLogisticProbe,
@@ -16,16 +17,14 @@ from skltransfer._estimators.parameters import (
     TrainsHead,
     declared,
     parameter,
-    positive,
 )
-from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
+from skltransfer._estimators.structured_fine_tuner import class_factors, object_array
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.backbones import Backbone, freeze_boundary, layer_boundaries, load_backbone
-from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet, map_shape
-from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
+from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet
 from skltransfer.inputs import Samples, read_mask
 
-MOST_MAPS, MOST_LABELS, IGNORED = 4, 1000, -1
+MOST_LABELS, IGNORED = 1000, -1
 
 
 @declared
@@ -36,7 +35,7 @@ class FineTunedSegmenter(
     Resumes,
     StopsEarly,
     TrainsHead,
-    StructuredFineTuner,
+    MapFineTuner,
 ):
     """Segment images by fine-tuning a pretrained network: a label for each pixel.
 
@@ -216,9 +215,6 @@ class FineTunedSegmenter(
     array([1, 1, 1, 1])
     """
 
-    _sets_options = ("letterbox", "input_size")
-    input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
-    layer: str | float | list = parameter(default="auto", constraint=["array-like", str, float, int])
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
     ignore_label: int | None = parameter(default=None, constraint=[numbers.Integral, None])
     max_epochs: int = parameter(default=20)
@@ -342,26 +338,11 @@ class FineTunedSegmenter(
         """
         return mean_iou_score(y, self.predict(X), ignore_label=self.ignore_label, sample_weight=sample_weight)
 
-    def _loaded_backbone(self) -> Backbone:
-        how: dict[str, Any] = {"letterbox": True}
-        if self.input_size is not None:
-            how["input_size"] = int(self.input_size)
-        if isinstance(self.backbone, Backbone):
-            name, weights, how = self.backbone.name, self.backbone.weights, self.backbone.options | how
-        else:
-            name, weights = self.backbone, self.weights
-        return load_backbone(name, weights=weights, **how)
-
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
-        if self.input_kind_ != "samples":
-            raise ValueError(
-                f"X is a table of {self.n_features_in_} columns, but a mask needs an image. Pass images, such as an "
-                "array of shape (n_samples, height, width, channels)."
-            )
         rows = super()._checked_target(y, samples)
         for row in range(len(rows)):
             rows[row] = read_mask(rows[row], row)
-            size, shape = _size_of(samples, row), rows[row].shape
+            size, shape = size_of(samples, row), rows[row].shape
             if size is not None and size != shape[::-1]:
                 raise ValueError(
                     f"X[{row}] is {size[0]} pixels wide and {size[1]} high, but the mask y[{row}] is {shape[1]} wide "
@@ -393,21 +374,8 @@ class FineTunedSegmenter(
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = self._taps(backbone)
-        self.layers_ = [backbone.stage_names[tap - 1] for tap in taps]
         boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
         return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
-
-    def _taps(self, backbone: Backbone) -> list[int]:
-        if isinstance(self.layer, str) and self.layer == "auto":
-            return _usual_taps(backbone)
-        taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
-        for tap in taps:
-            if _side(backbone, tap) is None:
-                raise UnsupportedBackboneError(
-                    f"Stage {backbone.stage_names[tap - 1]!r} of {backbone.name!r} gives no map of the image. Choose "
-                    "another layer."
-                )
-        return taps
 
 
 def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None, sample_weight: Any = None) -> float:
@@ -463,39 +431,7 @@ def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None,
     return float(np.mean(shares))
 
 
-def _size_of(samples: Samples, row: int) -> tuple[int, int] | None:
-    """Width and height of an image; None if it cannot be read."""
-    try:
-        return samples.size(row)
-    except BadSampleError:
-        return None
-
-
 def _positions(mask: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Positions of a mask's labels in ``classes``, as whole numbers of 16 bits; -1 for others."""
     found = np.minimum(np.searchsorted(classes, mask), len(classes) - 1)
     return np.where(classes[found] == mask, found, IGNORED).astype(np.int16)
-
-
-def _side(backbone: Backbone, boundary: int) -> int | None:
-    """Side of the square map at a boundary; None where there is none."""
-    shape = backbone.activation_shapes[boundary]
-    if len(shape) == 3:
-        height, width = shape[:2] if backbone.ends_in_channels(boundary) else shape[1:]
-        return height if height == width > 1 else None
-    return map_shape(shape, False)[1] if len(shape) == 2 and shape[0] >= 4 else None
-
-
-def _usual_taps(backbone: Backbone) -> list[int]:
-    """The last stage of each of the smallest sizes of maps, or stages at equal distances where all have one size."""
-    sides = {boundary: _side(backbone, boundary) for boundary in range(1, backbone.n_stages + 1)}
-    sides = {boundary: side for boundary, side in sides.items() if side is not None}
-    if not sides:
-        raise UnsupportedBackboneError(
-            f"No stage of {backbone.name!r} gives a map of the image. Choose another backbone."
-        )
-    last = {side: boundary for boundary, side in sides.items()}
-    if len(last) == 1:
-        places = list(sides)
-        return sorted({places[round(share * len(places)) - 1] for share in (0.25, 0.5, 0.75, 1.0)})
-    return sorted(sorted(last.values())[-MOST_MAPS:])

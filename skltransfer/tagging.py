@@ -22,7 +22,7 @@ from skltransfer._estimators.parameters import (
     parameter,
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
-from skltransfer._estimators.target_checks import missing, rows_of
+from skltransfer._estimators.target_checks import missing, refuse_mixed_labels, rows_of
 from skltransfer.backbones import Backbone, freeze_boundary, layer_boundaries
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
 from skltransfer.exceptions import UnsupportedBackboneError
@@ -358,7 +358,7 @@ class FineTunedTagger(
         rows = super()._checked_target(y, samples)
         for row, tags in enumerate(rows):
             rows[row] = _checked_tags(tags, row, samples.n_words(row))
-        _refuse_mixed_tags(rows)
+        refuse_mixed_labels(rows, "Tags")
         return rows
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
@@ -596,16 +596,3 @@ def _checked_tags(tags: Any, row: int, n_words: int | None, name: str = "y") -> 
                 "a tag such as 'O' for words without a label."
             )
     return tuple(tags)
-
-
-def _refuse_mixed_tags(rows: np.ndarray) -> None:
-    first: dict[bool, tuple[int, Any]] = {}
-    for row, tags in enumerate(rows):
-        for tag in tags:
-            first.setdefault(isinstance(tag, str), (row, tag))
-    if len(first) == 2:
-        (row, word), (other, number) = first[True], first[False]
-        raise ValueError(
-            f"Tags must be all strings or all whole numbers, but y[{row}] holds {word!r} and y[{other}] holds "
-            f"{number!r}. Convert them with str(tag)."
-        )

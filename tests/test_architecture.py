@@ -18,6 +18,7 @@ FLOORS = {
     "inputs": 1,
     "engine": 2,
     "_estimators": 3,
+    "detection": 4,
     "domain_adaptation": 4,
     "elm": 4,
     "feature_extraction": 4,
@@ -48,7 +49,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 24
+MOST_ROOMS = 25
 TENANTS = {
     "accelerate": "processes.py",
     "dask": "distributed.py",
@@ -59,7 +60,7 @@ TENANTS = {
     "peft": "adapters.py",
     "pyarrow": "distributed.py",
     "timm": "_timm.py",
-    "torchvision": "_torchvision.py",
+    "torchvision": "_torchvision.py boxes.py",
     "transformers": "_transformers.py",
 }
 
@@ -128,7 +129,7 @@ def test_there_is_no_import_cycle():
 def test_a_foreign_library_has_one_tenant_who_imports_it_late(path):
     for library, tenant in TENANTS.items():
         if any(name.split(".")[0] == library for name in imported(path)):
-            assert path.name == tenant
+            assert path.name in tenant.split()
         assert not any(name.split(".")[0] == library for name in imported(path, top_level=True))
 
 
@@ -181,7 +182,7 @@ def test_nothing_that_a_file_holds_is_run(path):
 SHARED_LOCKS = {"functools.cached_property", "torch.manual_seed", "torch.autocast"}  # the first until Python 3.12
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "testing.py"], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name != "testing"], ids=name_of)
 def test_nothing_takes_a_lock_that_a_forked_child_may_find_closed(path):
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     assert not SHARED_LOCKS & {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}

@@ -17,6 +17,7 @@ from skltransfer import (
     FeatureAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -87,6 +88,10 @@ def fitted(kind):
         X = list(np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8))
         masks = [x[..., 0] // 128 for x in X]
         return [kind("toy:images", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*masks, masks[0]])]
+    if kind is FineTunedDetector:
+        X = list(np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8))
+        boxes = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 17
+        return [kind("toy:images", input_size=None, max_epochs=1, on_bad_sample="nan").fit([*X, None], boxes)]
     if kind is FineTunedTagger:
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
@@ -125,9 +130,12 @@ def test_each_estimator_says_which_version_pickled_it(kind):
         pickle.loads(old)
 
 
+OF_IMAGES = (AdaptedBackbone, FineTunedDetector, FineTunedSegmenter)
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
 def test_what_reads_every_kind_of_sample_names_them_all(kind):
-    if "backbone" not in inspect.signature(kind).parameters or kind in (AdaptedBackbone, FineTunedSegmenter):
+    if "backbone" not in inspect.signature(kind).parameters or kind in OF_IMAGES:
         return
     first = inspect.getdoc(kind).split("\n")[0].lower()
     assert ("text" in first and "audio" in first) or not re.search("photo|picture|image", first)

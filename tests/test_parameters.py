@@ -19,6 +19,7 @@ from skltransfer import (
     FeatureAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -37,6 +38,7 @@ ALL = (
     FeatureAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -45,8 +47,10 @@ ALL = (
 )
 WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
 SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images"}
+BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
+BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
+    FineTunedDetector: (SCENES, BOXES),
     FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
     FineTunedTagger: (WORDS, TAGS),
@@ -70,6 +74,7 @@ def test_a_bad_parameter_is_told_by_its_own_name(parameter, value):
     if name in TAKE_ANY_WORD:
         return
     own = {"backbone": BACKBONES.get(kind, "toy:rows")} if "backbone" in inspect.signature(kind).parameters else {}
+    own |= {"input_size": None, "max_epochs": 1} if kind is FineTunedDetector else {}
     model = kind(**own | {name: value})
     try:
         with warnings.catch_warnings():

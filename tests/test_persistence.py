@@ -26,6 +26,7 @@ from skltransfer import (
     DomainAdaptedClassifier,
     FewShotClassifier,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -231,6 +232,7 @@ MASKED = np.where(np.arange(16) < 10, np.arange(16) % 2, -1)
 WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
 TAGS = [["O", "O", "NUM"]] * 16
 SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
@@ -238,6 +240,7 @@ SAVABLE = {
     "DomainAdaptedClassifier": (DomainAdaptedClassifier("toy:rows", max_epochs=1, **SHORT), MASKED),
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
+    "FineTunedDetector": (FineTunedDetector("toy:images", input_size=None, max_epochs=1, **SHORT), BOXES),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
@@ -249,9 +252,13 @@ def samples_for(model, *, as_frame=False):
     pandas = pytest.importorskip("pandas")
     if isinstance(model, FineTunedTagger):
         return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
-    if isinstance(model, FineTunedSegmenter):
+    if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS
+
+
+def shown_value(one):
+    return {k: v.tolist() for k, v in one.items()} if isinstance(one, dict) else np.asarray(one).tolist()
 
 
 def seen_by_a_user(model):
@@ -265,7 +272,7 @@ def seen_by_a_user(model):
     X = samples_for(model)
     answers = {verb: getattr(model, verb)(X) for verb in ("predict", "transform") if hasattr(model, verb)}
     containers = {verb: type(answer).__name__ for verb, answer in answers.items()}
-    values = {verb: [np.asarray(one).tolist() for one in np.asarray(answer)] for verb, answer in answers.items()}
+    values = {verb: [shown_value(one) for one in np.asarray(answer)] for verb, answer in answers.items()}
     return {
         "parameters": model.get_params(),
         "fitted": {k: repr(v) for k, v in shown.items()},

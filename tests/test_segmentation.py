@@ -27,12 +27,12 @@ from skltransfer import (
     mean_iou_score,
     transfer_report,
 )
+from skltransfer._estimators.map_fine_tuner import usual_taps
 from skltransfer.backbones import Geometry
 from skltransfer.engine import NetworkSpec, RecordTargets, SegmentationTask, new_network
 from skltransfer.engine.tasks.masks import MaskAnswer, _some_pixels, seen_mask
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import read_mask, samples_from_collection
-from skltransfer.segmentation import _usual_taps
 
 OPTIONS = {"dtype": "float32", "random_state": 0}
 
@@ -71,7 +71,7 @@ def alike(found, expected):
 def test_loss_and_gradients_are_those_of_the_whole_network(boundary):
     """Against a head on concatenated maps, all of it trained at once: loss and gradients of what is not frozen."""
     backbone = load_backbone("toy:images", letterbox=True)
-    taps, task = tuple(_usual_taps(backbone)), SegmentationTask(np.array([0, 3, 7]), np.array([1.0, 2.0, 0.5]))
+    taps, task = tuple(usual_taps(backbone, 4)), SegmentationTask(np.array([0, 3, 7]), np.array([1.0, 2.0, 0.5]))
     samples = samples_from_collection(X, "image", **backbone.reading)
     geometries = [samples.geometry(row, backbone.preprocessing) for row in range(len(X))]
     labels = RecordTargets([{"labels": np.searchsorted([0, 3, 7], mask).astype(np.int16)} for mask in Y])
@@ -159,7 +159,7 @@ def test_a_mask_goes_to_the_input_and_back(width, height, letterbox, seed):
 )
 def test_maps_of_several_sizes_are_chosen_or_stages_at_equal_distances(name):
     backbone = load_backbone(name, weights="pretrained" if name.startswith("bundled") else "random", letterbox=True)
-    taps = _usual_taps(backbone)
+    taps = usual_taps(backbone, 4)
     assert taps[-1] == backbone.n_stages
     assert len(taps) == 4
     network = new_network(
@@ -377,7 +377,7 @@ def test_images_that_cannot_be_read_are_named_or_left_out():
 
 
 def test_a_table_is_no_image():
-    with pytest.raises(ValueError, match="X is a table of 100 columns, but a mask needs an image"):
+    with pytest.raises(ValueError, match="X is a table of 100 columns, but FineTunedSegmenter needs images"):
         segmenter().fit(np.random.default_rng(0).random((12, 100)), Y)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from skltransfer import (
     AdaptedBackbone,
     FineTunedClassifier,
+    FineTunedDetector,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -34,6 +35,8 @@ OURS += [
     (FineTunedTagger("toy:text", freeze_depth=depth, layer=layer, C=1.0, **OPTIONS | {"max_epochs": 12}), "words")
     for depth, layer in ((1.0, 0.5), (0.5, "penultimate"))
 ]
+BOXES = {"input_size": None, "head": "retinanet", "head_width": 32, "max_epochs": 20, "freeze_depth": 1.0}
+OURS += [(FineTunedDetector("toy:images", **OPTIONS | BOXES), "boxes")]
 OURS += [(FineTunedSegmenter("toy:images", freeze_depth=depth, C=1.0, **OPTIONS), "masks") for depth in (1.0, 0.5)]
 CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator, modality)]
 

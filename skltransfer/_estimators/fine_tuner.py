@@ -215,7 +215,7 @@ class FineTuner(
     def _job_options(self, backbone: Backbone, start: NetworkState | None, single_pass: bool) -> dict[str, Any]:
         """Parts of a job for which not every estimator has parameters."""
         return {
-            "probe_first": self.head_init == "probe",
+            "probe_first": getattr(self, "head_init", None) == "probe",
             "augment": self._checked_augment(backbone, single_pass) if hasattr(self, "augment") else None,
             "hold_out": HoldOut() if single_pass else self._hold_out(),
             "resume": Resume(start, single_pass, None if single_pass else self._checkpoint_folder()),

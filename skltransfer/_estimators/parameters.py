@@ -212,13 +212,25 @@ class TrainsStages:
 
 
 @declared
-class TrainsHead:
-    """How head and stages are trained together.
+class HasHead:
+    """The head, and what it begins with.
 
     Parameters
     ----------
     head : {"linear", "mlp"}, default="linear"
         Type of the head. ``"linear"`` is one linear layer; ``"mlp"`` adds one hidden layer of 256 rectified units.
+    """
+
+    head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
+    head_init: str = parameter(default="probe", constraint=[StrOptions({"probe", "random"})])
+
+
+@declared
+class TrainsJointly:
+    """How head and stages are trained together.
+
+    Parameters
+    ----------
     backbone_lr_factor : float, default=0.1
         Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
         need smaller steps than a new head.
@@ -240,8 +252,6 @@ class TrainsHead:
         unfrozen stages from the start.
     """
 
-    head: str = parameter(default="linear", constraint=[StrOptions({"linear", "mlp"})])
-    head_init: str = parameter(default="probe", constraint=[StrOptions({"probe", "random"})])
     backbone_lr_factor: float = parameter(default=0.1, constraint=at_least_zero())
     layer_decay: float = parameter(default=1.0, constraint=share("right"))
     weight_decay: float = parameter(default=0.01, constraint=at_least_zero())
@@ -249,6 +259,11 @@ class TrainsHead:
     warmup: float = parameter(default=0.1, constraint=share("left"))
     max_grad_norm: float | None = parameter(default=None, constraint=[*positive(), None])
     unfreeze_schedule: str | None = parameter(default=None, constraint=[StrOptions({"gradual"}), None])
+
+
+@declared
+class TrainsHead(TrainsJointly, HasHead):
+    """The head, and how it is trained together with stages."""
 
 
 @declared

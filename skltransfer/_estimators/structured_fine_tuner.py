@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.engine import answers_of
+from skltransfer.engine import Task, answers_of
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
@@ -25,8 +25,13 @@ class StructuredFineTuner(FineTuner):
     def _answers(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """The task's answer for each sample, (n,) of objects; None where a sample could not be read."""
         samples, stages = self._to_predict(X)
-        found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_)
+        found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_to_answer)
         return object_array(found), bad
+
+    @property
+    def _task_to_answer(self) -> Task:
+        """The fitted task, with parameters that only predictions need as they are now."""
+        return self._task_
 
     @property
     def _penalty(self) -> float | str:

@@ -152,6 +152,26 @@ def refuse_odd_labels(y: np.ndarray) -> None:
         )
 
 
+def refuse_mixed_labels(rows: Sequence[Sequence[Any]], noun: str = "Labels") -> None:
+    """Labels of parts of samples must be all strings or all whole numbers, which sort together.
+
+    Raises
+    ------
+    ValueError
+        That names a row of each kind.
+    """
+    first: dict[bool, tuple[int, Any]] = {}
+    for row, labels in enumerate(rows):
+        for label in labels:
+            first.setdefault(isinstance(label, str), (row, label))
+    if len(first) == 2:
+        (row, word), (other, number) = first[True], first[False]
+        raise ValueError(
+            f"{noun} must be all strings or all whole numbers, but y[{row}] holds {word!r} and y[{other}] holds "
+            f"{number!r}. Convert them with str(...)."
+        )
+
+
 def missing(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Mark the cells that are None, NaN or a library's missing value, (n,) of bool."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind != "O":

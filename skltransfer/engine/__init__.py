@@ -23,6 +23,7 @@ from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_no
 from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
+from skltransfer.engine.tasks.boxes import HEADS, DetectionTask
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
@@ -40,7 +41,16 @@ from skltransfer.engine.tuning import answers_of, geometries_of, run_tuned, tune
 
 __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"))  # until version 0.2
 
-KINDS = (ClassificationTask, MultilabelTask, MultiTask, PrototypeTask, RegressionTask, SegmentationTask, TaggingTask)
+KINDS = (
+    ClassificationTask,
+    DetectionTask,
+    MultilabelTask,
+    MultiTask,
+    PrototypeTask,
+    RegressionTask,
+    SegmentationTask,
+    TaggingTask,
+)
 TASKS = {kind.__name__: kind for kind in KINDS}
 TASKS |= {f"{name.removesuffix('Task')}Head": kind for name, kind in TASKS.items()}  # in files from before 0.1
 TASKS["MultiTaskHead"] = MultiTask

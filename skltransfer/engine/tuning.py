@@ -4,7 +4,7 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from skltransfer.engine.networks.tuned import TunedNetwork, new_network
 from skltransfer.engine.processes import processes
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.tasks.probe import Probe
-from skltransfer.engine.tasks.targets import Targets
+from skltransfer.engine.tasks.targets import RecordTargets, Targets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task, VectorTask
 from skltransfer.engine.training.augmentation import AugmentedActivations
 from skltransfer.engine.training.batch_norm import average_norms, refresh_norms
@@ -65,14 +65,16 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     task, data = job.to_task(distinct)
-    backbone, rows = job.stages.backbone, data.rows
+    backbone, rows, unplaced = job.stages.backbone, data.rows, {}
+    if job.augment is not None and isinstance(data.targets, RecordTargets):
+        unplaced = dict(zip(rows.tolist(), data.targets.records, strict=True))
     data = replace(data, targets=task.placed(data.targets, lambda: geometries_of(samples, backbone, rows).values()))
     job = replace(job, spec=replace(job.spec, n_outputs=task.n_outputs, n_constants=task.n_constants))
     purpose, held_out = job.hold_out, None
     if purpose.calibrates or (purpose.stops_early and not job.is_probe):
         why = "early_stopping=True" if purpose.stops_early else "calibrate"
         data, held_out = split(data, purpose.fraction, job.plan.seed, task.strata(data.targets), why)
-    fit = _Fit(job, samples, activations, task, data, held_out)
+    fit = _Fit(job, samples, activations, task, data, held_out, unplaced)
     network = _starting_network(job, task)
     probe = fit.start(network, trains=not job.is_probe)
     if job.is_probe:
@@ -212,6 +214,8 @@ class _Fit(OverSamples):
         The training set.
     held_out : TrainingSet or None
         Samples that are held out for early stopping or calibration.
+    unplaced : dict of int to mapping
+        Targets that a random transform of images changes, by row.
     """
 
     job: TuningJob
@@ -220,6 +224,7 @@ class _Fit(OverSamples):
     task: Task
     data: TrainingSet
     held_out: TrainingSet | None
+    unplaced: dict[int, Mapping[str, np.ndarray]]
 
     def start(self, network: TunedNetwork, *, trains: bool) -> Probe | None:
         """Let the task set what the readout begins with; not where training goes on."""
@@ -344,7 +349,8 @@ def _train_from(
     if job.resume.checkpoint is not None:
         checkpoint = Checkpoint(job.resume.checkpoint, _key(job, part, fit, plan, validation))
     if job.augment is not None:
-        seen = AugmentedActivations(seen, job.stages, fit.samples, _addresses(job.stages, job.spec), job.augment)
+        addresses = _addresses(job.stages, job.spec)
+        seen = AugmentedActivations(seen, job.stages, fit.samples, addresses, job.augment, fit.task, fit.unplaced)
     auxiliary = None
     if job.shift is not None and job.shift.adds_loss:
         auxiliary = DomainLoss(*_of_target(job), job.shift.method, job.shift.weight, plan.batch_size, plan.seed)

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from skltransfer.inputs._annotations import read_coco, read_mask_folder, read_voc, read_yolo
 from skltransfer.inputs._audio import AudioSamples
+from skltransfer.inputs._boxes import read_boxes
 from skltransfer.inputs._containers import SAMPLES, TABLE, Container, contained
 from skltransfer.inputs._digests import forget_digests, learn_digests
 from skltransfer.inputs._image_folder import load_image_folder

@@ -109,10 +109,10 @@ def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     ['ants', 'bees']
     """
     folder = _checked(Path(path))
-    entries = sorted(entry for entry in folder.iterdir() if not _is_skipped(entry.name))
+    entries = sorted(entry for entry in folder.iterdir() if not is_skipped(entry.name))
     classes = [_read(entry) for entry in entries if entry.is_dir() and not _leads_up(entry)]
     links = [str(entry) for entry in entries if _leads_up(entry)] + sum((one.links for one in classes), [])
-    loose = [entry.name for entry in entries if _is_picture(entry.name) and not entry.is_dir()]
+    loose = [entry.name for entry in entries if is_picture(entry.name) and not entry.is_dir()]
     _refuse_unreadable_classes(classes)
     found = [(picture, one.name) for one in classes for picture in one.pictures]
     if not found:
@@ -134,11 +134,11 @@ def _checked(folder: Path) -> Path:
     raise FileNotFoundError(f"No folder {str(folder)!r}; expected one with a folder of images per class.")
 
 
-def _is_skipped(name: str) -> bool:
+def is_skipped(name: str) -> bool:
     return name.startswith(".") or name.lower() in OF_SYSTEMS
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
     return _suffix(name) in SUFFIXES
 
 
@@ -159,11 +159,11 @@ def _read(folder: Path) -> _Class:
     """Files of a class folder at any depth; links in it could lead round in a circle, or to another class."""
     one = _Class(folder.name, [], Counter(), [], has_folders=False)
     for place, inner, names in os.walk(folder, onerror=_raised):
-        inner[:] = sorted(name for name in inner if not _is_skipped(name))
+        inner[:] = sorted(name for name in inner if not is_skipped(name))
         one.links.extend(path for name in inner if os.path.islink(path := os.path.join(place, name)))
-        kept = [name for name in names if not _is_skipped(name)]
-        one.pictures.extend(os.path.join(place, name) for name in kept if _is_picture(name))
-        one.unknown.update(_suffix(name) for name in kept if not _is_picture(name) and not _is_note(name))
+        kept = [name for name in names if not is_skipped(name)]
+        one.pictures.extend(os.path.join(place, name) for name in kept if is_picture(name))
+        one.unknown.update(_suffix(name) for name in kept if not is_picture(name) and not _is_note(name))
         one = one._replace(has_folders=one.has_folders or bool(inner))
     one.pictures.sort(key=Path)
     return one

@@ -148,12 +148,12 @@ class ImageSamples(Samples):
         if encoded is not None:
             with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
                 _refuse_larger(image, self.max_pixels, refuse)
-                return _upright_size(image)
+                return upright_size(image)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             _refuse_larger(item, self.max_pixels, refuse)
             with readable(item, refuse) as image:
-                return _upright_size(image)
+                return upright_size(image)
         height, width = self._read(row).shape[:2]
         return width, height
 
@@ -234,7 +234,7 @@ def readable(item: Image.Image, refuse: Callable[[str, str], Exception]) -> Iter
         yield image
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height after the rotation that EXIF asks for, which Pillow has turned a TIFF by when it opens it."""
     is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     return (image.height, image.width) if is_on_its_side else image.size

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from skltransfer.exceptions import MissingDependencyError
+from skltransfer.inputs import samples_from_collection
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"  # Okabe and Ito's
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, GREY, "#E69F00", "#56B4E9"), "osD^vPX"
 MOST_TICKS = 14
+MOST_PIXELS = 200_000_000  # of an image
 
 
 def axes_for(ax: Any, caller: str, size: tuple[float, float] | None = None) -> Any:
@@ -31,6 +33,42 @@ def axes_for(ax: Any, caller: str, size: tuple[float, float] | None = None) -> A
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
     return ax
+
+
+def images_of(X: Any) -> list[np.ndarray]:
+    """Images in any form that estimators take, as arrays (height, width, 3) of uint8."""
+    samples = samples_from_collection(X, "image", max_pixels=MOST_PIXELS)
+    return [samples.read(row) for row in range(len(samples))]
+
+
+def image_axes(ax: Any, images: Sequence[np.ndarray], caller: str, n_columns: int = 3) -> list[Any]:
+    """Axes without ticks, each with an image on it: ``ax``, or those of a new figure.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without matplotlib.
+    ValueError
+        If there is no image, or several for ``ax``.
+    """
+    if not len(images) or (ax is not None and len(images) > 1):
+        raise ValueError(f"There are {len(images)} images to draw; with ax, pass one number of an image as rows=[...].")
+    if ax is not None:
+        axes = [axes_for(ax, caller)]
+    else:
+        columns = min(n_columns, len(images))
+        lines = -(-len(images) // columns)
+        first = axes_for(None, caller, (3.2 * columns, 2.6 * lines))
+        figure = first.figure
+        first.remove()
+        axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
+        for spare in axes[len(images) :]:
+            spare.remove()
+    for axis, image in zip(axes, images, strict=False):
+        axis.imshow(image)
+        axis.grid(visible=False)
+        axis.set(xticks=[], yticks=[])
+    return axes[: len(images)]
 
 
 def score_label(scoring: Any, classifies: bool) -> str:

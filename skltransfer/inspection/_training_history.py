@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import check_is_fitted
 
 from skltransfer._estimators.nested import network_of, place_of_network
@@ -85,8 +85,7 @@ class TrainingHistoryDisplay:
                 f"With freeze_depth={network.freeze_depth!r} all stages stayed frozen and the head was solved to "
                 "convergence, without epochs: there is no history to draw. Set freeze_depth below 1.0."
             )
-        unit = "nats per sample" if is_classifier(network) else "squared error of the standardised target"
-        return cls(history=losses, loss_name=f"loss ({unit})")
+        return cls(history=losses, loss_name=_loss_name(network))
 
     def plot(self, ax: Any = None) -> Self:
         """Plot the losses. If samples were held out, a line marks the epoch with the lowest validation loss.
@@ -123,3 +122,11 @@ class TrainingHistoryDisplay:
         ax.set_ylabel(self.loss_name)
         ax.legend(framealpha=1, edgecolor="none")  # the line at the least loss may pass behind it
         return self
+
+
+def _loss_name(network: Any) -> str:
+    """The loss with its unit; several losses that are added have none."""
+    if is_regressor(network):
+        return "loss (squared error of the standardised target)"
+    labels_parts = hasattr(network, "predict_proba") and not hasattr(network, "transform")
+    return "loss (nats per sample)" if is_classifier(network) or labels_parts else "loss"

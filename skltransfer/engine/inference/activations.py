@@ -7,6 +7,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,9 +72,9 @@ class Activations:
         batch = found if isinstance(found, torch.Tensor) else self._stages.packed(found)
         return (batch.clone() if batch.is_inference() else batch).to(self._stages.device)  # autograd refuses those
 
-    def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
-        """The same: what is not augmented is trained on as it is."""
-        return self.take(rows)
+    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
+        """The same, and the batch of targets: what is not augmented is trained on as it is."""
+        return self.take(rows), batch
 
     def lengths(self, rows: np.ndarray) -> np.ndarray | None:
         """Number of tokens of each sample, over all its windows; None if all samples have one shape."""

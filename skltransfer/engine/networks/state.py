@@ -78,10 +78,10 @@ class NetworkState:
             )
         is_vector = spec.pooling in POOLINGS and not spec.taps
         is_tapped = spec.pooling is None and len(spec.taps) > 0 and _can_be_tapped(spec, backbone.n_stages)
-        if not (is_vector or is_tapped) or spec.head not in ("linear", "mlp"):
+        if not (is_vector or is_tapped):
             raise WeightsError(
-                f"{where} has pooling={spec.pooling!r}, head={spec.head!r} and taps={spec.taps!r}; expected one of "
-                f"{POOLINGS} and no taps, or no pooling and increasing numbers of stages; and 'linear' or 'mlp'."
+                f"{where} has pooling={spec.pooling!r} and taps={spec.taps!r}; expected one of {POOLINGS} and no taps, "
+                "or no pooling and increasing numbers of stages."
             )
         n_values = sum(value.size for value in self.changed.values())
         if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):

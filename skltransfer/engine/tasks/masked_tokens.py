@@ -46,10 +46,10 @@ class MaskedTexts:
         contents = (int.from_bytes(self._activations.digests[row][:8]) for row in rows)
         return self._masked(rows, [np.random.default_rng([self._seed, content]) for content in contents])
 
-    def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
-        """The same, but other ones every time."""
+    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
+        """The same, but other ones every time; and the batch of targets."""
         generator = np.random.default_rng(int(torch.randint(2**62, ())))
-        return self._masked(rows, [generator] * len(rows))
+        return self._masked(rows, [generator] * len(rows)), batch
 
     def n_asked(self, rows: np.ndarray) -> np.ndarray:
         """Number of tokens of each text to predict; none of one without tokens of its own."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.tasks.classification import ClassificationTask
-from skltransfer.engine.tasks.task import Task
+from skltransfer.engine.tasks.task import VECTOR_HEADS, Task
 
 
 class PartsTask(Task):
@@ -35,8 +35,10 @@ class PartsTask(Task):
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
         """Raise if the network has another number of outputs, or labels and their weights do not go together."""
         expected = vars(type(self)(np.arange(2), np.ones(2))).keys()
-        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2 or not spec.taps:
-            raise ValueError(f"a {type(self).__name__} of {sorted(vars(self))}, taps={spec.taps!r}")
+        if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2:
+            raise ValueError(f"a {type(self).__name__} of {sorted(vars(self))}")
+        if not spec.taps or spec.head not in VECTOR_HEADS:
+            raise ValueError(f"taps={spec.taps!r}, head={spec.head!r}")
         if not {self.n_outputs, self.of_part.n_outputs} == {spec.n_outputs}:
             raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")
         others = [float(vars(self)[name]) for name in expected - {"classes", "factors", "n_outputs", "smoothing"}]

@@ -77,11 +77,15 @@ def standardisation(features: np.ndarray, weights: np.ndarray, floor: float = 0.
     """
     total = weights.sum()
     mean = weights @ features / total
-    variance = weights @ (features - mean) ** 2 / total
+    return mean, scales_of(mean, weights @ (features - mean) ** 2 / total, floor)
+
+
+def scales_of(mean: np.ndarray, variance: np.ndarray, floor: float = 0.0) -> np.ndarray:
+    """Scales of features of these means and variances, (d,); see :func:`standardisation`."""
     scale = np.maximum(np.sqrt(variance), floor * np.sqrt(variance.mean()))
     scale = np.where(scale > 1e-8 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
     level = (variance / scale**2).mean() if floor else 1.0
-    return mean, scale * np.sqrt(level) if level > 0 else scale
+    return scale * np.sqrt(level) if level > 0 else scale
 
 
 def best_ridge(z: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, standardisation
 from skltransfer.engine.tasks.targets import ArrayTargets, Targets
 
+VECTOR_HEADS = ("linear", "mlp")
 INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose features will be trained
 
 
@@ -132,6 +133,10 @@ class Task(ABC):
         """
         return targets
 
+    def changed(self, augment: Callable, image: torch.Tensor, target: Any) -> tuple[Any, Any]:
+        """An image (3, h, w) and its target, not yet placed, after a random transform; by default targets stay."""
+        return augment(image), target
+
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
         """Raise if the task, as a file describes it, cannot read the outputs of a network."""
         raise NotImplementedError
@@ -206,8 +211,8 @@ class VectorTask(Task):
 
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
         """Raise if the network gives no vector, or outputs of its number cannot be decoded."""
-        if spec.taps or spec.pooling is None:
-            raise ValueError(f"pooling={spec.pooling!r} and taps={spec.taps!r}")
+        if spec.taps or spec.pooling is None or spec.head not in VECTOR_HEADS:
+            raise ValueError(f"pooling={spec.pooling!r}, head={spec.head!r} and taps={spec.taps!r}")
         self.decode(np.arange(1.0, spec.n_outputs + 1)[None])
 
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:

@@ -3,7 +3,8 @@
 Randomness is torch's own generator's, which :func:`train` seeds. Must not know y, losses or scikit-learn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import in_threads
 from skltransfer.engine.storing.key import Address
+from skltransfer.engine.tasks.targets import RecordTargets
+from skltransfer.engine.tasks.task import Task
 from skltransfer.inputs import Samples
 
-Augment = Callable[[torch.Tensor], torch.Tensor]
+Augment = Callable[..., Any]
 
 
 class AugmentedActivations:
@@ -32,7 +35,13 @@ class AugmentedActivations:
     addresses : sequence of Address
         Stages in increasing order; several are packed.
     augment : callable
-        Transform of ``torchvision.transforms.v2`` from a uint8 image (3, h, w) to another one.
+        Transform of ``torchvision.transforms.v2`` from a uint8 image (3, h, w) to another one, or from an image and its
+        target.
+    task : Task
+        The task, which knows whether a transform changes targets.
+    unplaced : mapping of int to object
+        The target of each row of the training set before it was placed in the network's input; empty where transforms
+        change images alone.
     """
 
     def __init__(
@@ -42,30 +51,41 @@ class AugmentedActivations:
         samples: Samples,
         addresses: Sequence[Address],
         augment: Augment,
+        task: Task,
+        unplaced: Mapping[int, Any],
     ) -> None:
         self.take, self.exact_batches, self.lengths = activations.take, activations.exact_batches, activations.lengths
         self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
+        self._task, self._unplaced = task, unplaced
 
-    def take_to_train(self, rows: np.ndarray) -> torch.Tensor:
-        """Activations of these rows' images, changed at random, (len(rows), ...), on the stages' device."""
+    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
+        """Activations of these rows' images, changed at random, on the stages' device; and the targets that go with
+        them."""
         pictures = in_threads(self._samples.read, list(rows), torch.get_num_threads(), ahead=len(rows), overlap=False)
-        inputs = torch.stack([self._changed(picture) for picture in pictures])
-        size = self._stages.batch
-        return torch.cat(
-            [self._activation(inputs[start : start + size]) for start in range(0, len(rows), size)]
-        ).clone()
+        changed = [self._changed(int(row), picture) for row, picture in zip(rows, pictures, strict=True)]
+        inputs, size = torch.stack([one for one, _ in changed]), self._stages.batch
+        activations = [self._activation(inputs[start : start + size]) for start in range(0, len(rows), size)]
+        if self._unplaced:
+            batch = [target for _, target in changed]
+        return torch.cat(activations).clone(), batch
 
-    def _changed(self, picture: np.ndarray) -> torch.Tensor:
+    def _changed(self, row: int, picture: np.ndarray) -> tuple[torch.Tensor, Any]:
+        """The network's input, and the target in it."""
         if picture.ndim != 3:
             raise ValueError(f"augment is for images; X holds rows of {len(picture)} numbers. Set image_shape.")
-        changed = self._augment(torch.tensor(picture).permute(2, 0, 1))
+        image = torch.tensor(picture).permute(2, 0, 1)
+        changed, target = self._task.changed(self._augment, image, self._unplaced.get(row))
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
                 f"augment must turn a uint8 tensor (3, h, w) into another, got {shown}. Leave out ToDtype, Normalize: "
                 "the backbone's own preprocessing comes after it."
             )
-        return self._stages.backbone.preprocessing(np.ascontiguousarray(changed.permute(1, 2, 0).numpy()))
+        preprocessing = self._stages.backbone.preprocessing
+        if target is not None:
+            geometry = preprocessing.geometry(changed.shape[2], changed.shape[1])
+            (target,) = self._task.placed(RecordTargets([target]), lambda: [geometry]).take(np.array([0]))
+        return preprocessing(np.ascontiguousarray(changed.permute(1, 2, 0).numpy())), target
 
     @torch.inference_mode()
     def _activation(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -320,8 +320,8 @@ class _Run:
         own = shard(rows, self.processes)
         total = torch.zeros(())
         if len(own):
-            activation = self.activations.take_to_train(self.data.rows[own])
-            batch = on_device(self.data.targets.take(own), activation.device)
+            activation, batch = self.activations.take_to_train(self.data.rows[own], self.data.targets.take(own))
+            batch = on_device(batch, activation.device)
             with autocast(activation.device, self.plan.autocast):
                 if self.auxiliary is None:
                     outputs, added = self.module(activation, batch), 0.0

@@ -1,4 +1,4 @@
-"""A conformance suite for estimators whose samples are images, texts or audio clips, also with tags or masks as y.
+"""A conformance suite for estimators of images, texts or audio clips, also with tags, masks or boxes as y.
 
 scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
 state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
@@ -21,12 +21,13 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skltransfer.testing._samples import MAKERS, STRUCTURED
+
 N, TOLERANCE = 24, 1e-5
-WORDS = (("bright", "warm", "lovely"), ("dull", "cold", "awful"))
 
 
 def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
-    """Check that an estimator of images, texts, audio, tags or masks follows the conventions of scikit-learn.
+    """Check that an estimator of images, texts, audio, tags, masks or boxes follows the conventions of scikit-learn.
 
     Use it to test your own classifiers, regressors and transformers, whether they use this package or not. It
     complements scikit-learn's ``check_estimator``, which passes only tables of numbers.
@@ -35,10 +36,11 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     ----------
     estimator : estimator object
         Unfitted estimator. Give it a small network and few epochs: it is fitted about thirty times on 24 samples.
-    modality : {"image", "text", "audio", "words", "masks"}
+    modality : {"image", "text", "audio", "words", "masks", "boxes"}
         Kind of samples that it is tested with: uint8 arrays of shape (20, 24, 3) for ``"image"``, strings for
         ``"text"``, tuples of a float32 waveform and its sampling rate for ``"audio"``, lists of words for ``"words"``,
-        with a list of tags each in y, and images of several sizes for ``"masks"``, with a mask each in y.
+        with a list of tags each in y, and images of several sizes for ``"masks"`` and ``"boxes"``, with a mask or a
+        dict of boxes and labels each in y.
     on_fail : {"raise"} or None, default="raise"
         ``"raise"`` raises the error of the first check that fails. None runs all checks and reports the failures in the
         result.
@@ -87,8 +89,8 @@ def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Cal
     ----------
     estimator : estimator object
         Estimator to check.
-    modality : {"image", "text", "audio", "words", "masks"} or None, default=None
-        Kind of samples. For ``"words"`` and ``"masks"``, whose answers are structures, there are further checks.
+    modality : {"image", "text", "audio", "words", "masks", "boxes"} or None, default=None
+        Kind of samples. For the last three, whose answers are structures, there are further checks.
 
     Yields
     ------
@@ -112,54 +114,6 @@ def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Cal
         yield from OF_CLASSIFIERS
     if modality in STRUCTURED:
         yield from OF_STRUCTURES
-
-
-def _pictures(rng: np.random.Generator, kind: np.ndarray) -> list:
-    return [rng.integers(0, 128, (20, 24, 3), dtype=np.uint8) + np.uint8(127 * k) for k in kind]
-
-
-def _texts(rng: np.random.Generator, kind: np.ndarray) -> list:
-    return [f"a {rng.choice(WORDS[k])} {rng.choice(WORDS[k])} day, number {rng.integers(1000)}" for k in kind]
-
-
-def _sounds(rng: np.random.Generator, kind: np.ndarray) -> list:
-    time = np.arange(3200) / 16_000
-    pitch = (150 + 1500 * kind) * rng.uniform(0.9, 1.1, len(kind))
-    return [(0.5 * np.sin(2 * np.pi * hz * time).astype(np.float32), 16_000) for hz in pitch]
-
-
-def _sentences(rng: np.random.Generator, kind: np.ndarray) -> list:
-    return [text.replace(",", " ,").split()[: 4 + i % 4] for i, text in enumerate(_texts(rng, kind))]
-
-
-def _tags(X: list) -> np.ndarray:
-    return _objects([["GOOD" if w in WORDS[0] else "BAD" if w in WORDS[1] else "O" for w in words] for words in X])
-
-
-def _scenes(rng: np.random.Generator, kind: np.ndarray) -> list:
-    """Dark images of several sizes with a bright square, on the left or on the right."""
-    X = []
-    for i, k in enumerate(kind):
-        scene = rng.integers(0, 60, (24 + 4 * (i % 3), 32, 3), dtype=np.uint8)
-        scene[4:20, 2 + 12 * k : 18 + 12 * k] = rng.integers(200, 256, (16, 16, 3))
-        X.append(scene)
-    return X
-
-
-def _masks(X: list) -> np.ndarray:
-    return _objects([(scene.min(2) >= 200).astype(int) for scene in X])
-
-
-def _objects(values: Any) -> np.ndarray:
-    """An array of objects, (n,), also where all of them are alike in shape."""
-    found = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        found[i] = value
-    return found
-
-
-MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds, "words": _sentences, "masks": _scenes}
-STRUCTURED = {"words": _tags, "masks": _masks}
 
 
 def _data(estimator: Any, modality: str, seed: int = 0) -> tuple[list, np.ndarray]:
@@ -191,7 +145,12 @@ def _assert_close(got: np.ndarray, expected: np.ndarray, what: str) -> None:
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     if got.dtype == object:
         for row, (one, other) in enumerate(zip(got, expected, strict=True)):
-            _assert_close(np.asarray(one), np.asarray(other), f"{what}, row {row}")
+            if isinstance(other, dict):
+                assert one.keys() == other.keys(), f"{what}, row {row}: {sorted(one)}, expected {sorted(other)}"
+                for key in other:
+                    _assert_close(np.asarray(one[key]), np.asarray(other[key]), f"{what}, row {row}, {key!r}")
+            else:
+                _assert_close(np.asarray(one), np.asarray(other), f"{what}, row {row}")
     elif got.dtype.kind == "f" and got.size:
         scale = max(1e-12, float(np.abs(expected).max()))
         error = float(np.abs(got - expected).max()) / scale
@@ -399,18 +358,25 @@ def check_two_kinds_are_told_apart(estimator: Any, modality: str) -> None:
 
 
 def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str) -> None:
-    """``predict`` returns an array of objects, a tag for each word or pixel, which ``score`` compares with y."""
+    """``predict`` returns an array of objects, which ``score`` compares with y: a tag for each word or pixel, or a dict
+    of boxes, labels and scores for each image."""
     X, y = _data(estimator, modality)
     fitted = _fresh(estimator).fit(X, y)
     predicted = fitted.predict(X)
     assert predicted.dtype == object, "predict must return an array of objects"
     assert predicted.shape == (N,), f"predict gave shape {predicted.shape}, expected {(N,)}"
-    shapes = [np.shape(answer) for answer in predicted]
-    assert shapes == [np.shape(target) for target in y], f"answers have the shapes {shapes}"
-    known = np.unique(np.concatenate([np.ravel(target) for target in y]))
-    assert all(np.isin(np.ravel(answer), known).all() for answer in predicted), (
-        f"answers hold other labels than {known}"
-    )
+    if modality == "boxes":
+        for row, answer in enumerate(predicted):
+            shapes = [np.shape(answer[key]) for key in ("boxes", "labels", "scores")]
+            n = len(answer["boxes"])
+            assert shapes == [(n, 4), (n,), (n,)], f"boxes, labels and scores of row {row} have the shapes {shapes}"
+        found, true = ([np.asarray(one["labels"]) for one in rows] for rows in (predicted, y))
+    else:
+        shapes = [np.shape(answer) for answer in predicted]
+        assert shapes == [np.shape(target) for target in y], f"answers have the shapes {shapes}"
+        found, true = predicted, y
+    known = np.unique(np.concatenate([np.ravel(target) for target in true]))
+    assert all(np.isin(np.ravel(answer), known).all() for answer in found), f"answers hold other labels than {known}"
     score = fitted.score(X, y)
     assert 0.7 < score <= 1, f"the score on the training samples is {score:.2f}, expected more than 0.7"
 
@@ -419,7 +385,7 @@ def check_targets_fit_their_samples(estimator: Any, modality: str) -> None:
     """A target that is shorter than its sample is a ValueError that says which row it is."""
     X, y = _data(estimator, modality)
     short = y.copy()
-    short[3] = short[3][:-1]
+    short[3] = short[3] | {"labels": []} if modality == "boxes" else short[3][:-1]
     _assert_raises(lambda: _fresh(estimator).fit(X, short), (ValueError,), "3", "too short a target in row 3")
 
 

@@ -1,0 +1,91 @@
+"""What the fine-tuning estimators share whose targets lie at places of an image: masks and boxes.
+
+They see the whole image in a letterbox, and read the maps of several stages. Must not know what a target means.
+"""
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+from skltransfer._estimators.parameters import declared, parameter, positive
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
+from skltransfer.backbones import Backbone, layer_boundaries, load_backbone
+from skltransfer.engine import map_shape
+from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
+from skltransfer.inputs import Samples
+
+
+@declared
+class MapFineTuner(StructuredFineTuner):
+    """Parent of the fine-tuning estimators whose targets lie at places of an image."""
+
+    _sets_options = ("letterbox", "input_size")
+    _most_maps = 4
+    input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
+    layer: str | float | list = parameter(default="auto", constraint=["array-like", str, float, int])
+
+    def _loaded_backbone(self) -> Backbone:
+        how: dict[str, Any] = {"letterbox": True}
+        if self.input_size is not None:
+            how["input_size"] = int(self.input_size)
+        if isinstance(self.backbone, Backbone):
+            name, weights, how = self.backbone.name, self.backbone.weights, self.backbone.options | how
+        else:
+            name, weights = self.backbone, self.weights
+        return load_backbone(name, weights=weights, **how)
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if self.input_kind_ != "samples":
+            raise ValueError(
+                f"X is a table of {self.n_features_in_} columns, but {type(self).__name__} needs images. Pass images, "
+                "such as an array of shape (n_samples, height, width, channels)."
+            )
+        return super()._checked_target(y, samples)
+
+    def _taps(self, backbone: Backbone) -> list[int]:
+        """Boundaries whose maps the head reads; sets ``layers_``."""
+        if isinstance(self.layer, str) and self.layer == "auto":
+            taps = usual_taps(backbone, self._most_maps)
+        else:
+            taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
+        for tap in taps:
+            if _side(backbone, tap) is None:
+                raise UnsupportedBackboneError(
+                    f"Stage {backbone.stage_names[tap - 1]!r} of {backbone.name!r} gives no map of the image. Choose "
+                    "another layer."
+                )
+        self.layers_ = [backbone.stage_names[tap - 1] for tap in taps]
+        return taps
+
+
+def size_of(samples: Samples, row: int) -> tuple[int, int] | None:
+    """Width and height of an image; None if it cannot be read."""
+    try:
+        return samples.size(row)
+    except BadSampleError:
+        return None
+
+
+def _side(backbone: Backbone, boundary: int) -> int | None:
+    """Side of the square map at a boundary; None where there is none."""
+    shape = backbone.activation_shapes[boundary]
+    if len(shape) == 3:
+        height, width = shape[:2] if backbone.ends_in_channels(boundary) else shape[1:]
+        return height if height == width > 1 else None
+    return map_shape(shape, False)[1] if len(shape) == 2 and shape[0] >= 4 else None
+
+
+def usual_taps(backbone: Backbone, most: int) -> list[int]:
+    """The last stage of each of the smallest sizes of maps, or stages at equal distances where all have one size."""
+    sides = {boundary: _side(backbone, boundary) for boundary in range(1, backbone.n_stages + 1)}
+    sides = {boundary: side for boundary, side in sides.items() if side is not None}
+    if not sides:
+        raise UnsupportedBackboneError(
+            f"No stage of {backbone.name!r} gives a map of the image. Choose another backbone."
+        )
+    last = {side: boundary for boundary, side in sides.items()}
+    if len(last) == 1:
+        places = list(sides)
+        return sorted({places[round(share * len(places)) - 1] for share in (0.25, 0.5, 0.75, 1.0)})
+    return sorted(sorted(last.values())[-most:])

@@ -1,0 +1,302 @@
+"""Boxes: objects in an image, found by one-stage detectors of torchvision on a pyramid of several stages' maps.
+
+Pyramid, heads, losses and decoding are torchvision's own. Must not know files, nor what labels mean.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skltransfer.backbones import Backbone, Geometry
+from skltransfer.engine.inference.autocast import autocast
+from skltransfer.engine.networks.readout import ScaledReadout
+from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import TunedNetwork
+from skltransfer.engine.tasks.masks import as_map, map_shape
+from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
+from skltransfer.engine.tasks.targets import RecordTargets
+from skltransfer.engine.tasks.task import OverSamples, Start, Task
+
+HEADS = ("fcos", "retinanet")
+CHANNELS = 32  # in a group of FCOS' normalization: a head has a multiple of them
+MOST_CHANNELS = 1024
+Detections = dict[str, torch.Tensor]
+
+
+class CountingHead(nn.Module):
+    """A detector's head that also counts the places of objects, by which torchvision divides the losses of a batch.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The head.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, levels: list[torch.Tensor]) -> Detections:
+        return self.head(levels)
+
+    def compute_loss(self, targets: Any, outputs: Any, anchors: Any, matched: list[torch.Tensor]) -> Detections:
+        """Losses of the head, and the number of places."""
+        losses = self.head.compute_loss(targets, outputs, anchors, matched)
+        return {**losses, "n_places": (torch.stack(matched) >= 0).sum()}
+
+
+class DetectionReadout(ScaledReadout):
+    """A feature pyramid of the maps of several stages, and a detector's head on each of its levels.
+
+    Maps of one size are one level, and a last level has half the size of the smallest map.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int)
+        Channels and side of each map.
+    spec : NetworkSpec
+        The network; ``head`` is one of ``HEADS``.
+    ends_in_channels : sequence of bool
+        Maps that are (n, h, w, c).
+    side : int
+        Side of the network's input, in pixels.
+    width : int
+        Channels of the pyramid and of the head.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int]],
+        spec: NetworkSpec,
+        ends_in_channels: Sequence[bool],
+        side: int,
+        width: int,
+    ) -> None:
+        from torchvision.ops import FeaturePyramidNetwork
+        from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+        super().__init__(sum(channels for channels, _ in shapes))
+        self.channels, self.sides = zip(*shapes, strict=True)
+        self.side, self.ends_in_channels = side, tuple(ends_in_channels)
+        levels = sorted(set(self.sides), reverse=True)
+        pyramid = FeaturePyramidNetwork(
+            [sum(n for n, one in shapes if one == level) for level in levels], width, LastLevelMaxPool()
+        )
+        pyramid.out_channels = width
+        strides = [side // level for level in (*levels, (levels[-1] + 1) // 2)]
+        self.detector = (_fcos if spec.head == "fcos" else _retinanet)(pyramid, spec.n_outputs, strides)
+
+    def prepare_for_inference(self) -> None:
+        """Stay in float32: each image has a batch of its own, so that its boxes depend on no other."""
+
+    def maps(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Each map as (n, c, h, w)."""
+        return [as_map(one, ends) for one, ends in zip(given, self.ends_in_channels, strict=True)]
+
+    def moments(self, given: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Mean and mean square of each channel over an image, (n, 2 * channels)."""
+        maps = [one.float() for one in self.maps(given)]
+        return torch.cat([one.mean((2, 3)) for one in maps] + [one.square().mean((2, 3)) for one in maps], dim=1)
+
+    def forward(self, given: Sequence[torch.Tensor], batch: Sequence[Detections] | None = None) -> Any:
+        """The loss of each image, (n,); without targets, the head's outputs for the places of all levels."""
+        with autocast(given[0].device, None):
+            levels = self._levels(given)
+            outputs = self.detector.head(levels)
+            if batch is None:
+                return outputs
+            return self._losses(outputs, batch, levels)
+
+    def detections(
+        self, given: Sequence[torch.Tensor], score_threshold: float, nms_threshold: float, max_detections: int
+    ) -> Detections:
+        """Boxes (m, 4) in pixels of the input, labels and scores of one image, the best first."""
+        with autocast(given[0].device, None):
+            levels = self._levels(given)
+            counts = self._counts(levels)
+            outputs = {name: value.split(counts, dim=1) for name, value in self.detector.head(levels).items()}
+            detector = copy.copy(self.detector)  # whose numbers another thread may want otherwise
+            detector.score_thresh, detector.nms_thresh = score_threshold, nms_threshold
+            detector.detections_per_img = max_detections
+            anchors = [list(self._anchors(levels).split(counts))]
+            return detector.postprocess_detections(outputs, anchors, [(self.side, self.side)])[0]
+
+    def _levels(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        scaling = zip(self.maps(given), self.mean.split(self.channels), self.scale.split(self.channels), strict=True)
+        maps = [(one.float() - mean[:, None, None]) / scale[:, None, None] for one, mean, scale in scaling]
+        levels = OrderedDict()
+        for side in sorted(set(self.sides), reverse=True):
+            alike = [one for one, its_side in zip(maps, self.sides, strict=True) if its_side == side]
+            levels[str(side)] = torch.cat(alike, dim=1)
+        return list(self.detector.backbone(levels).values())
+
+    def _anchors(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Boxes around the places of all levels, (places, 4)."""
+        from torchvision.models.detection.image_list import ImageList
+
+        images = ImageList(torch.empty(1, 3, self.side, self.side, device="meta"), [(self.side, self.side)])
+        return self.detector.anchor_generator(images, list(levels))[0]
+
+    def _counts(self, levels: Sequence[torch.Tensor]) -> list[int]:
+        """Number of anchors of each level."""
+        per_place = self.detector.anchor_generator.num_anchors_per_location()[0]
+        return [per_place * level.shape[-2] * level.shape[-1] for level in levels]
+
+    def _losses(self, outputs: Detections, batch: Sequence[Detections], levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        anchors = self._anchors(levels)
+        how = (self._counts(levels),) if isinstance(self.detector.head, CountingHead) else ()
+        losses, places = [], []
+        for i, target in enumerate(batch):
+            of_one = {name: value[i : i + 1].float() for name, value in outputs.items()}
+            found = self.detector.compute_loss([target], of_one, [anchors], *how)
+            places.append(found.pop("n_places", torch.ones((), device=anchors.device)))
+            losses.append(sum(found.values()))
+        counts = torch.stack(places)  # FCOS: each place of an object in the batch counts alike
+        return torch.stack(losses) * counts.clamp_min(1) * len(batch) / counts.sum().clamp_min(1)
+
+
+def _fcos(pyramid: nn.Module, n_classes: int, strides: Sequence[int]) -> nn.Module:
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.fcos import FCOSHead
+
+    sizes = tuple((max(2, stride),) for stride in strides)  # a box of one pixel would be rounded to nothing
+    anchors = AnchorGenerator(sizes, ((1.0,),) * len(strides))
+    head = CountingHead(FCOSHead(pyramid.out_channels, 1, n_classes))
+    return FCOS(pyramid, n_classes, anchor_generator=anchors, head=head)
+
+
+def _retinanet(pyramid: nn.Module, n_classes: int, strides: Sequence[int]) -> nn.Module:
+    from torchvision.models.detection import RetinaNet
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    sizes = tuple(tuple(int(4 * stride * 2 ** (third / 3)) for third in range(3)) for stride in strides)
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
+    return RetinaNet(pyramid, n_classes, anchor_generator=anchors)
+
+
+class DetectionTask(Task):
+    """Boxes around objects, with a label each.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels.
+    width : int, default=64
+        Channels of the pyramid and of the head, a multiple of 32.
+    score_threshold : float, default=0.05
+        Lowest score of a box.
+    nms_threshold : float, default=0.6
+        Overlap (intersection over union) above which the lower-scored one of two boxes of a label is dropped.
+    max_detections : int, default=100
+        Maximum number of boxes per image.
+    """
+
+    def __init__(
+        self,
+        classes: np.ndarray,
+        width: int = 64,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.6,
+        max_detections: int = 100,
+    ) -> None:
+        self.classes, self.width, self.n_outputs = classes, width, len(classes)
+        self.score_threshold, self.nms_threshold, self.max_detections = score_threshold, nms_threshold, max_detections
+
+    def placed(self, targets: RecordTargets, geometries: Callable[[], Iterable[Geometry]]) -> RecordTargets:
+        """Boxes in pixels of the network's input."""
+        pairs = zip(targets.records, geometries(), strict=True)
+        return RecordTargets(
+            [
+                {**record, "boxes": geometry.to_input(record["boxes"].astype(np.float64)).astype(np.float32)}
+                for record, geometry in pairs
+            ]
+        )
+
+    def changed(
+        self, augment: Callable, picture: torch.Tensor, record: dict[str, np.ndarray]
+    ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+        """An image (3, h, w) and its boxes after a transform of both; boxes that left the image are dropped."""
+        from torchvision import tv_tensors
+        from torchvision.transforms.v2.functional import sanitize_bounding_boxes
+
+        boxes = tv_tensors.BoundingBoxes(
+            torch.tensor(record["boxes"]), format="XYXY", canvas_size=tuple(picture.shape[1:])
+        )
+        target = {"boxes": boxes, "labels": torch.tensor(record["labels"])}
+        try:
+            picture, target = augment(tv_tensors.Image(picture), target)
+            boxes, labels = target["boxes"], target["labels"]
+            boxes, kept = sanitize_bounding_boxes(
+                boxes.as_subclass(torch.Tensor), format="XYXY", canvas_size=tuple(picture.shape[-2:])
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "augment must turn an image and its target, a dict of boxes and labels, into another image and target, "
+                f"as the transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
+            ) from error
+        record = {"boxes": boxes.float().numpy().reshape(-1, 4), "labels": labels[kept].numpy()}
+        return picture.as_subclass(torch.Tensor), record
+
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> DetectionReadout:
+        """A pyramid of the maps after the tapped stages, and the detector's head."""
+        ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
+        shapes = [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(spec.taps, ends, strict=True)]
+        return DetectionReadout(shapes, spec, ends, backbone.preprocessing.geometry(1, 1).side, self.width)
+
+    def loss(self, outputs: torch.Tensor, batch: Any) -> torch.Tensor:
+        """The detector's loss of each image, (n,), which the readout computes from outputs and targets."""
+        return outputs
+
+    def start(
+        self,
+        network: TunedNetwork,
+        over_samples: OverSamples,
+        targets: RecordTargets,
+        weights: np.ndarray,
+        loss_weights: np.ndarray,
+        how: Start,
+    ) -> Probe | None:
+        """Standardize the channels of the maps."""
+        moments = over_samples(lambda one: network.readout.moments(network.given(one)))
+        mean, square = np.split(weights @ moments / weights.sum(), 2)
+        scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
+        state = {"mean": torch.tensor(mean).float(), "scale": torch.tensor(scale).float()}
+        network.readout.load_state_dict(state, strict=False)
+        return None
+
+    def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
+        """Boxes (m, 4) in pixels of the image, labels (m,) and scores (m,) of each image, the best first."""
+        rows = [(activation[i : i + 1], geometry) for i, geometry in enumerate(geometries) if geometry is not None]
+        return [self._answer(network, row, geometry) for row, geometry in rows]
+
+    def _answer(self, network: TunedNetwork, row: torch.Tensor, geometry: Geometry) -> dict[str, np.ndarray]:
+        how = (self.score_threshold, self.nms_threshold, self.max_detections)
+        found = network.readout.detections(network.given(row), *how)
+        boxes = geometry.to_picture(found["boxes"].double().cpu().numpy().reshape(-1, 4))
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # others lie beside the image
+        labels, scores = self.classes[found["labels"].cpu().numpy()], found["scores"].cpu().numpy()
+        return {
+            "boxes": boxes[has_area].astype(np.float32),
+            "labels": labels[has_area],
+            "scores": scores[has_area].astype(np.float32),
+        }
+
+    def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:
+        """Raise if the network has another number of outputs, or the numbers of the task are impossible."""
+        if vars(self).keys() != vars(DetectionTask(np.arange(1))).keys() or np.ndim(self.classes) != 1:
+            raise ValueError(f"a DetectionTask of {sorted(vars(self))}")
+        if not spec.taps or spec.head not in HEADS or not len(self.classes) == self.n_outputs == spec.n_outputs:
+            raise ValueError(
+                f"{len(self.classes)} labels, {spec.n_outputs} outputs, taps={spec.taps!r}, head={spec.head!r}"
+            )
+        if type(self.width) is not int or not 0 < self.width <= MOST_CHANNELS or self.width % CHANNELS:
+            raise ValueError(f"width={self.width!r}")
+        thresholds = (float(self.score_threshold), float(self.nms_threshold))
+        if not all(0 <= one <= 1 for one in thresholds) or not int(self.max_detections) > 0:
+            raise ValueError(f"thresholds {thresholds}, max_detections={self.max_detections!r}")
