@@ -22,9 +22,9 @@ from skltransfer._estimators.parameters import (
     share,
 )
 from skltransfer._estimators.target_checks import refuse_mixed_labels, rows_of
-from skltransfer.backbones import Backbone, freeze_boundary
-from skltransfer.engine import HEADS, DetectionTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
-from skltransfer.exceptions import MissingDependencyError
+from skltransfer.backbones import Backbone, freeze_boundary, source_detector
+from skltransfer.engine import NEW_HEADS, OWN_HEAD, DetectionTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
+from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
 from skltransfer.inputs import Samples, read_boxes
 
 MOST_LABELS = 10_000
@@ -66,17 +66,21 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         Stages whose maps the pyramid reads: names of stages (see :func:`describe_backbone`) or fractions of the stages,
         counted from the input. ``"auto"`` takes the last stage of each of the three smallest sizes of maps, or four
         stages at equal distances if all maps have one size, as in a ViT. Later stages are not used.
-    head : {"fcos", "retinanet"}, default="fcos"
-        Type of the detector. ``"fcos"`` predicts a box at each place of the maps; ``"retinanet"`` corrects nine boxes
-        of fixed shapes at each place.
+    head : {"auto", "own", "fcos", "retinanet"}, default="auto"
+        Pyramid and head of the detector. ``"fcos"`` predicts a box at each place of the maps; ``"retinanet"`` corrects
+        nine boxes of fixed shapes at each place; both begin with random weights. ``"own"`` takes the pretrained ones of
+        a ``backbone`` that is a detector, with a new layer for the labels: ``"torchvision:fcos_resnet50_fpn"``,
+        ``"torchvision:retinanet_resnet50_fpn"`` and ``"torchvision:retinanet_resnet50_fpn_v2"``. ``"auto"`` is
+        ``"own"`` for these, and ``"fcos"`` for others.
     head_width : int, default=64
-        Number of channels of the pyramid and the head, a multiple of 32 up to 1024. torchvision's detectors have 256,
+        Number of channels of a new pyramid and head, a multiple of 32 up to 1024. torchvision's detectors have 256,
         which take about ten times as long.
-    max_epochs : int, default=20
-        Maximum number of passes over the training set.
+    max_epochs : int, default=30
+        Maximum number of passes over the training set. The head learns from random weights, so that with fewer than
+        about 50 images more passes help.
     batch_size : int, default=4
         Maximum number of images per training step. All batches of an epoch have about the same number of images.
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=2e-3
         Learning rate of the pyramid and the head (AdamW).
     backbone_lr_factor : float, default=0.3
         Learning rate of the last stage, as a multiple of the head's. The default is below 1 because pretrained weights
@@ -219,10 +223,11 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
 
     _most_maps = 3
     input_size: int | None = parameter(default=320)
-    head: str = parameter(default="fcos", constraint=[StrOptions(set(HEADS))])
+    head: str = parameter(default="auto", constraint=[StrOptions({"auto", OWN_HEAD, *NEW_HEADS})])
     head_width: int = parameter(default=64, constraint=[Interval(numbers.Integral, 32, 1024, closed="both")])
-    max_epochs: int = parameter(default=20)
+    max_epochs: int = parameter(default=30)
     batch_size: int = parameter(default=4)
+    learning_rate: float = parameter(default=2e-3)
     backbone_lr_factor: float = parameter(default=0.3)
     max_grad_norm: float | None = parameter(default=1.0)
     augment: Callable | None = parameter(default=None)
@@ -361,7 +366,27 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = self._taps(backbone)
         boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
-        return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
+        return NetworkSpec(boundary, None, self._head_of(backbone, len(taps)), self.adapter, taps=tuple(taps))
+
+    def _head_of(self, backbone: Backbone, n_taps: int) -> str:
+        """The type of the head for a backbone."""
+        if self.head in NEW_HEADS:
+            return self.head
+        known = source_detector(backbone, pretrained=False)
+        if known is None and self.head == "auto":
+            return NEW_HEADS[0]
+        if known is None:
+            raise UnsupportedBackboneError(
+                f"head='own' needs a backbone that is a detector with a pyramid, such as "
+                f"'torchvision:fcos_resnet50_fpn'; {backbone.name!r} is none. Set head='fcos'."
+            )
+        n_maps = len(known.backbone.inner_blocks)
+        if n_maps != n_taps:
+            raise ValueError(
+                f"The pyramid of {backbone.name!r} reads {n_maps} maps, but layer={self.layer!r} names {n_taps} stages. "
+                "Set layer='auto', or head='fcos'."
+            )
+        return OWN_HEAD
 
 
 def _record(one: dict[str, Any], classes: np.ndarray) -> dict[str, np.ndarray]:

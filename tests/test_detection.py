@@ -14,7 +14,9 @@ from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from torch import nn
+from torchvision import models
 from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from skltransfer import (
@@ -26,6 +28,7 @@ from skltransfer import (
     mean_average_precision_score,
     transfer_report,
 )
+from skltransfer.backbones import seeded
 from skltransfer.engine import DetectionTask, NetworkSpec, RecordTargets, new_network
 from skltransfer.exceptions import BadSampleError, MissingDependencyError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import read_boxes, samples_from_collection
@@ -65,7 +68,7 @@ def alike(found, expected):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return detector(head="retinanet", max_epochs=60, batch_size=2).fit(X, Y)
+    return detector(head="retinanet", max_epochs=60, batch_size=2, learning_rate=1e-3).fit(X, Y)
 
 
 # what the network is
@@ -197,6 +200,60 @@ def test_maps_of_one_size_are_one_level(name, sides):
             values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
         levels = network.readout._levels([parts[tap] for tap in taps])
     assert [level.shape[-1] for level in levels] == sides
+
+
+@pytest.mark.parametrize("name", ["fcos_resnet50_fpn", "retinanet_resnet50_fpn"])
+def test_a_named_detector_keeps_its_pyramid_and_head(name, tmp_path):
+    """Loss and detections are those of torchvision's own network with the layer of labels replaced."""
+    with seeded(3):
+        whole = models.get_model(name, weights=None, weights_backbone=None)
+    file = tmp_path / "weights.pth"
+    torch.save(whole.state_dict(), file)
+    model = FineTunedDetector(f"torchvision:{name}", weights=str(file), input_size=96)
+    backbone = model._loaded_backbone()
+    taps = tuple(model._taps(backbone))
+    assert model.layers_ == ["layer2", "layer3", "layer4"]
+    head = model._head_of(backbone, len(taps))
+    assert head == "own"
+    task = DetectionTask(np.array(["bright", "grey"]), score_threshold=0.0, max_detections=5)
+    spec = NetworkSpec(taps[-1], None, head, n_outputs=2, taps=taps)
+    network = new_network(backbone, spec, task.readout, seed=0).eval()
+    layer = getattr(network.readout.detector.head, "head", network.readout.detector.head).classification_head.cls_logits
+    whole.head.classification_head.cls_logits, whole.head.classification_head.num_classes = layer, 2
+    whole.transform = GeneralizedRCNNTransform(96, 96, [0.0] * 3, [1.0] * 3, size_divisible=1)
+    whole.score_thresh, whole.detections_per_img = 0.0, 5
+    whole.nms_thresh = task.nms_threshold
+
+    inputs = torch.stack([backbone.preprocessing(image) for image in X[:2]])
+    geometries = [backbone.preprocessing.geometry(*image.shape[1::-1]) for image in X[:2]]
+    records = [{"boxes": np.array(one["boxes"], np.float32), "labels": np.arange(len(one["labels"]))} for one in Y[:2]]
+    batch = task.placed(RecordTargets(records), lambda: geometries).take(np.arange(2))
+    with torch.no_grad():
+        values, parts = inputs, {}
+        for stage in range(backbone.n_stages):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+        packed = network.packing.packed([parts[tap] for tap in taps])
+        ours = task.loss(network(packed, batch), batch).mean()
+        found = task.answers(network, packed, geometries)
+        expected = whole.eval()(list(inputs))
+        whole.train().apply(lambda one: one.eval() if isinstance(one, nn.BatchNorm2d) else None)
+        torch.testing.assert_close(ours, sum(whole(list(inputs), batch).values()), rtol=1e-4, atol=1e-5)
+    for one, other, geometry in zip(found, expected, geometries, strict=True):
+        boxes = geometry.to_picture(other["boxes"].numpy())
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        np.testing.assert_allclose(one["scores"], other["scores"].numpy()[kept], atol=1e-4)
+        np.testing.assert_allclose(one["boxes"], boxes[kept], atol=1e-2)
+
+    torch.save({key: value for key, value in whole.state_dict().items() if "body" in key}, file)
+    with pytest.raises(WeightsError, match="are no detector .*Pass head='fcos' for a new head"):
+        new_network(load_backbone(f"torchvision:{name}", weights=str(file)), spec, task.readout, seed=0)
+
+
+def test_own_heads_are_of_detectors_alone():
+    with pytest.raises(UnsupportedBackboneError, match="head='own' needs a backbone that is a detector"):
+        detector(head="own").fit(X, Y)
+    with pytest.raises(ValueError, match="The pyramid of 'torchvision:fcos_resnet50_fpn' reads 3 maps"):
+        FineTunedDetector("torchvision:fcos_resnet50_fpn", weights="random", input_size=64, layer="layer4").fit(X, Y)
 
 
 # what comes out

@@ -16,6 +16,7 @@ from skltransfer.backbones._registry import (
     outlined_backbone,
     portable_state,
     reload_backbone,
+    source_detector,
     source_language_head,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint

@@ -30,7 +30,7 @@ from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
-from skltransfer.backbones._torchvision import load_torchvision
+from skltransfer.backbones._torchvision import has_own_detector, load_torchvision, own_detector
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer, own_language_head
 from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
@@ -273,6 +273,23 @@ def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | No
     if not backbone.name.startswith("hf:") or weights != "pretrained":
         return None
     return own_language_head(backbone.name.removeprefix("hf:"), model, backbone.options)
+
+
+def source_detector(backbone: Backbone, *, pretrained: bool = True) -> nn.Module | None:
+    """Get the pyramid and head of a network that is a detector of torchvision; None of other networks.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network.
+    pretrained : bool, default=True
+        If False, weights are random.
+    """
+    name = backbone.name.removeprefix("torchvision:").split(":")[0]
+    if not backbone.name.startswith("torchvision:") or not has_own_detector(name):
+        return None
+    weights = getattr(backbone.weights, "base", backbone.weights) if pretrained else "random"
+    return own_detector(name, weights, backbone.options)
 
 
 def _parse(name: str, weights: str) -> tuple[Callable, str, str]:

@@ -25,6 +25,7 @@ from skltransfer.backbones._weights import State, fit_state, random_seed, read_s
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 logger = logging.getLogger("skltransfer")
+ONE_STAGE = r"fcos_resnet50_fpn|retinanet_resnet50_fpn(_v2)?"
 
 
 def _photo_networks() -> list[str]:
@@ -74,6 +75,43 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object], *, 
         options=options,
         maps_end_in_channels=range(1, len(ends)) if family.maps_end_in_channels else (),
     )
+
+
+def has_own_detector(name: str) -> bool:
+    """True for the detectors whose pyramid and head :func:`own_detector` gives: those of one stage with a pyramid."""
+    return re.fullmatch(ONE_STAGE, name) is not None
+
+
+def own_detector(name: str, weights: str, options: Mapping[str, object]) -> nn.Module:
+    """A detector of torchvision as it comes, but that its ``backbone`` is the pyramid alone, without the trunk.
+
+    Raises
+    ------
+    WeightsError
+        If the weights hold no pyramid and head.
+    """
+    from torchvision import models
+
+    official, seed = models.get_model_weights(name), random_seed(weights)
+    with seeded(seed or 0):
+        whole = models.get_model(name, weights=None, weights_backbone=None)
+    trunk, pyramid = f"{_family_of(name).trunk}.", whole.backbone.fpn
+    if seed is None:
+        is_named = weights == "pretrained" or weights in official.__members__
+        entry = official[weights] if weights in official.__members__ else official.DEFAULT
+        local = bool(options.get("local_files_only", False))
+        state = _official_state(name, entry.url, local) if is_named else _local_state(name, weights, official)
+        rest = {key: value for key, value in state.items() if not key.startswith(trunk)}
+        missing, unknown = whole.load_state_dict(rest, strict=False)
+        missing = [key for key in missing if not key.startswith(trunk)]
+        if missing or unknown:
+            raise WeightsError(
+                f"weights={weights!r} are no detector 'torchvision:{name}': {[*missing, *unknown][:3]} are missing or "
+                "unknown. Pass head='fcos' for a new head, or the weights of a whole detector."
+            )
+    pyramid.out_channels = whole.backbone.out_channels
+    whole.backbone = pyramid
+    return whole
 
 
 def _family_of(name: str) -> Family:

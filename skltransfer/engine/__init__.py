@@ -23,7 +23,7 @@ from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_no
 from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
-from skltransfer.engine.tasks.boxes import HEADS, DetectionTask
+from skltransfer.engine.tasks.boxes import NEW_HEADS, OWN_HEAD, DetectionTask
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask

@@ -4,6 +4,7 @@ Pyramid, heads, losses and decoding are torchvision's own. Must not know files, 
 """
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skltransfer.backbones import Backbone, Geometry
+from skltransfer.backbones import Backbone, Geometry, seeded, source_detector
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
@@ -22,7 +23,8 @@ from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task
 
-HEADS = ("fcos", "retinanet")
+NEW_HEADS, OWN_HEAD = ("fcos", "retinanet"), "own"
+PRIOR = 0.01  # probability of an object at a place, as torchvision sets it
 CHANNELS = 32  # in a group of FCOS' normalization: a head has a multiple of them
 MOST_CHANNELS = 1024
 Detections = dict[str, torch.Tensor]
@@ -53,43 +55,24 @@ class CountingHead(nn.Module):
 class DetectionReadout(ScaledReadout):
     """A feature pyramid of the maps of several stages, and a detector's head on each of its levels.
 
-    Maps of one size are one level, and a last level has half the size of the smallest map.
-
     Parameters
     ----------
     shapes : sequence of (int, int)
-        Channels and side of each map.
-    spec : NetworkSpec
-        The network; ``head`` is one of ``HEADS``.
+        Channels and side of each map; those of one size are one level.
     ends_in_channels : sequence of bool
         Maps that are (n, h, w, c).
     side : int
         Side of the network's input, in pixels.
-    width : int
-        Channels of the pyramid and of the head.
+    detector : nn.Module
+        Detector of torchvision whose ``backbone`` makes the pyramid of the levels.
     """
 
     def __init__(
-        self,
-        shapes: Sequence[tuple[int, int]],
-        spec: NetworkSpec,
-        ends_in_channels: Sequence[bool],
-        side: int,
-        width: int,
+        self, shapes: Sequence[tuple[int, int]], ends_in_channels: Sequence[bool], side: int, detector: nn.Module
     ) -> None:
-        from torchvision.ops import FeaturePyramidNetwork
-        from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-
         super().__init__(sum(channels for channels, _ in shapes))
         self.channels, self.sides = zip(*shapes, strict=True)
-        self.side, self.ends_in_channels = side, tuple(ends_in_channels)
-        levels = sorted(set(self.sides), reverse=True)
-        pyramid = FeaturePyramidNetwork(
-            [sum(n for n, one in shapes if one == level) for level in levels], width, LastLevelMaxPool()
-        )
-        pyramid.out_channels = width
-        strides = [side // level for level in (*levels, (levels[-1] + 1) // 2)]
-        self.detector = (_fcos if spec.head == "fcos" else _retinanet)(pyramid, spec.n_outputs, strides)
+        self.side, self.ends_in_channels, self.detector = side, tuple(ends_in_channels), detector
 
     def prepare_for_inference(self) -> None:
         """Stay in float32: each image has a batch of its own, so that its boxes depend on no other."""
@@ -160,24 +143,53 @@ class DetectionReadout(ScaledReadout):
         return torch.stack(losses) * counts.clamp_min(1) * len(batch) / counts.sum().clamp_min(1)
 
 
-def _fcos(pyramid: nn.Module, n_classes: int, strides: Sequence[int]) -> nn.Module:
-    from torchvision.models.detection import FCOS
+def new_detector(head: str, shapes: Sequence[tuple[int, int]], side: int, n_classes: int, width: int) -> nn.Module:
+    """A detector of random weights, whose pyramid has a last level of half the size of the smallest map.
+
+    Parameters
+    ----------
+    head : {"fcos", "retinanet"}
+        Type of the detector.
+    shapes : sequence of (int, int)
+        Channels and side of each map.
+    side : int
+        Side of the network's input, in pixels.
+    n_classes : int
+        Number of labels.
+    width : int
+        Channels of the pyramid and of the head.
+    """
+    from torchvision.models.detection import FCOS, RetinaNet
     from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.fcos import FCOSHead
+    from torchvision.ops import FeaturePyramidNetwork
+    from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-    sizes = tuple((max(2, stride),) for stride in strides)  # a box of one pixel would be rounded to nothing
-    anchors = AnchorGenerator(sizes, ((1.0,),) * len(strides))
-    head = CountingHead(FCOSHead(pyramid.out_channels, 1, n_classes))
-    return FCOS(pyramid, n_classes, anchor_generator=anchors, head=head)
-
-
-def _retinanet(pyramid: nn.Module, n_classes: int, strides: Sequence[int]) -> nn.Module:
-    from torchvision.models.detection import RetinaNet
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-
+    levels = sorted({level for _, level in shapes}, reverse=True)
+    channels = [sum(n for n, one in shapes if one == level) for level in levels]
+    pyramid = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
+    pyramid.out_channels = width
+    strides = [side // level for level in (*levels, (levels[-1] + 1) // 2)]
+    if head == "fcos":
+        sizes = tuple((max(2, stride),) for stride in strides)  # a box of one pixel would be rounded to nothing
+        anchors = AnchorGenerator(sizes, ((1.0,),) * len(strides))
+        detector = FCOS(pyramid, n_classes, anchor_generator=anchors)
+        detector.head = CountingHead(detector.head)
+        return detector
     sizes = tuple(tuple(int(4 * stride * 2 ** (third / 3)) for third in range(3)) for stride in strides)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
     return RetinaNet(pyramid, n_classes, anchor_generator=anchors)
+
+
+def with_labels(detector: nn.Module, n_classes: int) -> nn.Module:
+    """A detector with pretrained weights, in place, whose last layer has other labels."""
+    part = detector.head.classification_head
+    old, part.num_classes = part.cls_logits, n_classes
+    part.cls_logits = nn.Conv2d(old.in_channels, part.num_anchors * n_classes, old.kernel_size, old.stride, old.padding)
+    nn.init.normal_(part.cls_logits.weight, std=0.01)
+    nn.init.constant_(part.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
+    if type(detector).__name__ == "FCOS":
+        detector.head = CountingHead(detector.head)
+    return detector
 
 
 class DetectionTask(Task):
@@ -243,11 +255,26 @@ class DetectionTask(Task):
         record = {"boxes": boxes.float().numpy().reshape(-1, 4), "labels": labels[kept].numpy()}
         return picture.as_subclass(torch.Tensor), record
 
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> DetectionReadout:
+        """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
+        if draws:
+            return self.new_readout(backbone, spec)
+        with seeded(0):
+            return self._readout(backbone, spec, pretrained=False)
+
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> DetectionReadout:
-        """A pyramid of the maps after the tapped stages, and the detector's head."""
+        """A pyramid of the maps after the tapped stages, and the detector's head: new ones, or the network's own."""
+        return self._readout(backbone, spec, pretrained=True)
+
+    def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> DetectionReadout:
         ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
         shapes = [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(spec.taps, ends, strict=True)]
-        return DetectionReadout(shapes, spec, ends, backbone.preprocessing.geometry(1, 1).side, self.width)
+        side = backbone.preprocessing.geometry(1, 1).side
+        if spec.head == OWN_HEAD:
+            detector = with_labels(source_detector(backbone, pretrained=pretrained), self.n_outputs)
+        else:
+            detector = new_detector(spec.head, shapes, side, self.n_outputs, self.width)
+        return DetectionReadout(shapes, ends, side, detector)
 
     def loss(self, outputs: torch.Tensor, batch: Any) -> torch.Tensor:
         """The detector's loss of each image, (n,), which the readout computes from outputs and targets."""
@@ -262,7 +289,9 @@ class DetectionTask(Task):
         loss_weights: np.ndarray,
         how: Start,
     ) -> Probe | None:
-        """Standardize the channels of the maps."""
+        """Standardize the channels of the maps, unless a pretrained pyramid takes them as they are."""
+        if network.spec.head == OWN_HEAD:
+            return None
         moments = over_samples(lambda one: network.readout.moments(network.given(one)))
         mean, square = np.split(weights @ moments / weights.sum(), 2)
         scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
@@ -291,7 +320,11 @@ class DetectionTask(Task):
         """Raise if the network has another number of outputs, or the numbers of the task are impossible."""
         if vars(self).keys() != vars(DetectionTask(np.arange(1))).keys() or np.ndim(self.classes) != 1:
             raise ValueError(f"a DetectionTask of {sorted(vars(self))}")
-        if not spec.taps or spec.head not in HEADS or not len(self.classes) == self.n_outputs == spec.n_outputs:
+        if (
+            not spec.taps
+            or spec.head not in (*NEW_HEADS, OWN_HEAD)
+            or not len(self.classes) == self.n_outputs == spec.n_outputs
+        ):
             raise ValueError(
                 f"{len(self.classes)} labels, {spec.n_outputs} outputs, taps={spec.taps!r}, head={spec.head!r}"
             )
