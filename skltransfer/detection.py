@@ -1,13 +1,11 @@
 """Boxes: objects in images, each with a box and a label (object detection)."""
 
-import contextlib
-import io
 import numbers
 from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_consistent_length
 
 from skltransfer._estimators.map_fine_tuner import MapFineTuner, size_of
@@ -329,6 +327,10 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
 
     @property
     def _task_to_answer(self) -> DetectionTask:
+        names = ("score_threshold", "nms_threshold", "max_detections")
+        constraints = {name: self._parameter_constraints[name] for name in names}
+        values = {name: getattr(self, name) for name in names}
+        validate_parameter_constraints(constraints, values, caller_name=type(self).__name__)
         thresholds = (float(self.score_threshold), float(self.nms_threshold), int(self.max_detections))
         return DetectionTask(self.classes_, self._task_.width, *thresholds)
 
@@ -383,8 +385,8 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         n_maps = len(known.backbone.inner_blocks)
         if n_maps != n_taps:
             raise ValueError(
-                f"The pyramid of {backbone.name!r} reads {n_maps} maps, but layer={self.layer!r} names {n_taps} stages. "
-                "Set layer='auto', or head='fcos'."
+                f"The pyramid of {backbone.name!r} reads {n_maps} maps, but layer={self.layer!r} names {n_taps} "
+                "stages. Set layer='auto', or head='fcos'."
             )
         return OWN_HEAD
 
@@ -402,7 +404,7 @@ def mean_average_precision_score(y_true: Any, y_pred: Any, *, iou_threshold: flo
 
     A detection is right if it overlaps a true box of its label that no better-scored detection has taken. Average
     precision, the area under the curve of precision over recall, is averaged over the labels of the true boxes. At most
-    100 detections per image count, those with the highest scores. It is computed by faster-coco-eval (extra
+    100 detections per image and label count, those with the highest scores. It is computed by faster-coco-eval (extra
     ``detection``).
 
     Parameters
@@ -449,6 +451,9 @@ def mean_average_precision_score(y_true: Any, y_pred: Any, *, iou_threshold: flo
     labels = {label: number for number, label in enumerate({label for one in truth for label in one["labels"]}, 1)}
     if not labels:
         raise ValueError("y_true has no box, so average precision is not defined. Score images with objects.")
+    kinds = [{isinstance(label, str) for one in rows for label in one["labels"]} for rows in (truth, found)]
+    if len(set().union(*kinds)) > 1:
+        raise ValueError("Labels are strings in one place and numbers in another. Convert them with str(...) in both.")
     precision = _precision(_annotations(truth, labels), _annotations(found, labels), labels, len(truth), iou_threshold)
     return float(precision[precision > -1].mean())
 
@@ -476,17 +481,14 @@ def _precision(
         raise MissingDependencyError(
             "Average precision needs faster-coco-eval: pip install 'skltransfer[detection]'."
         ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-        true = COCO()
-        images, categories = (
-            [{"id": i + 1} for i in range(n_images)],
-            [{"id": i, "name": str(i)} for i in labels.values()],
-        )
-        true.dataset = {"images": images, "annotations": truth, "categories": categories}
-        true.createIndex()
-        evaluation = COCOeval_faster(true, true.loadRes(found) if found else COCO(), "bbox")
-        if iou_threshold is not None:
-            evaluation.params.iouThrs = np.array([iou_threshold])
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]  # of boxes of all areas; the most detections
+    true = COCO()
+    categories = [{"id": number, "name": str(number)} for number in labels.values()]
+    true.dataset = {"images": [{"id": i + 1} for i in range(n_images)], "annotations": truth, "categories": categories}
+    true.createIndex()
+    evaluation = COCOeval_faster(true, true.loadRes(found) if found else COCO(), "bbox")
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, float("inf")]], ["all"]
+    if iou_threshold is not None:
+        evaluation.params.iouThrs = np.array([iou_threshold])
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]  # of the most detections

@@ -59,8 +59,9 @@ def read_boxes(
 
 
 def _numbers(values: Any, where: str) -> np.ndarray:
-    values = values.numpy() if hasattr(values, "numpy") else values
     try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu().double().numpy()
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} is {shown(values)}, which are no numbers ({error}).") from None
@@ -70,14 +71,15 @@ def _numbers(values: Any, where: str) -> np.ndarray:
 
 
 def _boxes(values: Any, where: str) -> np.ndarray:
-    boxes = _numbers(values, f"{where}['boxes']")
+    boxes = _as_corners(values, _numbers(values, f"{where}['boxes']"), where)
     if boxes.size == 0:
         return np.empty((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
             f"{where}['boxes'] has shape {boxes.shape}; expected (m, 4): a row (x1, y1, x2, y2) for each box."
         )
-    is_flat = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    in_float32 = boxes.astype(np.float32)  # in which they are learnt
+    is_flat = (in_float32[:, 2:] <= in_float32[:, :2]).any(axis=1)
     if is_flat.any():
         box = int(np.flatnonzero(is_flat)[0])
         raise ValueError(
@@ -85,6 +87,19 @@ def _boxes(values: Any, where: str) -> np.ndarray:
             "x2, y2); of (x, y, width, height), x2 is x + width and y2 is y + height."
         )
     return boxes
+
+
+def _as_corners(values: Any, boxes: np.ndarray, where: str) -> np.ndarray:
+    """Boxes as corners, where they say that they are not: torchvision's ``BoundingBoxes`` have a format."""
+    form = getattr(getattr(values, "format", None), "value", "XYXY")
+    if form == "XYXY" or boxes.size == 0:
+        return boxes
+    first, size = boxes[:, :2], boxes[:, 2:]
+    if form == "XYWH":
+        return np.hstack([first, first + size])
+    if form == "CXCYWH":
+        return np.hstack([first - size / 2, first + size / 2])
+    raise ValueError(f"{where}['boxes'] have the format {form!r}; expected 'XYXY', 'XYWH' or 'CXCYWH'.")
 
 
 def _labels(values: Any, where: str) -> list:
@@ -96,6 +111,8 @@ def _labels(values: Any, where: str) -> list:
             raise ValueError(
                 f"{where}['labels'][{box}] is {label!r:.60}; expected a label for each box, a string or a whole number."
             )
+        if not isinstance(label, str) and not -(2**63) <= int(label) < 2**63:
+            raise ValueError(f"{where}['labels'][{box}] is {label!r:.60}, beyond 64 bits. Pass str(label).")
     return [label.item() if isinstance(label, np.generic) else label for label in values]
 
 

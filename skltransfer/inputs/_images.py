@@ -49,6 +49,7 @@ DAMAGE = (
 DAMAGE += (struct.error, zlib.error)  # all that Pillow was seen to raise, or could, of a file that is not whole
 SLOW_TO_HASH = 50_000  # bytes
 ORIENTATION = 274  # a tag of EXIF
+EXIF_IN_PNG = (b"eXIf", b"Exif", b"exif", b"xmp", b"Raw profile")  # compressed text has its keyword in plain letters
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, which Pillow heeds at 8 bits alone
 _loading = [Lock() for _ in range(16)]  # a PIL image is decoded in place when it is first read, by one thread at a time
 
@@ -148,7 +149,7 @@ class ImageSamples(Samples):
         if encoded is not None:
             with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
                 _refuse_larger(image, self.max_pixels, refuse)
-                return upright_size(image)
+                return upright_size(image, encoded)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             _refuse_larger(item, self.max_pixels, refuse)
@@ -234,9 +235,18 @@ def readable(item: Image.Image, refuse: Callable[[str, str], Exception]) -> Iter
         yield image
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after the rotation that EXIF asks for, which Pillow has turned a TIFF by when it opens it."""
-    is_on_its_side = image.format != "TIFF" and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+def upright_size(image: Image.Image, content: bytes = b"Exif") -> tuple[int, int]:
+    """Width and height after the rotation that EXIF asks for, which Pillow has turned a TIFF by when it opens it.
+
+    Parameters
+    ----------
+    image : PIL image
+        The image.
+    content : bytes
+        The file, if it is known: a PNG file without EXIF then need not be decoded to look for it.
+    """
+    is_plain = image.format == "PNG" and not any(mark in content for mark in EXIF_IN_PNG)
+    is_on_its_side = image.format != "TIFF" and not is_plain and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     return (image.height, image.width) if is_on_its_side else image.size
 
 

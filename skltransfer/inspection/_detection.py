@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 
 from skltransfer.inputs import read_boxes
-from skltransfer.inspection._drawing import COLOURS, image_axes, images_of
+from skltransfer.inspection._drawing import image_axes, images_of, label_colours
 
 KINDS = ("correct", "label", "location", "duplicate", "background", "missed")
 SOME_OVERLAP = 0.1
+NEAR_THE_TOP = 0.08  # of the height, where a label would not be seen above its box
 
 
 class DetectionDisplay:
@@ -155,7 +156,7 @@ class DetectionDisplay:
         return cls(images=images_of(X), y_pred=list(y_pred), y_true=None if y_true is None else list(y_true), **how)
 
     def plot(self, ax: Any = None, *, rows: Sequence[int] | None = None) -> Self:
-        """Draw boxes on images: detections with label and score, and true boxes dashed.
+        """Draw boxes on images: detections with label and score, and true boxes dashed in white.
 
         Parameters
         ----------
@@ -181,19 +182,21 @@ class DetectionDisplay:
         self.figure_ = self.axes_[0].figure
         known = [*self._found, *(self._true or [])]
         labels = sorted({label for one in known for label in one["labels"]}, key=str)
-        colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+        colours = label_colours(labels)
         for axis, row in zip(self.axes_, rows, strict=True):
-            for box, label in _pairs(self._true[row]) if self._true is not None else ():
-                _draw(axis, box, colours[label], linestyle="--", linewidth=1)
+            for box, _ in _pairs(self._true[row]) if self._true is not None else ():
+                _draw(axis, box, "white", linestyle="--", linewidth=1, zorder=3)
             for (box, label), score in zip(_pairs(self._found[row]), self._found[row]["scores"], strict=True):
                 _draw(axis, box, colours[label], linewidth=1.5)
+                is_at_the_top = box[1] < NEAR_THE_TOP * len(self.images[row])
                 axis.text(
                     *box[:2],
                     f"{label} {score:.2f}",
                     color="white",
                     fontsize=7,
-                    va="bottom",
+                    va="top" if is_at_the_top else "bottom",
                     clip_on=True,
+                    parse_math=False,
                     bbox={"facecolor": colours[label], "edgecolor": "none", "pad": 1},
                 )
         return self

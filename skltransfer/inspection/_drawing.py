@@ -65,10 +65,24 @@ def image_axes(ax: Any, images: Sequence[np.ndarray], caller: str, n_columns: in
         for spare in axes[len(images) :]:
             spare.remove()
     for axis, image in zip(axes, images, strict=False):
-        axis.imshow(image)
+        axis.imshow(image, extent=edges_of(image))
         axis.grid(visible=False)
         axis.set(xticks=[], yticks=[])
     return axes[: len(images)]
+
+
+def edges_of(image: np.ndarray) -> tuple[int, int, int, int]:
+    """Where an image is drawn, so that (0, 0) is its upper left corner: left, right, bottom and top."""
+    return (0, image.shape[1], image.shape[0], 0)
+
+
+def label_colours(labels: Sequence[Any]) -> dict[Any, Any]:
+    """A color for each label: those that color-blind people can distinguish, as long as they suffice."""
+    if len(labels) <= len(COLOURS):
+        return dict(zip(labels, COLOURS, strict=False))
+    from matplotlib import colormaps
+
+    return {label: colormaps["turbo"](i / (len(labels) - 1)) for i, label in enumerate(labels)}
 
 
 def score_label(scoring: Any, classifies: bool) -> str:

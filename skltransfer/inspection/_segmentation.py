@@ -1,13 +1,13 @@
 """Masks drawn on images, and which labels are taken for which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from skltransfer.inputs import read_mask
-from skltransfer.inspection._drawing import COLOURS, image_axes, images_of
+from skltransfer.inspection._drawing import edges_of, image_axes, images_of, label_colours
 
 OPACITY = 0.5
 
@@ -34,7 +34,8 @@ class SegmentationDisplay:
         Sorted labels of all masks, without ``ignore_label``.
     confusion_ : ndarray of shape (n_labels, n_labels)
         Share of the pixels of each true label (row) that were given each label (column); only if ``y_true`` is known.
-        The row of a label that no true mask has is 0.
+        The row of a label that no true mask has is 0. A row sums to less than 1 if pixels of its label were given
+        ``ignore_label``.
     axes_ : list of matplotlib Axes
         Axes of the images: for each image one with the predicted mask, after one with the true mask if it is known.
         Only defined after ``plot``.
@@ -76,9 +77,11 @@ class SegmentationDisplay:
         self.labels_ = np.setdiff1d(np.concatenate(known), [] if ignore_label is None else [ignore_label])
         if self._true is not None:
             true, found = (np.concatenate([mask.ravel() for mask in masks]) for masks in (self._true, self._found))
-            counts = np.isin(true, self.labels_)
-            matrix = confusion_matrix(true[counts], found[counts], labels=self.labels_)
-            self.confusion_ = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+            counts, n = np.isin(true, self.labels_), len(self.labels_)
+            matrix, sizes = np.zeros((n, n)), np.bincount(np.searchsorted(self.labels_, true[counts]), minlength=n)
+            if counts.any():
+                matrix = confusion_matrix(true[counts], found[counts], labels=self.labels_)
+            self.confusion_ = matrix / np.maximum(sizes, 1)[:, None]
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, y: Any = None, *, ignore_label: int | None = None) -> Self:
@@ -166,13 +169,13 @@ class SegmentationDisplay:
         drawn = [(self.images[row], masks[row], kind) for row in rows for kind, masks in kinds]
         self.axes_ = image_axes(ax, [image for image, *_ in drawn], "SegmentationDisplay.plot", n_columns=len(kinds))
         self.figure_ = self.axes_[0].figure
+        colours = label_colours(self.labels_.tolist())
         for axis, (_, mask, kind) in zip(self.axes_, drawn, strict=True):
-            axis.imshow(_coloured(mask, self.labels_))
+            axis.imshow(_coloured(mask, colours), extent=edges_of(mask))
             axis.set_title(f"{kind} mask", fontsize=9)
         from matplotlib.patches import Patch
 
-        colours = [COLOURS[i % len(COLOURS)] for i in range(len(self.labels_))]
-        handles = [Patch(color=colour, label=str(label)) for colour, label in zip(colours, self.labels_, strict=True)]
+        handles = [Patch(color=colour, label=str(label)) for label, colour in colours.items()]
         self.axes_[-1].legend(handles=handles, title="label", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return self
 
@@ -185,11 +188,11 @@ def _refuse_other_sizes(images: Sequence[np.ndarray], masks: Sequence[np.ndarray
             raise ValueError(f"X[{row}] has (height, width) {image.shape[:2]}, but {name}[{row}] has {mask.shape}.")
 
 
-def _coloured(mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _coloured(mask: np.ndarray, colours: Mapping[Any, Any]) -> np.ndarray:
     """A mask in colors with an opacity, (height, width, 4); pixels that do not count are clear."""
     from matplotlib.colors import to_rgba
 
     painted = np.zeros((*mask.shape, 4))
-    for i, label in enumerate(labels):
-        painted[mask == label] = to_rgba(COLOURS[i % len(COLOURS)], OPACITY)
+    for label, colour in colours.items():
+        painted[mask == label] = to_rgba(colour, OPACITY)
     return painted

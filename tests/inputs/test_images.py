@@ -423,3 +423,19 @@ def test_an_address_of_a_file_on_this_machine_is_its_path(tmp_path, photos):
     path = tmp_path / "a photo, 100%.png"
     path.write_bytes(png(photos[0]))
     np.testing.assert_array_equal(features([path.as_uri()]), features([path]))
+
+
+@pytest.mark.parametrize("kind", ["plain", "exif", "xmp"])
+def test_the_size_of_a_png_is_known_without_decoding_it(kind, monkeypatch):
+    """Unless something in it may say that it is turned."""
+    stream = io.BytesIO()
+    exif, info = Image.Exif(), PngInfo()
+    exif[274] = 6
+    if kind == "xmp":
+        info.add_itxt("XML:com.adobe.xmp", '<x xmlns:tiff="t" tiff:Orientation="6"/>')
+    Image.new("RGB", (30, 20)).save(stream, "PNG", pnginfo=info, **({"exif": exif} if kind == "exif" else {}))
+    samples = samples_from_collection([stream.getvalue()], "image", max_pixels=10**6)
+    assert samples.size(0) == samples.read(0).shape[1::-1]
+    if kind == "plain":
+        monkeypatch.setattr(Image.Image, "load", None)
+        assert samples_from_collection([stream.getvalue()], "image", max_pixels=10**6).size(0) == (30, 20)

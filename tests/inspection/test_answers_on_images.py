@@ -109,3 +109,29 @@ def test_masks_are_drawn_and_compared():
         SegmentationDisplay.from_predictions(X, [mask.T for mask in guess])
     with pytest.raises(ValueError, match="y_true has 7 masks"):
         SegmentationDisplay.from_predictions(X, guess, masks[:7])
+
+
+def test_images_are_drawn_from_their_corner_and_labels_are_seen():
+    guess = [found((BOX, "$\\bad$", 0.9), (FAR, "b", 0.9))]
+    display = DetectionDisplay.from_predictions(X[:1], guess).plot()
+    assert display.axes_[0].images[0].get_extent() == [0, 50, 40, 0]
+    assert [text.get_va() for text in display.axes_[0].texts] == ["top", "bottom"]
+    display.figure_.canvas.draw()
+
+
+def test_many_labels_have_colors_of_their_own():
+    mask = np.arange(2000).reshape(40, 50) % 20
+    display = SegmentationDisplay.from_predictions(X[:1], [mask]).plot()
+    painted = display.axes_[0].images[1].get_array()
+    assert display.axes_[0].images[1].get_extent() == [0, 50, 40, 0]
+    assert len(np.unique(painted.reshape(-1, 4), axis=0)) == 20
+    assert len(display.axes_[0].get_legend().get_texts()) == 20
+
+
+def test_pixels_that_were_given_the_ignored_label_are_wrong():
+    true, guess = np.zeros((40, 50), int), np.zeros((40, 50), int)
+    guess[:20] = 255
+    display = SegmentationDisplay.from_predictions(X[:1], [guess], [true], ignore_label=255)
+    assert display.confusion_.tolist() == [[0.5]]
+    nothing = SegmentationDisplay.from_predictions(X[:1], [true], [np.full((40, 50), 255)], ignore_label=255)
+    assert nothing.confusion_.tolist() == [[0]]

@@ -4,6 +4,7 @@ Pyramid, heads, losses and decoding are torchvision's own. Must not know files, 
 """
 
 import copy
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -96,18 +97,33 @@ class DetectionReadout(ScaledReadout):
             return self._losses(outputs, batch, levels)
 
     def detections(
-        self, given: Sequence[torch.Tensor], score_threshold: float, nms_threshold: float, max_detections: int
+        self,
+        given: Sequence[torch.Tensor],
+        geometry: Geometry,
+        score_threshold: float,
+        nms_threshold: float,
+        max_detections: int,
     ) -> Detections:
-        """Boxes (m, 4) in pixels of the input, labels and scores of one image, the best first."""
+        """Boxes (m, 4) in pixels of the input from the image's corner, labels and scores of one image, the best first.
+
+        Boxes are cut off at the image's edges before they are compared and counted.
+        """
         with autocast(given[0].device, None):
             levels = self._levels(given)
             counts = self._counts(levels)
             outputs = {name: value.split(counts, dim=1) for name, value in self.detector.head(levels).items()}
             detector = copy.copy(self.detector)  # whose numbers another thread may want otherwise
-            detector.score_thresh, detector.nms_thresh = score_threshold, nms_threshold
-            detector.detections_per_img = max_detections
-            anchors = [list(self._anchors(levels).split(counts))]
-            return detector.postprocess_detections(outputs, anchors, [(self.side, self.side)])[0]
+            detector.score_thresh, detector.nms_thresh, detector.detections_per_img = (
+                score_threshold,
+                nms_threshold,
+                None,
+            )
+            anchors = self._anchors(levels) - torch.tensor([*geometry.offset, *geometry.offset], device=given[0].device)
+            width, height = (n * scale for n, scale in zip(geometry.size, geometry.scale, strict=True))
+            (found,) = detector.postprocess_detections(outputs, [list(anchors.split(counts))], [(height, width)])
+        boxes = found["boxes"]
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # others lie beside the image
+        return {name: value[has_area][:max_detections] for name, value in found.items()}
 
     def _levels(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         scaling = zip(self.maps(given), self.mean.split(self.channels), self.scale.split(self.channels), strict=True)
@@ -119,11 +135,12 @@ class DetectionReadout(ScaledReadout):
         return list(self.detector.backbone(levels).values())
 
     def _anchors(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Boxes around the places of all levels, (places, 4)."""
-        from torchvision.models.detection.image_list import ImageList
-
-        images = ImageList(torch.empty(1, 3, self.side, self.side, device="meta"), [(self.side, self.side)])
-        return self.detector.anchor_generator(images, list(levels))[0]
+        """Boxes around the places of all levels, (places, 4); where torchvision has them, if sizes are divisible."""
+        generator, device = self.detector.anchor_generator, levels[0].device
+        generator.set_cell_anchors(torch.float32, device)
+        steps = [torch.tensor(stride_of(self.side, level.shape[-1]), device=device) for level in levels]
+        grids = [list(level.shape[-2:]) for level in levels]
+        return torch.cat(generator.grid_anchors(grids, [[step, step] for step in steps]))
 
     def _counts(self, levels: Sequence[torch.Tensor]) -> list[int]:
         """Number of anchors of each level."""
@@ -141,6 +158,15 @@ class DetectionReadout(ScaledReadout):
             losses.append(sum(found.values()))
         counts = torch.stack(places)  # FCOS: each place of an object in the batch counts alike
         return torch.stack(losses) * counts.clamp_min(1) * len(batch) / counts.sum().clamp_min(1)
+
+
+def stride_of(side: int, cells: int) -> int:
+    """Pixels between two cells of a map that ``cells`` of them cover a side of the input.
+
+    Networks halve sizes and round up, so that the last cell may reach beyond the input.
+    """
+    power = 2 ** math.ceil(math.log2(side / cells))
+    return power if cells == 1 or power < side / (cells - 1) else math.ceil(side / cells)
 
 
 def new_detector(head: str, shapes: Sequence[tuple[int, int]], side: int, n_classes: int, width: int) -> nn.Module:
@@ -168,8 +194,15 @@ def new_detector(head: str, shapes: Sequence[tuple[int, int]], side: int, n_clas
     channels = [sum(n for n, one in shapes if one == level) for level in levels]
     pyramid = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
     pyramid.out_channels = width
-    strides = [side // level for level in (*levels, (levels[-1] + 1) // 2)]
+    strides = [stride_of(side, level) for level in levels]
+    strides.append(2 * strides[-1])
     if head == "fcos":
+        if any(later > 2 * stride for stride, later in itertools.pairwise(strides)):
+            raise ValueError(
+                f"layer names stages whose maps have {', '.join(map(str, levels))} cells a side. Each must have at "
+                "least half as many as the one before, or objects of sizes between them would not be found. Name the "
+                "stages between them, too, or set head='retinanet'."
+            )
         sizes = tuple((max(2, stride),) for stride in strides)  # a box of one pixel would be rounded to nothing
         anchors = AnchorGenerator(sizes, ((1.0,),) * len(strides))
         detector = FCOS(pyramid, n_classes, anchor_generator=anchors)
@@ -231,29 +264,33 @@ class DetectionTask(Task):
         )
 
     def changed(
-        self, augment: Callable, picture: torch.Tensor, record: dict[str, np.ndarray]
+        self,
+        augment: Callable,
+        image: torch.Tensor,
+        target: dict[str, np.ndarray],
+        factors: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
         """An image (3, h, w) and its boxes after a transform of both; boxes that left the image are dropped."""
         from torchvision import tv_tensors
-        from torchvision.transforms.v2.functional import sanitize_bounding_boxes
+        from torchvision.transforms.v2 import functional
 
-        boxes = tv_tensors.BoundingBoxes(
-            torch.tensor(record["boxes"]), format="XYXY", canvas_size=tuple(picture.shape[1:])
-        )
-        target = {"boxes": boxes, "labels": torch.tensor(record["labels"])}
+        boxes = torch.tensor(target["boxes"] * np.tile(factors, 2).astype(np.float32))
+        boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[1:]))
         try:
-            picture, target = augment(tv_tensors.Image(picture), target)
-            boxes, labels = target["boxes"], target["labels"]
-            boxes, kept = sanitize_bounding_boxes(
-                boxes.as_subclass(torch.Tensor), format="XYXY", canvas_size=tuple(picture.shape[-2:])
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            image, found = augment(tv_tensors.Image(image), {"boxes": boxes, "labels": torch.tensor(target["labels"])})
+            boxes, (height, width) = found["boxes"], image.shape[-2:]
+            if isinstance(boxes, tv_tensors.BoundingBoxes):
+                boxes = functional.convert_bounding_box_format(boxes, new_format="XYXY")
+            edges = torch.tensor([width, height, width, height])
+            boxes = boxes.as_subclass(torch.Tensor).float().clamp(min=0).minimum(edges)
+            kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+            record = {"boxes": boxes[kept].numpy(), "labels": found["labels"][kept].numpy()}
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 "augment must turn an image and its target, a dict of boxes and labels, into another image and target, "
                 f"as the transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
             ) from error
-        record = {"boxes": boxes.float().numpy().reshape(-1, 4), "labels": labels[kept].numpy()}
-        return picture.as_subclass(torch.Tensor), record
+        return image.as_subclass(torch.Tensor), record
 
     def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> DetectionReadout:
         """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
@@ -306,14 +343,12 @@ class DetectionTask(Task):
 
     def _answer(self, network: TunedNetwork, row: torch.Tensor, geometry: Geometry) -> dict[str, np.ndarray]:
         how = (self.score_threshold, self.nms_threshold, self.max_detections)
-        found = network.readout.detections(network.given(row), *how)
-        boxes = geometry.to_picture(found["boxes"].double().cpu().numpy().reshape(-1, 4))
-        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # others lie beside the image
-        labels, scores = self.classes[found["labels"].cpu().numpy()], found["scores"].cpu().numpy()
+        found = network.readout.detections(network.given(row), geometry, *how)
+        boxes = found["boxes"].double().cpu().numpy().reshape(-1, 4) + np.tile(geometry.offset, 2)
         return {
-            "boxes": boxes[has_area].astype(np.float32),
-            "labels": labels[has_area],
-            "scores": scores[has_area].astype(np.float32),
+            "boxes": geometry.to_picture(boxes).astype(np.float32),
+            "labels": self.classes[found["labels"].cpu().numpy()],
+            "scores": found["scores"].float().cpu().numpy(),
         }
 
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:

@@ -133,8 +133,14 @@ class Task(ABC):
         """
         return targets
 
-    def changed(self, augment: Callable, image: torch.Tensor, target: Any) -> tuple[Any, Any]:
-        """An image (3, h, w) and its target, not yet placed, after a random transform; by default targets stay."""
+    def changed(
+        self, augment: Callable, image: torch.Tensor, target: Any, factors: tuple[float, float] = (1.0, 1.0)
+    ) -> tuple[Any, Any]:
+        """An image (3, h, w) and its target, not yet placed, after a random transform; by default targets stay.
+
+        ``factors`` are the width and the height of the image in shares of the user's, which the target is about: a
+        large file is decoded smaller than it is.
+        """
         return augment(image), target
 
     def refuse_unless_it_reads(self, spec: NetworkSpec) -> None:

@@ -74,7 +74,10 @@ class AugmentedActivations:
         if picture.ndim != 3:
             raise ValueError(f"augment is for images; X holds rows of {len(picture)} numbers. Set image_shape.")
         image = torch.tensor(picture).permute(2, 0, 1)
-        changed, target = self._task.changed(self._augment, image, self._unplaced.get(row))
+        target = self._unplaced.get(row)
+        width, height = picture.shape[1::-1] if target is None else self._samples.size(row)
+        factors = (picture.shape[1] / width, picture.shape[0] / height)
+        changed, target = self._task.changed(self._augment, image, target, factors)
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
