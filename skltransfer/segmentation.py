@@ -1,6 +1,7 @@
 """Masks: a label for each pixel of an image (semantic segmentation)."""
 
 import numbers
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from skltransfer._estimators.parameters import (
     SmoothsLabels,
     StopsEarly,
     TrainsHead,
+    TrainsOnImages,
     declared,
     parameter,
 )
@@ -34,6 +36,7 @@ class FineTunedSegmenter(
     HasLogisticProbe,
     Resumes,
     StopsEarly,
+    TrainsOnImages,
     TrainsHead,
     MapFineTuner,
 ):
@@ -116,6 +119,16 @@ class FineTunedSegmenter(
         When the unfrozen stages start to train. ``"gradual"`` trains the last stage first and then adds one earlier
         stage at a time, each with an equal share of the epochs and its own learning rate schedule [2]_. None trains all
         unfrozen stages from the start.
+    norm_policy : {"frozen", "train"}, default="frozen"
+        How the running statistics of BatchNorm layers in unfrozen stages are treated. ``"frozen"`` keeps the pretrained
+        statistics; ``"train"`` replaces them with those of the training samples and then updates them. Scale and shift
+        are trained in both cases.
+    augment : callable, default=None
+        Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that is called with an
+        image, a uint8 tensor of shape (3, height, width), and a dict of its ``"mask"``, and changes both. It is applied
+        before the backbone's own preprocessing, each time an image is used. The frozen stages then run in every epoch,
+        and at ``freeze_depth=1.0`` the head is trained rather than solved. Pixels that a transform fills in do not
+        count. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with scikit-learn's.
     adapter : {"lora"} or None, default=None
         ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
         convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
@@ -219,6 +232,7 @@ class FineTunedSegmenter(
     ignore_label: int | None = parameter(default=None, constraint=[numbers.Integral, None])
     max_epochs: int = parameter(default=20)
     batch_size: int = parameter(default=8)
+    augment: Callable | None = parameter(default=None)
     backbone_lr_factor: float = parameter(default=0.3)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -54,6 +54,7 @@ REASONS = {  # of entries that differ from the declared one
     ("FineTunedDetector", "validation_fraction"): "there are no classes",
     ("FineTunedRegressor", "freeze_depth"): AUTOMATIC,
     ("FineTunedRegressor", "validation_fraction"): "there are no classes",
+    ("FineTunedSegmenter", "augment"): "it changes masks, too",
     ("FineTunedSegmenter", "backbone"): "it reads images",
     ("FineTunedSegmenter", "backbone_lr_factor"): "its default is 0.3",
     ("FineTunedSegmenter", "batch_size"): "its default is 8",

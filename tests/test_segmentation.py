@@ -15,7 +15,9 @@ from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import jaccard_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from skltransfer import (
     ActivationStore,
@@ -333,6 +335,41 @@ def test_a_large_image_is_answered_in_blocks(monkeypatch):
     expected = model.predict(X)
     monkeypatch.setattr("skltransfer.engine.tasks.masks.AT_ONCE", 100)
     alike(model.predict(X), expected)
+
+
+class MirrorAlways(nn.Module):
+    """A mirror of image and mask that is no matter of chance."""
+
+    def forward(self, image, target):
+        return v2.RandomHorizontalFlip(p=1.0)(image, target)
+
+
+def test_masks_move_with_the_image():
+    task = SegmentationTask(np.array([0, 3, 7]), np.ones(3))
+    for image, mask in zip(X, Y, strict=True):
+        record = {"labels": np.searchsorted([0, 3, 7], mask).astype(np.int16)}
+        pixels = torch.tensor(image).permute(2, 0, 1)
+        seen, found = task.changed(MirrorAlways(), pixels, record)
+        np.testing.assert_array_equal(seen.permute(1, 2, 0).numpy(), image[:, ::-1])
+        np.testing.assert_array_equal(found["labels"], record["labels"][:, ::-1])
+        grown = task.changed(v2.Compose([v2.Pad(4)]), pixels, record)[1]["labels"]
+        np.testing.assert_array_equal(grown[4:-4, 4:-4], record["labels"])
+        assert (grown[:4] == -1).all()
+        small = task.changed(lambda *pair: pair, pixels[:, ::2, ::2], record)[1]["labels"]  # a photo decoded at a half
+        np.testing.assert_array_equal(small, record["labels"][1::2, 1::2])
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze_depth": 0.5, "norm_policy": "train"}], ids=str)
+def test_a_random_augmentation_can_be_used(options):
+    augment = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomRotation(20), v2.ColorJitter(0.2)])
+    model = segmenter(augment=augment, max_epochs=3, **options).fit(X, Y)
+    alike(clone(model).fit(X, Y).predict_proba(X), model.predict_proba(X))
+    assert model.n_iter_ == 3
+    assert model.score(X, Y) > 0.5
+    with pytest.raises(ValueError, match="augment must turn an image and its target, a dict with a mask"):
+        segmenter(augment=lambda image: image).fit(X, Y)
+    with pytest.raises(ValueError, match=r"the image became \(5, 5\), and the mask"):
+        segmenter(augment=lambda image, target: (image[:, :5, :5], target)).fit(X, Y)
 
 
 # what is refused

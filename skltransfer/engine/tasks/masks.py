@@ -116,6 +116,35 @@ class SegmentationTask(PartsTask):
         pairs = zip(targets.records, geometries(), strict=True)
         return RecordTargets([{"labels": seen_mask(record["labels"], geometry)} for record, geometry in pairs])
 
+    def changed(
+        self,
+        augment: Callable,
+        image: torch.Tensor,
+        target: dict[str, np.ndarray],
+        factors: tuple[float, float] = (1.0, 1.0),
+    ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+        """An image (3, h, w) and its mask after a transform of both; pixels that it fills in are ignored."""
+        from torchvision import tv_tensors
+
+        rows, columns = (
+            np.minimum((np.arange(n) + 0.5) * old / n, old - 1).astype(int)
+            for n, old in zip(image.shape[1:], target["labels"].shape, strict=True)
+        )
+        labels = target["labels"][rows][:, columns].astype(np.int64)
+        mask = tv_tensors.Mask(torch.tensor(labels - IGNORED))  # transforms fill in zeros
+        try:
+            image, found = augment(tv_tensors.Image(image), {"mask": mask})
+            mask = found["mask"].as_subclass(torch.Tensor)
+            if mask.shape[-2:] != image.shape[-2:]:
+                raise ValueError(f"the image became {tuple(image.shape[-2:])}, and the mask {tuple(mask.shape[-2:])}")
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                "augment must turn an image and its target, a dict with a mask, into another image and target, as the "
+                f"transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
+            ) from error
+        kept = (mask.reshape(mask.shape[-2:]) + IGNORED).numpy().astype(np.int16)
+        return image.as_subclass(torch.Tensor), {"labels": kept}
+
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> PyramidReadout:
         """A pyramid of the maps after the tapped stages."""
         ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
