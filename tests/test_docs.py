@@ -31,7 +31,7 @@ def test_docstring_examples_run(name):
 LONG = {"docs/index.md"}  # runs what README.md runs
 LONG |= {f"docs/paths/{name}.md" for name in ("classify_images", "classify_text", "serve", "tables")}
 LONG |= {f"docs/how_to/{name}.md" for name in ("choose_a_backbone", "continue_pretraining", "does_transfer_help")}
-LONG |= {f"docs/how_to/{name}.md" for name in ("domain_adaptation", "fine_tune")}
+LONG |= {f"docs/how_to/{name}.md" for name in ("detect_objects", "domain_adaptation", "fine_tune", "segment_images")}
 
 
 def slow_if_long(page):

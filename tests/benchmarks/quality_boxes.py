@@ -56,7 +56,9 @@ def main(path: str) -> None:
     print("| model | images | draws | mAP50 | mAP | seconds |\n|---|---|---|---|---|---|")
     for name in MODELS:
         for n in N_TRAIN:
-            rows = np.array([results[f"{name} | {n} | {draw}"] for draw in range(DRAWS) if n == max(N_TRAIN) or not draw])
+            rows = np.array(
+                [results[f"{name} | {n} | {draw}"] for draw in range(DRAWS) if n == max(N_TRAIN) or not draw]
+            )
             mean, spread = rows.mean(0), rows.std(0, ddof=1) if len(rows) > 1 else np.zeros(3)
             scores = " | ".join(f"{mean[i]:.3f} ± {spread[i]:.3f}" for i in (0, 1))
             print(f"| {name} | {n} | {len(rows)} | {scores} | {mean[2]:.0f} |")
