@@ -243,9 +243,9 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         X : sequence of images, or array-like of shape (n_samples, height, width, channels)
             Images: file paths, bytes, PIL images or arrays, of any sizes.
         y : sequence of dict
-            For each image, a dict of ``"boxes"``, array-like of shape (m, 4) with a row (x1, y1, x2, y2) for each
-            object, in pixels from the upper left corner, and ``"labels"``, m strings or whole numbers. An image without
-            objects has none: ``{"boxes": [], "labels": []}``. Other keys are not read.
+            Objects: a dict for each image, of ``"boxes"``, array-like of shape (m, 4) with a row (x1, y1, x2, y2) for
+            each object, in pixels from the upper left corner, and ``"labels"``, m strings or whole numbers. An image
+            without objects has none: ``{"boxes": [], "labels": []}``. Other keys are not read.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the images. Rows of weight zero are left out; None gives each row the weight 1.
 
@@ -410,8 +410,8 @@ def mean_average_precision_score(y_true: Any, y_pred: Any, *, iou_threshold: flo
     Parameters
     ----------
     y_true : sequence of dict
-        For each image, a dict of ``"boxes"``, array-like of shape (m, 4) with corners (x1, y1, x2, y2), and
-        ``"labels"``, m strings or whole numbers.
+        True objects: a dict for each image, of ``"boxes"``, array-like of shape (m, 4) with corners (x1, y1, x2, y2),
+        and ``"labels"``, m strings or whole numbers.
     y_pred : sequence of dict
         The same with ``"scores"``, as :meth:`FineTunedDetector.predict` returns them.
     iou_threshold : float in (0, 1], default=None

@@ -50,9 +50,9 @@ def read_coco(path: str | os.PathLike, image_folder: str | os.PathLike | None = 
     X : list of str
         Paths of the images, in the order of the file.
     y : list of dict
-        For each image, a dict of ``"boxes"``, an ndarray of shape (m, 4) with corners (x1, y1, x2, y2) in pixels, and
-        ``"labels"``, a list of m names of categories. Images without annotations have none. Annotations of crowds
-        (``iscrowd``) are left out.
+        Objects: a dict for each image, of ``"boxes"``, an ndarray of shape (m, 4) with corners (x1, y1, x2, y2) in
+        pixels, and ``"labels"``, a list of m names of categories. Images without annotations have none. Annotations of
+        crowds (``iscrowd``) are left out.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def read_voc(
     X : list of str
         Paths of the images, sorted by the names of the XML files.
     y : list of dict
-        For each image, a dict of ``"boxes"``, an ndarray of shape (m, 4) with (xmin, ymin, xmax, ymax) as the file has
-        them, and ``"labels"``, a list of m names. Objects that are marked as difficult are included.
+        Objects: a dict for each image, of ``"boxes"``, an ndarray of shape (m, 4) with (xmin, ymin, xmax, ymax) as the
+        file has them, and ``"labels"``, a list of m names. Objects that are marked as difficult are included.
 
     Raises
     ------
@@ -202,8 +202,8 @@ def read_yolo(
     X : list of str
         Sorted paths of the images.
     y : list of dict
-        For each image, a dict of ``"boxes"``, an ndarray of shape (m, 4) with corners (x1, y1, x2, y2) in pixels, and
-        ``"labels"``, a list of m names or numbers.
+        Objects: a dict for each image, of ``"boxes"``, an ndarray of shape (m, 4) with corners (x1, y1, x2, y2) in
+        pixels, and ``"labels"``, a list of m names or numbers.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def read_mask_folder(
     mask_folder : path-like
         Folder of the masks, such as PNG files. It may be the same folder if the masks have a suffix.
     mask_suffix : str, default=""
-        What the name of a mask has after that of its image, such as ``"_mask"``.
+        End of the name of a mask, after the name of its image, such as ``"_mask"``.
 
     Returns
     -------

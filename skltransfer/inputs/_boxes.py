@@ -30,7 +30,7 @@ def read_boxes(
     name : str
         Name of the collection, for messages.
     scored : bool
-        Whether there must be scores.
+        If True, there must be scores.
 
     Raises
     ------
