@@ -16,9 +16,8 @@ from skltransfer import (
     FineTunedSegmenter,
     FineTunedTagger,
     PretrainedFeatureExtractor,
-    testing,
 )
-from skltransfer.testing import check_transfer_estimator, transfer_checks
+from skltransfer.testing import _checks, check_transfer_estimator, transfer_checks
 
 TOYS = {"image": "toy:images", "text": "toy:text", "audio": "toy:audio"}
 OPTIONS = {"max_epochs": 2, "dtype": "float32", "random_state": 0}
@@ -69,7 +68,7 @@ def test_the_default_network_passes(kind, check):
 
 
 def test_as_many_checks_as_there_are():
-    written = {name for name in vars(testing) if name.startswith("check_")} - {
+    written = {name for name in vars(_checks) if name.startswith("check_")} - {
         "check_transfer_estimator",
         "check_is_fitted",
     }
