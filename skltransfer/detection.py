@@ -20,7 +20,7 @@ from skltransfer._estimators.parameters import (
     share,
 )
 from skltransfer._estimators.target_checks import refuse_mixed_labels, rows_of
-from skltransfer.backbones import Backbone, freeze_boundary, source_detector
+from skltransfer.backbones import Backbone, source_detector
 from skltransfer.engine import NEW_HEADS, OWN_HEAD, DetectionTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
 from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
 from skltransfer.inputs import Samples, read_boxes
@@ -72,10 +72,10 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         ``"own"`` for these, and ``"fcos"`` for others.
     head_width : int, default=64
         Number of channels of a new pyramid and head, a multiple of 32 up to 1024. torchvision's detectors have 256,
-        which take about ten times as long.
+        with about 16 times the arithmetic.
     max_epochs : int, default=30
-        Maximum number of passes over the training set. The head learns from random weights, so that with fewer than
-        about 50 images more passes help.
+        Maximum number of passes over the training set. A new head learns from random weights, so that few images need
+        more passes.
     batch_size : int, default=4
         Maximum number of images per training step. All batches of an epoch have about the same number of images.
     learning_rate : float, default=2e-3
@@ -367,8 +367,7 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = self._taps(backbone)
-        boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
-        return NetworkSpec(boundary, None, self._head_of(backbone, len(taps)), self.adapter, taps=tuple(taps))
+        return self._tapped_spec(backbone, taps, self._head_of(backbone, len(taps)))
 
     def _head_of(self, backbone: Backbone, n_taps: int) -> str:
         """The type of the head for a backbone."""

@@ -22,7 +22,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.structured_fine_tuner import class_factors, object_array
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.backbones import Backbone
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet
 from skltransfer.inputs import Samples, read_mask
 
@@ -388,8 +388,7 @@ class FineTunedSegmenter(
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = self._taps(backbone)
-        boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
-        return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
+        return self._tapped_spec(backbone, taps, self.head)
 
 
 def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None, sample_weight: Any = None) -> float:

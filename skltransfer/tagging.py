@@ -23,7 +23,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, class_factors, object_array
 from skltransfer._estimators.target_checks import missing, refuse_mixed_labels, rows_of
-from skltransfer.backbones import Backbone, freeze_boundary, layer_boundaries
+from skltransfer.backbones import Backbone, layer_boundaries
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
 from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import Samples, WordSamples, samples_from_words
@@ -389,8 +389,7 @@ class FineTunedTagger(
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
-        boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
-        return NetworkSpec(boundary, None, self.head, self.adapter, taps=tuple(taps))
+        return self._tapped_spec(backbone, taps, self.head)
 
 
 def entity_f1_score(y_true: Any, y_pred: Any, *, scheme: str = "auto", sample_weight: Any = None) -> float:

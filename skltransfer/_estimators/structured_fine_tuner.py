@@ -12,7 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.engine import Task, answers_of
+from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.engine import NetworkSpec, Task, answers_of
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
@@ -32,6 +33,11 @@ class StructuredFineTuner(FineTuner):
     def _task_to_answer(self) -> Task:
         """The fitted task, with parameters that only predictions need as they are now."""
         return self._task_
+
+    def _tapped_spec(self, backbone: Backbone, taps: Sequence[int], head: str) -> NetworkSpec:
+        """The network whose head reads the activations at ``taps``, in increasing order."""
+        boundary = min(taps[-1], freeze_boundary(self.freeze_depth, backbone.stage_names))
+        return NetworkSpec(boundary, None, head, self.adapter, taps=tuple(taps))
 
     @property
     def _penalty(self) -> float | str:

@@ -51,13 +51,12 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object], *, 
         raise UnsupportedBackboneError(f"'torchvision:{name}' is built for one size of image; leave out input_size.")
     family, official = _family_of(name), models.get_model_weights(name)
     seed, is_named = random_seed(weights), weights == "pretrained" or weights in official.__members__
-    entry = official[weights] if weights in official.__members__ else official.DEFAULT
+    entry = _entry_of(official, weights)
     with seeded(seed or 0):
         network, preprocessing = _built(name, family, entry)
     head_names = {k for k in network.state_dict() if k.startswith(tuple(f"{path}." for path in family.head))}
     if seed is None and not (outline and is_named):
-        local = bool(options.get("local_files_only", False))
-        state = _official_state(name, entry.url, local) if is_named else _local_state(name, weights, official)
+        state = _state_of(name, weights, options)
         optional = () if is_named else head_names
         fit_state(network, _of_trunk(state, family.trunk), optional=optional, where=f"weights={weights!r}")
         if is_named and family.norm_eps is not None:
@@ -92,15 +91,12 @@ def own_detector(name: str, weights: str, options: Mapping[str, object]) -> nn.M
     """
     from torchvision import models
 
-    official, seed = models.get_model_weights(name), random_seed(weights)
+    seed = random_seed(weights)
     with seeded(seed or 0):
         whole = models.get_model(name, weights=None, weights_backbone=None)
     trunk, pyramid = f"{_family_of(name).trunk}.", whole.backbone.fpn
     if seed is None:
-        is_named = weights == "pretrained" or weights in official.__members__
-        entry = official[weights] if weights in official.__members__ else official.DEFAULT
-        local = bool(options.get("local_files_only", False))
-        state = _official_state(name, entry.url, local) if is_named else _local_state(name, weights, official)
+        state = _state_of(name, weights, options)
         rest = {key: value for key, value in state.items() if not key.startswith(trunk)}
         missing, unknown = whole.load_state_dict(rest, strict=False)
         missing = [key for key in missing if not key.startswith(trunk)]
@@ -174,6 +170,21 @@ def _set_norm_eps(network: nn.Module, eps: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = eps
+
+
+def _entry_of(official, weights: str):
+    """The named weights in torchvision's own metadata, or else its default ones."""
+    return official[weights] if weights in official.__members__ else official.DEFAULT
+
+
+def _state_of(name: str, weights: str, options: Mapping[str, object]) -> State:
+    """Official weights by name, or those of a local file."""
+    from torchvision import models
+
+    official = models.get_model_weights(name)
+    if weights != "pretrained" and weights not in official.__members__:
+        return _local_state(name, weights, official)
+    return _official_state(name, _entry_of(official, weights).url, bool(options.get("local_files_only", False)))
 
 
 def _local_state(name: str, weights: str, official) -> State:

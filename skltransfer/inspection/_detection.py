@@ -82,8 +82,9 @@ class DetectionDisplay:
             for row, one in enumerate(y_pred)
         ]
         self._true = None if y_true is None else [read_boxes(one, row, name="y_true") for row, one in enumerate(y_true)]
-        if len(images) != len(self._found) or (self._true is not None and len(self._true) != len(images)):
-            raise ValueError(f"There are {len(images)} images, but {len(y_pred)} detections; pass one for each image.")
+        for name, rows in (("y_pred", self._found), ("y_true", self._true)):
+            if rows is not None and len(rows) != len(images):
+                raise ValueError(f"There are {len(images)} images, but {name} has {len(rows)} rows; pass one for each.")
         if self._true is not None:
             pairs = zip(self._found, self._true, strict=True)
             counts = sum((_kinds(found, true, iou_threshold) for found, true in pairs), Counter())

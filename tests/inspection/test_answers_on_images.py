@@ -76,8 +76,10 @@ def test_boxes_are_drawn_where_they_are(tmp_path):
     with pytest.raises(ValueError, match="There are 6 images to draw"):
         display.plot(ax)
     assert not hasattr(DetectionDisplay.from_predictions(X, guess).plot(), "errors_")
-    with pytest.raises(ValueError, match="There are 8 images, but 1 detections"):
+    with pytest.raises(ValueError, match="There are 8 images, but y_pred has 1 rows"):
         DetectionDisplay.from_predictions(X, guess[:1])
+    with pytest.raises(ValueError, match="There are 8 images, but y_true has 7 rows"):
+        DetectionDisplay.from_predictions(X, guess, true[:7])
 
 
 def test_a_fitted_detector_is_drawn():

@@ -19,7 +19,7 @@ from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
-from skltransfer.engine.tasks.masks import as_map, map_shape
+from skltransfer.engine.tasks.masks import as_map, tapped_maps
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task
@@ -113,11 +113,8 @@ class DetectionReadout(ScaledReadout):
             counts = self._counts(levels)
             outputs = {name: value.split(counts, dim=1) for name, value in self.detector.head(levels).items()}
             detector = copy.copy(self.detector)  # whose numbers another thread may want otherwise
-            detector.score_thresh, detector.nms_thresh, detector.detections_per_img = (
-                score_threshold,
-                nms_threshold,
-                None,
-            )
+            detector.score_thresh, detector.nms_thresh = score_threshold, nms_threshold
+            detector.detections_per_img = None  # counted below, without those beside the image
             anchors = self._anchors(levels) - torch.tensor([*geometry.offset, *geometry.offset], device=given[0].device)
             width, height = (n * scale for n, scale in zip(geometry.size, geometry.scale, strict=True))
             (found,) = detector.postprocess_detections(outputs, [list(anchors.split(counts))], [(height, width)])
@@ -304,8 +301,7 @@ class DetectionTask(Task):
         return self._readout(backbone, spec, pretrained=True)
 
     def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> DetectionReadout:
-        ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
-        shapes = [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(spec.taps, ends, strict=True)]
+        shapes, ends = tapped_maps(backbone, spec.taps)
         side = backbone.preprocessing.geometry(1, 1).side
         if spec.head == OWN_HEAD:
             detector = with_labels(source_detector(backbone, pretrained=pretrained), self.n_outputs)

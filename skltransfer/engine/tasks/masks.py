@@ -94,6 +94,12 @@ def map_shape(shape: Sequence[int], ends_in_channels: bool) -> tuple[int, int]:
     return one.shape[1], one.shape[2]
 
 
+def tapped_maps(backbone: Backbone, taps: Sequence[int]) -> tuple[list[tuple[int, int]], list[bool]]:
+    """Channels and side of the map at each boundary, and whether it is (n, h, w, c)."""
+    ends = [backbone.ends_in_channels(tap) for tap in taps]
+    return [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(taps, ends, strict=True)], ends
+
+
 def enlarged(one: torch.Tensor, side: int) -> torch.Tensor:
     """A map, (n, c, h, w), at another size."""
     if one.shape[-1] == side:
@@ -147,8 +153,7 @@ class SegmentationTask(PartsTask):
 
     def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> PyramidReadout:
         """A pyramid of the maps after the tapped stages."""
-        ends = [backbone.ends_in_channels(tap) for tap in spec.taps]
-        shapes = [map_shape(backbone.activation_shapes[tap], end) for tap, end in zip(spec.taps, ends, strict=True)]
+        shapes, ends = tapped_maps(backbone, spec.taps)
         return PyramidReadout(shapes, spec, ends)
 
     def loss(self, outputs: torch.Tensor, batch: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
