@@ -46,6 +46,7 @@ bench: $(PEERS)  ## ratios of medians, into docs/reference/benchmarks.md; leave 
 	$(RUN) tests/benchmarks/bench_texts.py
 	$(RUN) tests/benchmarks/bench_growth.py
 	$(RUN) tests/benchmarks/bench_search.py
+	OMP_NUM_THREADS=1 $(RUN) tests/benchmarks/bench_processes.py
 	OMP_NUM_THREADS=1 $(RUN) tests/benchmarks/bench_dask.py
 
 compat:  ## the tests with the oldest libraries that pyproject.toml allows and with the newest, into README.md; an hour

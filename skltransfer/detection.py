@@ -20,9 +20,8 @@ from skltransfer._estimators.parameters import (
     share,
 )
 from skltransfer._estimators.target_checks import refuse_mixed_labels, rows_of
-from skltransfer.backbones import Backbone, source_detector
-from skltransfer.engine import NEW_HEADS, OWN_HEAD, DetectionTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
-from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
+from skltransfer.engine import NEW_HEADS, OWN_HEAD, DetectionTask, RecordTargets, TrainingSet
+from skltransfer.exceptions import MissingDependencyError
 from skltransfer.inputs import Samples, read_boxes
 
 MOST_LABELS = 10_000
@@ -63,13 +62,14 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
     layer : str, float in [0, 1] or list of these, default="auto"
         Stages whose maps the pyramid reads: names of stages (see :func:`describe_backbone`) or fractions of the stages,
         counted from the input. ``"auto"`` takes the last stage of each of the three smallest sizes of maps, or four
-        stages at equal distances if all maps have one size, as in a ViT. Later stages are not used.
+        stages at equal distances if all maps have one size, as in a ViT; an own head has its own stages. Later stages
+        are not used.
     head : {"auto", "own", "fcos", "retinanet"}, default="auto"
         Pyramid and head of the detector. ``"fcos"`` predicts a box at each place of the maps; ``"retinanet"`` corrects
         nine boxes of fixed shapes at each place; both begin with random weights. ``"own"`` takes the pretrained ones of
-        a ``backbone`` that is a detector, with a new layer for the labels: ``"torchvision:fcos_resnet50_fpn"``,
-        ``"torchvision:retinanet_resnet50_fpn"`` and ``"torchvision:retinanet_resnet50_fpn_v2"``. ``"auto"`` is
-        ``"own"`` for these, and ``"fcos"`` for others.
+        a ``backbone`` that is part of a detector of torchvision, with a new layer for the labels: FCOS, RetinaNet,
+        Faster R-CNN [5]_ and the boxes of Mask R-CNN and Keypoint R-CNN, such as
+        ``"torchvision:fasterrcnn_resnet50_fpn_v2"``. ``"auto"`` is ``"own"`` for these, and ``"fcos"`` for others.
     head_width : int, default=64
         Number of channels of a new pyramid and head, a multiple of 32 up to 1024. torchvision's detectors have 256,
         with about 16 times the arithmetic.
@@ -202,6 +202,8 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
     .. [2] T.-Y. Lin et al. (2017), "Focal loss for dense object detection", ICCV.
     .. [3] T.-Y. Lin et al. (2017), "Feature pyramid networks for object detection", CVPR.
     .. [4] J. Howard, S. Ruder (2018), "Universal language model fine-tuning for text classification", ACL.
+    .. [5] S. Ren et al. (2015), "Faster R-CNN: towards real-time object detection with region proposal networks",
+       NeurIPS.
 
     Examples
     --------
@@ -220,6 +222,7 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
     """
 
     _most_maps = 3
+    _finds, _with_own, _new_heads = "boxes", "torchvision:fcos_resnet50_fpn", NEW_HEADS
     input_size: int | None = parameter(default=320)
     head: str = parameter(default="auto", constraint=[StrOptions({"auto", OWN_HEAD, *NEW_HEADS})])
     head_width: int = parameter(default=64, constraint=[Interval(numbers.Integral, 32, 1024, closed="both")])
@@ -364,30 +367,6 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
 
     def _to_task(self, data: TrainingSet) -> tuple[DetectionTask, TrainingSet]:
         return DetectionTask(self.classes_, int(self.head_width)), data
-
-    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
-        taps = self._taps(backbone)
-        return self._tapped_spec(backbone, taps, self._head_of(backbone, len(taps)))
-
-    def _head_of(self, backbone: Backbone, n_taps: int) -> str:
-        """The type of the head for a backbone."""
-        if self.head in NEW_HEADS:
-            return self.head
-        known = source_detector(backbone, pretrained=False)
-        if known is None and self.head == "auto":
-            return NEW_HEADS[0]
-        if known is None:
-            raise UnsupportedBackboneError(
-                f"head='own' needs a backbone that is a detector with a pyramid, such as "
-                f"'torchvision:fcos_resnet50_fpn'; {backbone.name!r} is none. Set head='fcos'."
-            )
-        n_maps = len(known.backbone.inner_blocks)
-        if n_maps != n_taps:
-            raise ValueError(
-                f"The pyramid of {backbone.name!r} reads {n_maps} maps, but layer={self.layer!r} names {n_taps} "
-                "stages. Set layer='auto', or head='fcos'."
-            )
-        return OWN_HEAD
 
 
 def _record(one: dict[str, Any], classes: np.ndarray) -> dict[str, np.ndarray]:

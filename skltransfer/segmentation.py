@@ -22,8 +22,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.structured_fine_tuner import class_factors, object_array
 from skltransfer._estimators.target_checks import rows_of
-from skltransfer.backbones import Backbone
-from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, SegmentationTask, TrainingSet
+from skltransfer.engine import OWN_HEAD, VECTOR_HEADS, RecordTargets, SegmentationTask, TrainingSet
 from skltransfer.inputs import Samples, read_mask
 
 MOST_LABELS, IGNORED = 1000, -1
@@ -71,10 +70,14 @@ class FineTunedSegmenter(
     layer : str, float in [0, 1] or list of these, default="auto"
         Stages whose maps the head reads: names of stages (see :func:`describe_backbone`) or fractions of the stages,
         counted from the input. ``"auto"`` takes the last stage of each of the four smallest sizes of maps, or four
-        stages at equal distances if all maps have one size, as in a ViT. Later stages are not used.
-    head : {"linear", "mlp"}, default="linear"
+        stages at equal distances if all maps have one size, as in a ViT; an own head has its own stages. Later stages
+        are not used.
+    head : {"auto", "own", "linear", "mlp"}, default="auto"
         Type of the head. ``"linear"`` is a linear layer on the concatenated maps, resized to the largest of them;
-        ``"mlp"`` adds 64 hidden channels and a convolution of 3 x 3 cells.
+        ``"mlp"`` adds 64 hidden channels and a convolution of 3 x 3 cells. ``"own"`` takes the pretrained head of a
+        ``backbone`` that is part of a segmentation network of torchvision (DeepLab [5]_, FCN or LR-ASPP, such as
+        ``"torchvision:deeplabv3_resnet50"``), with a new layer for the labels and without its auxiliary head.
+        ``"auto"`` is ``"own"`` for these, and ``"linear"`` for others.
     head_init : {"probe", "random"}, default="probe"
         Initial weights of a linear head. ``"probe"`` solves a logistic regression on about 20,000 pixels of the frozen
         maps (5,000 if stages are trained) and starts from a tenth of its weights (more if ``learning_rate`` and the
@@ -215,6 +218,7 @@ class FineTunedSegmenter(
     .. [3] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
        parameter", Technometrics 21.
     .. [4] T.-Y. Lin et al. (2017), "Feature pyramid networks for object detection", CVPR.
+    .. [5] L.-C. Chen et al. (2017), "Rethinking atrous convolution for semantic image segmentation", arXiv:1706.05587.
 
     Examples
     --------
@@ -228,6 +232,8 @@ class FineTunedSegmenter(
     array([1, 1, 1, 1])
     """
 
+    _finds, _with_own, _new_heads = "masks", "torchvision:deeplabv3_resnet50", VECTOR_HEADS
+    head: str = parameter(default="auto", constraint=[StrOptions({"auto", OWN_HEAD, *VECTOR_HEADS})])
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
     ignore_label: int | None = parameter(default=None, constraint=[numbers.Integral, None])
     max_epochs: int = parameter(default=20)
@@ -385,10 +391,6 @@ class FineTunedSegmenter(
             labels = record["labels"][record["labels"] != IGNORED]
             mass += weight * np.bincount(labels, minlength=k) / max(1, labels.size)
         return class_factors(self.class_weight, self.classes_, mass)
-
-    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
-        taps = self._taps(backbone)
-        return self._tapped_spec(backbone, taps, self.head)
 
 
 def mean_iou_score(y_true: Any, y_pred: Any, *, ignore_label: int | None = None, sample_weight: Any = None) -> float:

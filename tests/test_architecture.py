@@ -60,7 +60,7 @@ TENANTS = {
     "peft": "adapters.py",
     "pyarrow": "distributed.py",
     "timm": "_timm.py",
-    "torchvision": "_torchvision.py boxes.py masks.py",
+    "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
     "transformers": "_transformers.py",
 }
 

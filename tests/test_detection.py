@@ -1,9 +1,11 @@
 """Boxes: what the network is, what comes out in pixels of the image, what is refused by row, how boxes are scored."""
 
+import copy
 import pickle
 import re
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -33,7 +35,8 @@ from skltransfer import (
 )
 from skltransfer.backbones import seeded
 from skltransfer.engine import DetectionTask, NetworkSpec, RecordTargets, new_network
-from skltransfer.engine.tasks.boxes import stride_of
+from skltransfer.engine.tasks.detectors import stride_of
+from skltransfer.engine.tasks.masks import tapped_maps
 from skltransfer.exceptions import BadSampleError, MissingDependencyError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import read_boxes, samples_from_collection
 
@@ -210,11 +213,11 @@ def test_maps_of_one_size_are_one_level(name, sides):
         values, parts = backbone.example(1), {}
         for stage in range(backbone.n_stages):
             values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
-        levels = network.readout._levels([parts[tap] for tap in taps])
-    assert [level.shape[-1] for level in levels] == sides
+        pyramid = network.readout._pyramid([parts[tap] for tap in taps])
+    assert [level.shape[-1] for level in pyramid.values()] == sides
 
 
-@pytest.mark.parametrize("name", ["fcos_resnet50_fpn", "retinanet_resnet50_fpn"])
+@pytest.mark.parametrize("name", [pytest.param("fcos_resnet50_fpn", marks=pytest.mark.slow), "retinanet_resnet50_fpn"])
 def test_a_named_detector_keeps_its_pyramid_and_head(name, tmp_path):
     """Loss and detections are those of torchvision's own network with the layer of labels replaced."""
     with seeded(3):
@@ -223,12 +226,12 @@ def test_a_named_detector_keeps_its_pyramid_and_head(name, tmp_path):
     torch.save(whole.state_dict(), file)
     model = FineTunedDetector(f"torchvision:{name}", weights=str(file), input_size=128)
     backbone = model._loaded_backbone()
-    taps = tuple(model._taps(backbone))
+    model.freeze_depth = 1.0
+    spec = replace(model._spec(backbone, None), n_outputs=2)
+    taps = spec.taps
     assert model.layers_ == ["layer2", "layer3", "layer4"]
-    head = model._head_of(backbone, len(taps))
-    assert head == "own"
+    assert spec.head == "own"
     task = DetectionTask(np.array(["bright", "grey"]), score_threshold=0.0, max_detections=1000)
-    spec = NetworkSpec(taps[-1], None, head, n_outputs=2, taps=taps)
     network = new_network(backbone, spec, task.readout, seed=0).eval()
     layer = getattr(network.readout.detector.head, "head", network.readout.detector.head).classification_head.cls_logits
     whole.head.classification_head.cls_logits, whole.head.classification_head.num_classes = layer, 2
@@ -254,14 +257,108 @@ def test_a_named_detector_keeps_its_pyramid_and_head(name, tmp_path):
         assert_same_boxes(one, other, geometry, task)
 
     torch.save({key: value for key, value in whole.state_dict().items() if "body" in key}, file)
-    with pytest.raises(WeightsError, match="are no detector .*Pass head='fcos' for a new head"):
+    with pytest.raises(WeightsError, match="are not of a whole .*Choose a new head"):
         new_network(load_backbone(f"torchvision:{name}", weights=str(file)), spec, task.readout, seed=0)
 
 
+class Given(nn.Module):
+    """A trunk whose maps are known. Which regions are drawn depends on the last bits of the maps."""
+
+    def forward(self, _):
+        return self.maps
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        pytest.param("fasterrcnn_resnet50_fpn_v2", marks=pytest.mark.slow),
+        "maskrcnn_resnet50_fpn",
+    ],
+)
+def test_a_named_detector_of_two_stages_keeps_its_pyramid_and_head(name, tmp_path):
+    """Loss, gradients and detections are those of torchvision's own network with the layer of labels replaced."""
+    with seeded(3):
+        whole = models.get_model(name, weights=None, weights_backbone=None)
+    file = tmp_path / "weights.pth"
+    torch.save(whole.state_dict(), file)
+    model = FineTunedDetector(f"torchvision:{name}", weights=str(file), input_size=128, freeze_depth=1.0)
+    backbone = model._loaded_backbone()
+    task = DetectionTask(np.array(["bright", "grey"]), score_threshold=0.0, max_detections=1000)
+    spec = replace(model._spec(backbone, None), n_outputs=2)
+    assert model.layers_ == (["13", "16"] if "mobile" in name else ["layer1", "layer2", "layer3", "layer4"])
+    network = new_network(backbone, spec, task.readout, seed=0)
+    whole.roi_heads.box_predictor = copy.deepcopy(network.readout.detector.roi_heads.box_predictor)
+    whole.roi_heads.mask_roi_pool = None
+    whole.transform = GeneralizedRCNNTransform(128, 128, [0.0] * 3, [1.0] * 3, size_divisible=1)
+    whole.roi_heads.score_thresh, whole.roi_heads.detections_per_img = 0.0, 1000
+    whole.roi_heads.nms_thresh = task.nms_threshold
+
+    inputs = torch.stack([backbone.preprocessing(image) for image in SQUARE[:2]])
+    geometries = [backbone.preprocessing.geometry(32, 32)] * 2
+    records = [{"boxes": np.array(one["boxes"], np.float32), "labels": np.arange(len(one["labels"]))} for one in Y[:2]]
+    batch = task.placed(RecordTargets(records), lambda: geometries).take(np.arange(2))
+    with torch.no_grad():
+        values, parts = inputs, {}
+        for stage in range(backbone.n_stages):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+    packed = network.packing.packed([parts[tap] for tap in spec.taps])
+    whole.backbone.body = Given()
+    whole.transform.torch_choice = max  # draws no number
+    for one in (whole, network):
+        one.train().apply(lambda part: part.eval() if isinstance(part, nn.BatchNorm2d) else None)
+    for i, target in enumerate(batch):
+        with seeded(i):
+            ours = task.loss(network(packed[i : i + 1].clone(), [target]), [target]).sum()
+        whole.backbone.body.maps = OrderedDict((str(k), parts[tap][i : i + 1]) for k, tap in enumerate(spec.taps))
+        with seeded(i):
+            theirs = sum(whole([inputs[i]], [{**target, "labels": target["labels"] + 1}]).values())
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        for loss in (ours, theirs):
+            loss.backward()
+    expected = dict(whole.named_parameters())
+    for key, parameter in network.readout.detector.named_parameters():
+        other = expected[key if not key.startswith("backbone.") else key.replace("backbone.", "backbone.fpn.")]
+        assert (parameter.grad - other.grad).norm() <= 1e-3 * other.grad.norm() + 1e-6, key
+    assert not any("mask" in key for key in network.state_dict())
+
+    network.eval(), whole.eval()
+    with torch.no_grad():
+        found = task.answers(network, packed[1:2], geometries[1:])  # the image that the trunk was given last
+        expected = whole([inputs[1]])
+        with seeded(5):
+            first = network(packed, batch)
+        torch.testing.assert_close(network(packed, batch), first)  # a validation loss draws no other regions
+    for one, other, geometry in zip(found, expected, geometries[1:], strict=True):
+        assert_same_boxes(one, {**other, "labels": other["labels"] - 1}, geometry, task)
+
+
+def test_a_detector_of_two_stages_is_trained_saved_and_loaded(tmp_path):
+    model = FineTunedDetector(
+        "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", weights="random", freeze_depth=-1, max_epochs=2, **OPTIONS
+    )
+    model.set_params(input_size=96, early_stopping=True, validation_fraction=0.3).fit(X, Y)
+    assert np.isfinite(model.history_["validation_loss"]).all()
+    again = clone(model).fit(X[::-1], Y[::-1])
+    assert again.history_ == model.history_
+    model.set_params(score_threshold=0.0)
+    found = model.predict(X)
+    assert any(len(one["boxes"]) for one in found)
+    for image, one in zip(X, found, strict=True):
+        assert set(one["labels"]) <= {"bright", "grey"}
+        assert (one["boxes"] >= 0).all()
+        assert (one["boxes"][:, 2:] <= [image.shape[1], image.shape[0]]).all()
+        assert (np.diff(one["scores"]) <= 0).all()
+    model.save(tmp_path / "model")
+    for one, other in zip(load(tmp_path / "model").predict(X[::-1])[::-1], found, strict=True):
+        for name in ("boxes", "labels", "scores"):
+            np.testing.assert_array_equal(one[name], other[name])
+
+
 def test_own_heads_are_of_detectors_alone():
-    with pytest.raises(UnsupportedBackboneError, match="head='own' needs a backbone that is a detector"):
+    with pytest.raises(UnsupportedBackboneError, match="needs a backbone whose network has a head that finds boxes"):
         detector(head="own").fit(X, Y)
-    with pytest.raises(ValueError, match="The pyramid of 'torchvision:fcos_resnet50_fpn' reads 3 maps"):
+    with pytest.raises(ValueError, match="The own head of 'torchvision:fcos_resnet50_fpn' reads the maps of"):
         FineTunedDetector("torchvision:fcos_resnet50_fpn", weights="random", input_size=64, layer="layer4").fit(X, Y)
 
 
@@ -424,11 +521,8 @@ def test_objects_at_the_edge_have_places_at_any_size_of_input():
         backbone = model._loaded_backbone()
         spec = NetworkSpec(backbone.n_stages, None, "fcos", n_outputs=1, taps=tuple(model._taps(backbone)))
         readout = new_network(backbone, spec, DetectionTask(np.arange(1), 32).readout, seed=0).readout
-        levels = [
-            torch.zeros(1, channels, cells, cells)
-            for channels, cells in zip(readout.channels, readout.sides, strict=True)
-        ]
-        places = readout._anchors(readout._levels(levels))
+        levels = [torch.zeros(1, channels, cells, cells) for channels, cells in tapped_maps(backbone, spec.taps)[0]]
+        places = readout._anchors(list(readout._pyramid(levels).values()))
         centers = (places[:, :2] + places[:, 2:]) / 2
         for size in (12, 20, 40, 64):
             inside = (centers > side - size) & (centers < side)

@@ -1,9 +1,11 @@
 """Masks: what the network is, what comes out at an image's own size, what is refused by row, how masks are compared."""
 
+import copy
 import io
 import itertools
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from sklearn.metrics import jaccard_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 from torchvision.transforms import v2
 
 from skltransfer import (
@@ -30,7 +33,7 @@ from skltransfer import (
     transfer_report,
 )
 from skltransfer._estimators.map_fine_tuner import usual_taps
-from skltransfer.backbones import Geometry
+from skltransfer.backbones import Geometry, seeded
 from skltransfer.engine import NetworkSpec, RecordTargets, SegmentationTask, new_network
 from skltransfer.engine.tasks.masks import MaskAnswer, _some_pixels, seen_mask
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
@@ -113,6 +116,107 @@ def test_loss_and_gradients_are_those_of_the_whole_network(boundary):
     for name, parameter in network.named_parameters():
         if name.startswith("suffix.") and parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, expected[name[7:]].grad, rtol=1e-3, atol=1e-5)
+
+
+def whole_network(name, file):
+    """A segmentation network of torchvision with random weights, also in its BatchNorm, and the file of these."""
+    with seeded(3):
+        whole = models.get_model(name, weights=None, weights_backbone=None)
+        for part in whole.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.uniform_(part.running_mean, -0.1, 0.1)
+                nn.init.uniform_(part.running_var, 0.5, 2.0)
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+    torch.save(whole.state_dict(), file)
+    return whole.eval()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"])
+def test_a_named_network_keeps_its_head(name, share, tmp_path):
+    """Loss, gradients and masks are those of torchvision's own network with the layer of labels replaced."""
+    whole = whole_network(name, tmp_path / "weights.pth")
+    model = FineTunedSegmenter(f"torchvision:{name}", weights=str(tmp_path / "weights.pth"), input_size=64)
+    model.freeze_depth = share
+    backbone = model._loaded_backbone()
+    task = SegmentationTask(np.array([0, 3, 7]), np.array([1.0, 2.0, 0.5]))
+    spec = replace(model._spec(backbone, None), n_outputs=3)
+    assert spec.head == "own"
+    assert model.layers_ == {"l": ["4", "16"], "d": ["16"], "f": ["layer4"]}[name[0]]
+    network = new_network(backbone, spec, task.readout, seed=0).eval()
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    for layer in ("low_classifier", "high_classifier") if name[0] == "l" else ("4",):
+        setattr(whole.classifier, layer, copy.deepcopy(network.readout.head.get_submodule(layer)))
+
+    inputs = torch.stack([backbone.preprocessing(image) for image in X[:2]])
+    targets = torch.randint(-1, 3, (2, 64, 64), generator=torch.Generator().manual_seed(0))
+    batch = [{"labels": one.to(torch.int16)} for one in targets]
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    theirs = whole(inputs)["out"]
+    loss = F.cross_entropy(theirs, targets, weight=weight, ignore_index=-1, reduction="none").sum((1, 2))
+    (loss / (targets >= 0).sum((1, 2))).sum().backward()
+    with torch.no_grad():
+        values, parts = inputs, {0: inputs}
+        for stage in range(max(spec.held)):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+        held = [parts[boundary] for boundary in spec.held]
+        activation = network.packing.packed(held) if network.packing is not None else held[0]
+    outputs = network(activation.clone(), batch)
+    torch.testing.assert_close(
+        F.interpolate(outputs, size=64, mode="bilinear", align_corners=False), theirs, rtol=1e-4, atol=1e-5
+    )
+    task.loss(outputs, batch).sum().backward()
+    expected = dict(whole.classifier.named_parameters())
+    for key, parameter in network.readout.head.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[key].grad, rtol=1e-3, atol=1e-4)
+    expected = dict(whole.backbone.named_parameters())
+    trained = {key: p for key, p in network.named_parameters() if key.startswith("suffix.") and p.grad is not None}
+    assert bool(trained) == (share < 1.0)
+    for key, parameter in trained.items():
+        path = max((one for one in expected if key.endswith(f".{one}")), key=len)
+        assert (parameter.grad - expected[path].grad).norm() <= 1e-2 * expected[path].grad.norm() + 1e-6, key
+
+
+def test_an_own_head_is_trained_saved_and_refused(tmp_path):
+    images, masks, file = X[:4], Y[:4], tmp_path / "weights.pth"
+    whole = whole_network("lraspp_mobilenet_v3_large", file)
+    parameters = {"weights": str(file), "input_size": 64, "freeze_depth": 1.0, "max_epochs": 3, **OPTIONS}
+    model = FineTunedSegmenter("torchvision:lraspp_mobilenet_v3_large", **parameters).fit(images, masks)
+    assert len(model.history_["loss"]) == 3
+    assert model.history_["loss"][-1] < model.history_["loss"][0]
+    found = model.predict_proba(images)
+    model.save(tmp_path / "model")
+    alike(load(tmp_path / "model").predict_proba(images), found)
+    alike(pickle.loads(pickle.dumps(model)).predict_proba(images[::-1]), found[::-1])
+    alike(clone(model).fit(images[::-1], masks[::-1]).predict_proba(images), found)
+    linear = clone(model).set_params(head="linear", head_init="random").fit(images, masks)
+    assert linear.layers_ != model.layers_
+    with pytest.raises(ValueError, match=r"own head of .* reads the maps of \['4', '16'\], but layer='15' names"):
+        clone(model).set_params(layer="15").fit(images, masks)
+    with pytest.raises(UnsupportedBackboneError, match="head='own' needs a backbone .* 'toy:images' has none"):
+        segmenter(head="own").fit(X, Y)
+
+    state = whole.state_dict()
+    torch.save({key: value for key, value in state.items() if key.startswith("backbone.")}, file)
+    with pytest.raises(WeightsError, match="are not of a whole 'torchvision:lraspp_mobilenet_v3_large'"):
+        clone(model).fit(images, masks)
+    state["classifier.cbr.0.weight"] = state["classifier.cbr.0.weight"][:5]
+    torch.save(state, file)
+    with pytest.raises(WeightsError, match="have another shape"):
+        clone(model).fit(images, masks)
+    others = {key: value[:5] for key, value in whole.state_dict().items() if "w_classifier" in key}
+    torch.save({**whole.state_dict(), **others}, file)
+    clone(model).set_params(max_epochs=1).fit(images, masks)  # of five labels: that layer is new in any case
+
+
+def test_an_own_head_with_statistics_of_the_batch_takes_single_images():
+    model = FineTunedSegmenter("torchvision:deeplabv3_mobilenet_v3_large", weights="random", **OPTIONS)
+    model.set_params(input_size=64, freeze_depth=1.0, max_epochs=1, batch_size=2, norm_policy="train")
+    model.fit(X[:3], Y[:3])
+    assert model.predict(X[:1])[0].shape == X[0].shape[:2]
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 120), (90, 300), (64, 64), (5, 900), (1, 1)])

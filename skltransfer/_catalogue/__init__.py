@@ -5,5 +5,6 @@ Promises to answer without torch, timm or torchvision being imported. Must not k
 
 from skltransfer._catalogue._listing import MODALITIES, list_backbones
 from skltransfer._catalogue._recommended import RECOMMENDED, Recommended
+from skltransfer._catalogue._torchvision_families import OwnHead
 
-__all__ = ["MODALITIES", "RECOMMENDED", "Recommended", "list_backbones"]
+__all__ = ["MODALITIES", "RECOMMENDED", "OwnHead", "Recommended", "list_backbones"]

@@ -4,14 +4,16 @@ They see the whole image in a letterbox, and read the maps of several stages. Mu
 """
 
 import numbers
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from skltransfer._catalogue import OwnHead
 from skltransfer._estimators.parameters import declared, parameter, positive
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
-from skltransfer.backbones import Backbone, layer_boundaries, load_backbone
-from skltransfer.engine import map_shape
+from skltransfer.backbones import Backbone, layer_boundaries, load_backbone, own_head
+from skltransfer.engine import OWN_HEAD, NetworkSpec, NetworkState, map_shape
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import Samples
 
@@ -22,6 +24,8 @@ class MapFineTuner(StructuredFineTuner):
 
     _sets_options = ("letterbox", "input_size")
     _most_maps = 4
+    _finds, _with_own = "", ""  # what a head finds, and a backbone whose network has such a head of its own
+    _new_heads: ClassVar[tuple[str, ...]] = ()  # the first one is that of head="auto"
     input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
     layer: str | float | list = parameter(default="auto", constraint=["array-like", str, float, int])
 
@@ -43,10 +47,28 @@ class MapFineTuner(StructuredFineTuner):
             )
         return super()._checked_target(y, samples)
 
-    def _taps(self, backbone: Backbone) -> list[int]:
-        """Boundaries whose maps the head reads; sets ``layers_``."""
+    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
+        own = self._own_head(backbone)
+        taps = self._taps(backbone, () if own is None else own.reads)
+        new = self._new_heads[0] if self.head == "auto" else self.head
+        return self._tapped_spec(backbone, taps, new if own is None else OWN_HEAD)
+
+    def _own_head(self, backbone: Backbone) -> OwnHead | None:
+        """The head of the backbone's own network, if it is to be used."""
+        if self.head in self._new_heads:
+            return None
+        found = own_head(backbone, self._finds)
+        if found is None and self.head == OWN_HEAD:
+            raise UnsupportedBackboneError(
+                f"head='own' needs a backbone whose network has a head that finds {self._finds}, such as "
+                f"{self._with_own!r}; {backbone.name!r} has none. Set head={self._new_heads[0]!r}."
+            )
+        return found
+
+    def _taps(self, backbone: Backbone, own: Sequence[str] = ()) -> list[int]:
+        """Boundaries whose maps the head reads, of which an own head has its own; sets ``layers_``."""
         if isinstance(self.layer, str) and self.layer == "auto":
-            taps = usual_taps(backbone, self._most_maps)
+            taps = [backbone.stage_names.index(name) + 1 for name in own] or usual_taps(backbone, self._most_maps)
         else:
             taps = sorted(set(layer_boundaries(self.layer, backbone.stage_names)))
         for tap in taps:
@@ -56,6 +78,11 @@ class MapFineTuner(StructuredFineTuner):
                     "another layer."
                 )
         self.layers_ = [backbone.stage_names[tap - 1] for tap in taps]
+        if own and self.layers_ != list(own):
+            raise ValueError(
+                f"The own head of {backbone.name!r} reads the maps of {list(own)}, but layer={self.layer!r} names "
+                f"{self.layers_}. Set layer='auto', or head={self._new_heads[0]!r}."
+            )
         return taps
 
 

@@ -14,9 +14,10 @@ from skltransfer.backbones._registry import (
     adapted_backbone,
     load_backbone,
     outlined_backbone,
+    own_head,
     portable_state,
     reload_backbone,
-    source_detector,
     source_language_head,
+    source_network,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint

@@ -23,14 +23,14 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from skltransfer._catalogue import RECOMMENDED, list_backbones
+from skltransfer._catalogue import RECOMMENDED, OwnHead, list_backbones
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
-from skltransfer.backbones._torchvision import has_own_detector, load_torchvision, own_detector
+from skltransfer.backbones._torchvision import load_torchvision, own_head_of, own_network
 from skltransfer.backbones._toy import load_toy
 from skltransfer.backbones._transformers import load_transformer, own_language_head
 from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
@@ -275,21 +275,38 @@ def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | No
     return own_language_head(backbone.name.removeprefix("hf:"), model, backbone.options)
 
 
-def source_detector(backbone: Backbone, *, pretrained: bool = True) -> nn.Module | None:
-    """Get the pyramid and head of a network that is a detector of torchvision; None of other networks.
+def own_head(backbone: Backbone, finds: str) -> OwnHead | None:
+    """Get the stages that a network's own head reads, if it has one that finds ``"boxes"`` or ``"masks"``.
 
     Parameters
     ----------
     backbone : Backbone
         The network.
-    pretrained : bool, default=True
-        If False, weights are random.
+    finds : {"boxes", "masks"}
+        What the head finds.
     """
-    name = backbone.name.removeprefix("torchvision:").split(":")[0]
-    if not backbone.name.startswith("torchvision:") or not has_own_detector(name):
-        return None
+    name = _torchvision_name(backbone)
+    found = None if name is None else own_head_of(name)
+    return found if found is not None and found.finds == finds else None
+
+
+def source_network(backbone: Backbone, *, pretrained: bool = True) -> nn.Module:
+    """Get the whole network of torchvision that a backbone with an own head is the trunk of.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network. Its weights, and those of the layer of labels, are random in the result.
+    pretrained : bool, default=True
+        If False, all weights are random.
+    """
     weights = getattr(backbone.weights, "base", backbone.weights) if pretrained else "random"
-    return own_detector(name, weights, backbone.options)
+    return own_network(_torchvision_name(backbone), weights, backbone.options)
+
+
+def _torchvision_name(backbone: Backbone) -> str | None:
+    source, _, name = backbone.name.partition(":")
+    return name.split(":")[0] if source == "torchvision" else None
 
 
 def _parse(name: str, weights: str) -> tuple[Callable, str, str]:

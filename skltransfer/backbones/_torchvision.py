@@ -16,7 +16,7 @@ from urllib.error import URLError
 import torch
 from torch import nn
 
-from skltransfer._catalogue._torchvision_families import FAMILIES, Family
+from skltransfer._catalogue._torchvision_families import FAMILIES, Family, OwnHead
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._graph_cut import GraphCut, matching
 from skltransfer.backbones._preprocessing import ImagePreprocessing
@@ -25,7 +25,10 @@ from skltransfer.backbones._weights import State, fit_state, random_seed, read_s
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 logger = logging.getLogger("skltransfer")
-ONE_STAGE = r"fcos_resnet50_fpn|retinanet_resnet50_fpn(_v2)?"
+LABEL_LAYERS = (
+    r"(head\.classification_head\.cls_logits|roi_heads\.box_predictor|classifier\.(4|low_classifier|high_classifier))\."
+)
+OTHER_HEADS = r"aux_classifier\.|roi_heads\.(mask|keypoint)_"
 
 
 def _photo_networks() -> list[str]:
@@ -76,37 +79,37 @@ def load_torchvision(name: str, weights: str, options: Mapping[str, object], *, 
     )
 
 
-def has_own_detector(name: str) -> bool:
-    """True for the detectors whose pyramid and head :func:`own_detector` gives: those of one stage with a pyramid."""
-    return re.fullmatch(ONE_STAGE, name) is not None
+def own_head_of(name: str) -> OwnHead | None:
+    """The head that :func:`own_network` gives: of segmentation networks, and of detectors with a pyramid."""
+    return _family_of(name).own if name in _photo_networks() else None
 
 
-def own_detector(name: str, weights: str, options: Mapping[str, object]) -> nn.Module:
-    """A detector of torchvision as it comes, but that its ``backbone`` is the pyramid alone, without the trunk.
+def own_network(name: str, weights: str, options: Mapping[str, object]) -> nn.Module:
+    """A detection or segmentation network of torchvision, without weights for its trunk and its layer of labels.
 
     Raises
     ------
     WeightsError
-        If the weights hold no pyramid and head.
+        If the weights hold no head.
     """
     from torchvision import models
 
     seed = random_seed(weights)
     with seeded(seed or 0):
         whole = models.get_model(name, weights=None, weights_backbone=None)
-    trunk, pyramid = f"{_family_of(name).trunk}.", whole.backbone.fpn
     if seed is None:
+        others = re.compile(rf"{_family_of(name).trunk}\.|{OTHER_HEADS}|{LABEL_LAYERS}")
         state = _state_of(name, weights, options)
-        rest = {key: value for key, value in state.items() if not key.startswith(trunk)}
-        missing, unknown = whole.load_state_dict(rest, strict=False)
-        missing = [key for key in missing if not key.startswith(trunk)]
-        if missing or unknown:
+        try:
+            found = whole.load_state_dict({k: v for k, v in state.items() if not others.match(k)}, strict=False)
+            wrong = [key for keys in found for key in keys if not others.match(key)]
+        except RuntimeError as error:  # of another shape
+            wrong = [str(error).splitlines()[-1].strip()]
+        if wrong:
             raise WeightsError(
-                f"weights={weights!r} are no detector 'torchvision:{name}': {[*missing, *unknown][:3]} are missing or "
-                "unknown. Pass head='fcos' for a new head, or the weights of a whole detector."
+                f"weights={weights!r} are not of a whole 'torchvision:{name}': {wrong[:3]} are missing or unknown, or "
+                "have another shape. Choose a new head with the parameter head, or pass the weights of a whole network."
             )
-    pyramid.out_channels = whole.backbone.out_channels
-    whole.backbone = pyramid
     return whole
 
 

@@ -23,7 +23,7 @@ from skltransfer.engine.pretraining import Pretrained, PretrainingTask, adapt_no
 from skltransfer.engine.storing.backend import Backend
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
-from skltransfer.engine.tasks.boxes import NEW_HEADS, OWN_HEAD, DetectionTask
+from skltransfer.engine.tasks.boxes import NEW_HEADS, DetectionTask
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
@@ -33,7 +33,7 @@ from skltransfer.engine.tasks.prototypes import PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
 from skltransfer.engine.tasks.tagging import TaggingTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
-from skltransfer.engine.tasks.task import Start, Task, VectorTask, solved_probe
+from skltransfer.engine.tasks.task import OWN_HEAD, VECTOR_HEADS, Start, Task, VectorTask, solved_probe
 from skltransfer.engine.training.loop import TrainingPlan, joined_history, train
 from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet, canonical, split

@@ -39,6 +39,7 @@ ORDER = (
     "store",
     "start",
     "growth",
+    "processes",
     "dask",
 )
 NATIVE = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}

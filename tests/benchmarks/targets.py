@@ -32,6 +32,9 @@ TARGETS = {
     "fine-tuning MiniLM, over a PyTorch loop": 1.7,
     "fine-tuning MiniLM, over a loop with like lengths": 1.1,
     "predicting texts at freeze depth 0.5, of a bare pass's rate": 1 / 1.1,
+    "fine-tuning MiniLM, AG News, over a PyTorch loop": 1.7,
+    "fine-tuning MiniLM, AG News, over a loop with like lengths": 1.1,
+    "predicting texts at freeze depth 0.5, AG News, of a bare pass's rate": 1 / 1.1,
     **{
         f"one image, {network}, of the bare network's rate": 1 / 1.5
         for network in ("EfficientNet-Lite0", "ResNet-18", "ResNet-50", "ViT-S")
@@ -47,6 +50,7 @@ TARGETS = {
     "one prediction, default network, of the bare forward pass": 0.25,
     "one prediction, ResNet-18, of the bare forward pass": 0.25,
     "search with two Dask workers, over one": 1.54,
+    "search over four depths in two processes, over one": 1 / 0.6,
 }
 REFUSED = "random weights of it were refused in bfloat16, by a check that was stricter than that of torch"
 NEAR = "both compute the same; the rest is reading, hashing and checking samples one by one"

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer.backbones import Backbone, Geometry
+from skltransfer.backbones import Backbone, Geometry, seeded, source_network
 from skltransfer.engine.inference.autocast import autocast
-from skltransfer.engine.networks.readout import ScaledReadout
+from skltransfer.engine.networks.readout import Readout, ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.parts import PartsTask
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, best_grouped_ridge, standardisation
 from skltransfer.engine.tasks.targets import RecordTargets
-from skltransfer.engine.tasks.task import OverSamples, Start
+from skltransfer.engine.tasks.task import OWN_HEAD, VECTOR_HEADS, OverSamples, Start
 
 HIDDEN = 64  # channels of a head with hidden layers
 ENOUGH_PIXELS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
@@ -79,6 +79,45 @@ class PyramidReadout(ScaledReadout):
         return enlarged(one, self.side)
 
 
+class OwnMaskReadout(Readout):
+    """The pretrained head of a segmentation network of torchvision, with a new layer of labels.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Head that makes outputs of the last map; or, as in LR-ASPP, of an early and a late one. It is changed in place.
+    n_outputs : int
+        Number of outputs.
+    """
+
+    def __init__(self, head: nn.Module, n_outputs: int) -> None:
+        super().__init__()
+        for name in ("low_classifier", "high_classifier") if hasattr(head, "low_classifier") else ("4",):
+            old = head.get_submodule(name)
+            setattr(head, name, nn.Conv2d(old.in_channels, n_outputs, 1))
+        self.head = head
+
+    def forward(self, given: Sequence[torch.Tensor], batch: Any = None) -> torch.Tensor:
+        """Outputs of the cells of the first map, (n, n_outputs, side, side)."""
+        with autocast(given[0].device, None):
+            if self.training and len(given[0]) > 1:
+                return self._outputs(given)
+            return torch.cat([self._alone(row) for row in zip(*(one.split(1) for one in given), strict=True)])
+
+    def _alone(self, row: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Outputs of one image, which has no statistics of a batch, and whose mask depends on no other."""
+        norms = [part for part in self.head.modules() if isinstance(part, nn.BatchNorm2d) and part.training]
+        for part in norms:
+            part.eval()
+        outputs = self._outputs(row)
+        for part in norms:
+            part.train()
+        return outputs
+
+    def _outputs(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.head(maps[0] if len(maps) == 1 else {"low": maps[0], "high": maps[1]})
+
+
 def as_map(activation: torch.Tensor, ends_in_channels: bool) -> torch.Tensor:
     """Maps, or tokens of a square of patches after special ones, as (n, c, h, w)."""
     if activation.ndim == 4:
@@ -117,6 +156,8 @@ class MaskAnswer(NamedTuple):
 class SegmentationTask(PartsTask):
     """One of several labels for each pixel."""
 
+    heads = (*VECTOR_HEADS, OWN_HEAD)
+
     def placed(self, targets: RecordTargets, geometries: Callable[[], Iterable[Geometry]]) -> RecordTargets:
         """Masks as the network sees the images, (side, side); what is no part of an image is ignored."""
         pairs = zip(targets.records, geometries(), strict=True)
@@ -151,8 +192,20 @@ class SegmentationTask(PartsTask):
         kept = (mask.reshape(mask.shape[-2:]) + IGNORED).numpy().astype(np.int16)
         return image.as_subclass(torch.Tensor), {"labels": kept}
 
-    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> PyramidReadout:
-        """A pyramid of the maps after the tapped stages."""
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
+        """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
+        if draws:
+            return self.new_readout(backbone, spec)
+        with seeded(0):
+            return self._readout(backbone, spec, pretrained=False)
+
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> Readout:
+        """A pyramid of the maps after the tapped stages, or the network's own head."""
+        return self._readout(backbone, spec, pretrained=True)
+
+    def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> Readout:
+        if spec.head == OWN_HEAD:
+            return OwnMaskReadout(source_network(backbone, pretrained=pretrained).classifier, spec.n_outputs)
         shapes, ends = tapped_maps(backbone, spec.taps)
         return PyramidReadout(shapes, spec, ends)
 
@@ -192,7 +245,9 @@ class SegmentationTask(PartsTask):
         loss_weights: np.ndarray,
         how: Start,
     ) -> Probe | None:
-        """Standardize the channels, and begin a linear head with the probe of single pixels."""
+        """Standardize the channels, and begin a linear head with the probe of single pixels; not of an own head."""
+        if network.spec.head == OWN_HEAD:
+            return None
         generator, k = np.random.default_rng(0), len(self.classes)
         most = max(2 * k, (ENOUGH_PIXELS if how.reach is None else TO_BEGIN) // len(targets))
         counted = np.asarray(self.factors) > 0

@@ -23,6 +23,8 @@ class PartsTask(Task):
         Label smoothing of the loss.
     """
 
+    heads: tuple[str, ...] = VECTOR_HEADS
+
     def __init__(self, classes: np.ndarray, factors: np.ndarray, smoothing: float = 0.0) -> None:
         self.classes, self.factors, self.smoothing = classes, factors, smoothing
         self.n_outputs = self.of_part.n_outputs
@@ -37,7 +39,7 @@ class PartsTask(Task):
         expected = vars(type(self)(np.arange(2), np.ones(2))).keys()
         if vars(self).keys() != expected or np.ndim(self.classes) != 1 or len(self.classes) < 2:
             raise ValueError(f"a {type(self).__name__} of {sorted(vars(self))}")
-        if not spec.taps or spec.head not in VECTOR_HEADS:
+        if not spec.taps or spec.head not in self.heads:
             raise ValueError(f"taps={spec.taps!r}, head={spec.head!r}")
         if not {self.n_outputs, self.of_part.n_outputs} == {spec.n_outputs}:
             raise ValueError(f"{len(self.classes)} labels, but {spec.n_outputs} outputs")

@@ -19,6 +19,7 @@ from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling,
 from skltransfer.engine.tasks.targets import ArrayTargets, Targets
 
 VECTOR_HEADS = ("linear", "mlp")
+OWN_HEAD = "own"  # of a backbone that is part of a larger network
 INITIAL_FRACTION = 0.1  # of the probe's weights, at which a head starts whose features will be trained
 
 
