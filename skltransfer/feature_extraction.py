@@ -11,7 +11,8 @@ from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, 
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, layer_boundaries
-from skltransfer.engine import recall
+from skltransfer.engine import ENOUGH, INT8, FrozenStages, checked_cosine, recall
+from skltransfer.inputs import Samples
 
 
 @declared
@@ -102,6 +103,9 @@ class PretrainedFeatureExtractor(
         Names of the columns of X. Only defined if X is a dataframe with string column names.
     bad_samples_ : list of int
         Rows of the last ``transform`` that were filled. Only defined if ``missing`` or ``on_bad_sample`` allows it.
+    int8_agreement_ : dict of str to float
+        How near embeddings in 8 bits are to float32: ``"cosine"``, the least cosine similarity of the first 64 samples
+        that ``fit`` received. Only defined with ``dtype="int8"``.
     n_truncated_ : int
         Number of texts or audio clips of the last ``fit`` or ``transform`` that were truncated because they are longer
         than the network's input; ``transform`` also warns. Only defined for text and audio.
@@ -136,6 +140,8 @@ class PretrainedFeatureExtractor(
     def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":
         """Check the parameters and the columns of X. Nothing is learned from the samples.
 
+        With ``dtype="int8"``, the first 64 samples are embedded in 8 bits and in float32, and compared.
+
         Parameters
         ----------
         X : sequence of samples, or array-like of shape (n_samples, n_features)
@@ -160,6 +166,8 @@ class PretrainedFeatureExtractor(
         samples = draft._samples(X, backbone, reset=True)
         if backbone.modality in ("audio", "text"):
             draft.n_truncated_ = n_truncated(samples, backbone, tell=False)  # transform will
+        if self.dtype == INT8:
+            draft.int8_agreement_ = {"cosine": draft._int8_cosine(samples, draft._frozen_stages(backbone, fits=True))}
         self.__dict__ = draft.__dict__  # one step: after an error, all is as it was
         return self
 
@@ -227,12 +235,19 @@ class PretrainedFeatureExtractor(
         stages = self._frozen_stages(backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
+        if self.dtype == INT8 and not hasattr(self, "int8_agreement_"):
+            self._int8_cosine(samples, stages)
         recalled = recall(stages, samples, addresses, self._bad_sample_policy())
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
             self.bad_samples_ = sorted(recalled.bad)
         if backbone.modality in ("audio", "text"):
             self.n_truncated_ = n_truncated(samples, backbone)
         return np.hstack([tensor.numpy() for tensor in recalled.tensors])
+
+    def _int8_cosine(self, samples: Samples, stages: FrozenStages) -> float:
+        """Least cosine between embeddings in 8 bits and in float32, of the first samples."""
+        some, policy = samples.take(np.arange(min(ENOUGH, len(samples)))), self._bad_sample_policy()
+        return min(checked_cosine(stages, one, some, policy) for one in self._boundaries(stages.backbone))
 
     @property
     def _n_features_out(self) -> int:

@@ -184,10 +184,12 @@ class FineTunedClassifier(
     device : str, default="auto"
         Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
         it is available, else the CPU.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+    dtype : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
-        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
-        always trained in float32.
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. ``"int8"``
+        computes matrix products of the frozen stages in 8 bits, by OpenVINO (extra ``fast``) on CPUs with
+        instructions for them; ``fit`` then compares up to 64 samples with float32. Weights are always trained in
+        float32.
     runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
         Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
         computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
@@ -233,6 +235,9 @@ class FineTunedClassifier(
         ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_, runtime_ : str
         Data type, device and runtime that were used.
+    int8_agreement_ : dict of str to float
+        How near features in 8 bits are to float32, on up to 64 training samples: ``"cosine"``, the least cosine
+        similarity, and ``"equal_labels"``, the share of equal predictions. Only defined with ``dtype="int8"``.
     duplicates_ : list of list of int
         Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
         copies in the test set inflate the score.
@@ -500,10 +505,12 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     device : str, default="auto"
         Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
         it is available, else the CPU.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+    dtype : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
-        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
-        always trained in float32.
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. ``"int8"``
+        computes matrix products of the frozen stages in 8 bits, by OpenVINO (extra ``fast``) on CPUs with
+        instructions for them; ``fit`` then compares up to 64 samples with float32. Weights are always trained in
+        float32.
     runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
         Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
         computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
@@ -546,6 +553,9 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         ``validation_loss``; see :class:`TrainingHistoryDisplay`.
     dtype_, device_, runtime_ : str
         Data type, device and runtime that were used.
+    int8_agreement_ : dict of str to float
+        How near features in 8 bits are to float32, on up to 64 training samples: ``"cosine"``, the least cosine
+        similarity. Only defined with ``dtype="int8"``.
     duplicates_ : list of list of int
         Groups of rows of X with identical content. Keep each group in one fold of a cross-validation (``GroupKFold``);
         copies in the test set inflate the score.

@@ -30,6 +30,7 @@ from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
+    DTYPES,
     Pretrained,
     PretrainingTask,
     TrainingPlan,
@@ -212,6 +213,7 @@ class AdaptedBackbone(
 
     objective: str = parameter(default="norm_statistics", constraint=[StrOptions({"masked_lm", "norm_statistics"})])
     freeze_depth: float | str = parameter(default=0.0)
+    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", *DTYPES})])
     prior: float = parameter(default=0.0, constraint=at_least_zero())
     mask_fraction: float = parameter(default=0.15, constraint=share())
     max_epochs: int = parameter(default=3)
@@ -373,7 +375,7 @@ class AdaptedBackbone(
         self.n_trainable_params_ = result.n_trainable
         self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
-        self.dtype_ = str(task.stages.dtype).removeprefix("torch.")
+        self.dtype_ = task.stages.dtype_name
         self.device_, self.runtime_ = str(task.stages.device), task.stages.runtime.name
         if report.get("loss_after", -1) >= report.get("loss_before", 0):
             warnings.warn(NO_BETTER.format(**report), AdaptationWarning, stacklevel=5)

@@ -32,6 +32,7 @@ REASONS = {  # of entries that differ from the declared one
     ("AdaptedBackbone", "batch_size"): NO_HEAD,
     ("AdaptedBackbone", "cache"): "the adapted network's activations are kept apart",
     ("AdaptedBackbone", "checkpoint"): "it refers to the fine-tuners",
+    ("AdaptedBackbone", "dtype"): "it trains most stages",
     ("AdaptedBackbone", "freeze_depth"): "its default is 0.0, and no head is trained",
     ("AdaptedBackbone", "learning_rate"): "there is one for all that is trained",
     ("AdaptedBackbone", "max_epochs"): "its passes are over texts",

@@ -24,7 +24,8 @@ from sklearn.utils.validation import (
 
 from skltransfer.backbones import Backbone, load_backbone
 from skltransfer.engine import (
-    DTYPES,
+    DTYPE_NAMES,
+    INT8,
     RUNTIMES,
     ActivationStore,
     BadSamplePolicy,
@@ -33,6 +34,7 @@ from skltransfer.engine import (
     recall,
     resolve_device,
     resolve_dtype,
+    resolve_int8_runtime,
     resolve_runtime,
     shared_store,
 )
@@ -107,12 +109,15 @@ class BackboneEstimator:
         """
         device, store = resolve_device(self.device), _store(self.cache)
         was_fitted = hasattr(self, "dtype_")  # a fit that starts anew has no attributes yet
-        dtype = resolve_dtype(self.dtype_ if was_fitted and not fits else self.dtype, backbone, device, store)
+        name = self.dtype_ if was_fitted and not fits else self.dtype
+        dtype = resolve_dtype(name, backbone, device, store)
         runtime = getattr(self, "runtime_", "eager") if was_fitted else self.runtime
         return FrozenStages(
             backbone,
             dtype=dtype,
-            runtime=resolve_runtime(runtime, backbone, dtype, device, was_fitted=was_fitted),
+            runtime=resolve_int8_runtime(runtime, backbone, device, was_fitted=was_fitted)
+            if name == INT8
+            else resolve_runtime(runtime, backbone, dtype, device, was_fitted=was_fitted),
             device=device,
             store=store,
             verbose=int(self.verbose),
@@ -152,7 +157,7 @@ class BackboneEstimator:
 
     def _refuse_unknown_choices(self) -> None:
         """Raise if a file names a dtype or a runtime that no fit chooses."""
-        for name, choices in (("dtype_", DTYPES), ("runtime_", RUNTIMES)):
+        for name, choices in (("dtype_", DTYPE_NAMES), ("runtime_", RUNTIMES)):
             if hasattr(self, name) and getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}")
 

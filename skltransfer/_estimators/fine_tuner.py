@@ -277,7 +277,9 @@ class FineTuner(
         self.freeze_boundary_ = backbone.stage_names[boundary - 1] if boundary else "input"
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
         self.n_trainable_params_ = result.n_trainable
-        self.dtype_ = str(job.stages.dtype).removeprefix("torch.")
+        self.dtype_ = job.stages.dtype_name
+        if result.agreement is not None:
+            self.int8_agreement_ = {k: v for k, v in result.agreement._asdict().items() if v is not None}
         self.device_, self.runtime_ = str(job.stages.device), job.stages.runtime.name
         self.n_iter_ = self.n_iter_ + result.n_iter if goes_on else result.n_iter
         self.history_ = joined_history(self.history_, result.history) if goes_on else result.history

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skltransfer.backbones import POOLINGS, Backbone
-from skltransfer.engine import DTYPES, RUNTIMES, ActivationStore
+from skltransfer.engine import DTYPE_NAMES, RUNTIMES, ActivationStore
 
 Class = TypeVar("Class", bound=type)
 
@@ -84,10 +84,12 @@ class RunsBackbone:
     device : str, default="auto"
         Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
         it is available, else the CPU.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+    dtype : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
-        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Weights are
-        always trained in float32.
+        features of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. ``"int8"``
+        computes matrix products of the frozen stages in 8 bits, by OpenVINO (extra ``fast``) on CPUs with
+        instructions for them; ``fit`` then compares up to 64 samples with float32. Weights are always trained in
+        float32.
     runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
         Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
         computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
@@ -110,7 +112,7 @@ class RunsBackbone:
     weights: str = parameter(default="pretrained", constraint=[str, os.PathLike])
     on_bad_sample: str = parameter(default="raise", constraint=[StrOptions({"raise", "nan"})])
     device: str = parameter(default="auto", constraint=[str])
-    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", *DTYPES})])
+    dtype: str = parameter(default="auto", constraint=[StrOptions({"auto", *DTYPE_NAMES})])
     runtime: str = parameter(default="auto", constraint=[StrOptions({"auto", *RUNTIMES})])
     cache: str | os.PathLike | ActivationStore | None = parameter(
         default="memory", constraint=[str, os.PathLike, ActivationStore, None]

@@ -7,13 +7,14 @@ import pathlib
 
 from skltransfer.engine.depth_choice import at_better_boundary
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.dtypes import DTYPES, is_native, resolve_device, resolve_dtype
+from skltransfer.engine.inference.dtypes import DTYPE_NAMES, DTYPES, INT8, is_native, resolve_device, resolve_dtype
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.quantization import ENOUGH, checked_cosine
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.recall import recall
 from skltransfer.engine.inference.rows import run_padded
 from skltransfer.engine.inference.runtime import EAGER, Runtime
-from skltransfer.engine.inference.runtime_choice import RUNTIMES, resolve_runtime
+from skltransfer.engine.inference.runtime_choice import RUNTIMES, resolve_int8_runtime, resolve_runtime
 from skltransfer.engine.job import DomainShift, HoldOut, Resume, TuningJob, TuningResult
 from skltransfer.engine.networks.readout import Readout, VectorReadout
 from skltransfer.engine.networks.spec import NetworkSpec

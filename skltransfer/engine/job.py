@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.quantization import Agreement
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.state import NetworkState
@@ -40,6 +41,8 @@ class TuningResult:
         Samples that were left out.
     duplicates : list of list of int
         Samples of equal content.
+    agreement : Agreement or None
+        How near frozen stages in 8 bits are to float32.
     """
 
     network: NetworkState
@@ -49,6 +52,7 @@ class TuningResult:
     n_trainable: int
     bad: list[int]
     duplicates: list[list[int]]
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)

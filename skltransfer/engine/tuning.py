@@ -16,6 +16,7 @@ from skltransfer.backbones import Backbone, fingerprint
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
+from skltransfer.engine.inference.quantization import ENOUGH, Agreement, checked_cosine, equal_share, in_float32
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.job import TuningJob, TuningResult
 from skltransfer.engine.networks.adapters import adapted
@@ -75,12 +76,33 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
         why = "early_stopping=True" if purpose.stops_early else "calibrate"
         data, held_out = split(data, purpose.fraction, job.plan.seed, task.strata(data.targets), why)
     fit = _Fit(job, samples, activations, task, data, held_out, unplaced)
-    network = _starting_network(job, task)
-    probe = fit.start(network, trains=not job.is_probe)
-    if job.is_probe:
+    if not job.stages.runtime.is_quantized:
+        return _fitted(fit)
+    some = samples.take(np.sort(rows[:ENOUGH]))
+    cosine = checked_cosine(job.stages, job.spec.held[-1], some, job.policy)
+    result = _fitted(fit)
+    return replace(result, agreement=Agreement(cosine, _equal_labels(result, job, some)))
+
+
+def _fitted(fit: "_Fit") -> TuningResult:
+    network = _starting_network(fit.job, fit.task)
+    probe = fit.start(network, trains=not fit.job.is_probe)
+    if fit.job.is_probe:
         return fit.result(network, {"loss": [probe.loss]}, probe.n_iter)
     history = _train_in_phases(fit, network)
     return fit.result(network, history, len(history["loss"]))
+
+
+def _equal_labels(result: TuningResult, job: TuningJob, samples: Samples) -> float | None:
+    """Share of samples with the same label in 8 bits and in float32; None where there is not one label per sample."""
+    task = result.task
+    if not isinstance(task, VectorTask) or not hasattr(task, "classes"):
+        return None
+    found = [
+        task.decode(run_tuned(result.network, stages, samples, job.policy, task)[0])
+        for stages in (job.stages, in_float32(job.stages))
+    ]
+    return equal_share(*found)
 
 
 def _with_dtype_and_seed(job: TuningJob) -> TrainingPlan:

@@ -29,6 +29,8 @@ TARGETS = {
     "text features, MiniLM, float32, over skrub": 1.15,
     "text features, MiniLM, bfloat16, over sentence-transformers in float32": 1.85,
     "text features, MiniLM, bfloat16, over skrub in float32": 1.85,
+    "text features, MiniLM, int8, over ONNX Runtime loop": 1,
+    "text features, MiniLM, int8, over sentence-transformers in float32": 1.85,
     "fine-tuning MiniLM, over a PyTorch loop": 1.7,
     "fine-tuning MiniLM, over a loop with like lengths": 1.1,
     "predicting texts at freeze depth 0.5, of a bare pass's rate": 1 / 1.1,

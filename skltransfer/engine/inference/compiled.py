@@ -23,6 +23,7 @@ import torch
 from skltransfer._system.files import anyone_may_write, remove, replacing
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference import int8
 from skltransfer.engine.inference.dtypes import LEAST_COSINE, least_cosine
 from skltransfer.engine.inference.runtime import Entries, Function, usual_boundaries
 from skltransfer.exceptions import UnsupportedBackboneError
@@ -43,11 +44,18 @@ def is_installed() -> bool:
 
 
 class CompiledRuntime:
-    """The runtime ``"compiled"``. Several stages are compiled together, since that is faster than one by one."""
+    """The runtime ``"compiled"``. Several stages are compiled together, since that is faster than one by one.
+
+    Parameters
+    ----------
+    is_quantized : bool, default=False
+        True for matrix products in 8 bits; all else is then in float32.
+    """
 
     name, has_equal_rows = "compiled", True
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quantized: bool = False) -> None:
+        self.is_quantized = is_quantized
         self._lock = Lock()
         self._spans: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
         self._composes: weakref.WeakKeyDictionary[Backbone, dict] = weakref.WeakKeyDictionary()
@@ -56,7 +64,7 @@ class CompiledRuntime:
     @property
     def key(self) -> str:
         """With its version: another one may add up in another order."""
-        return f"openvino {_openvino().get_version()}"
+        return f"openvino {_openvino().get_version()}{' int8' if self.is_quantized else ''}"
 
     def entries(self, backbone: Backbone, dtype: torch.dtype) -> Entries:
         """Boundaries of the usual depths; none if stages give other bits one by one, as in bfloat16.
@@ -117,7 +125,7 @@ class CompiledRuntime:
         """Compile the whole network; in float32 also the spans between the usual depths, and compare them."""
         values = _inputs_to_check(backbone)
         whole = self._span(backbone, 0, backbone.n_stages, dtype)(values)
-        if dtype != torch.float32:
+        if dtype != torch.float32 or self.is_quantized:
             return False
         for start, stop in itertools.pairwise([0, *usual_boundaries(backbone), backbone.n_stages]):
             values = self._span(backbone, start, stop, dtype)(values)
@@ -137,7 +145,7 @@ class CompiledRuntime:
             try:
                 model = self._compile(self._converted(backbone, start, stop), dtype)
                 span = _Span(model)
-                difference = _difference(span, backbone, start, stop, dtype)
+                difference = _difference(span, backbone, start, stop, dtype, is_quantized=self.is_quantized)
             except Exception as error:  # of a converter of foreign code, whatever it raises
                 reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
                 raise UnsupportedBackboneError(f"{where}: OpenVINO cannot compile them ({reason[:200]}).") from error
@@ -159,6 +167,7 @@ class CompiledRuntime:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would share the first core
+            **({"DYNAMIC_QUANTIZATION_GROUP_SIZE": int8.GROUP} if self.is_quantized else {}),
         }
 
     def _compile(self, model: Any, dtype: torch.dtype) -> Any:
@@ -179,12 +188,15 @@ class CompiledRuntime:
         if backbone.is_ragged:
             shape[1] = -1
         model.reshape(shape)
+        if self.is_quantized:
+            int8.round_weights(model)
         return model
 
     def _place(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> Path:
         processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         versions = (_openvino().get_version(), torch.__version__, os.environ.get("ONEDNN_MAX_CPU_ISA"))
-        how = (backbone.fingerprint, start, stop, str(dtype), sorted(map(str, processor.items())), versions)
+        kind = f"int8 {int8.GROUP}" if self.is_quantized else str(dtype)
+        how = (backbone.fingerprint, start, stop, kind, sorted(map(str, processor.items())), versions)
         return cache_folder() / f"{hashlib.sha256(repr(how).encode()).hexdigest()}.openvino"
 
 
@@ -218,14 +230,21 @@ def _openvino() -> Any:
                 del sys.modules["openvino_telemetry"]
 
 
-def _difference(span: _Span, backbone: Backbone, start: int, stop: int, dtype: torch.dtype) -> str | None:
-    """How a span differs from torch's own stages in float32, on inputs of another shape than it was traced with."""
+def _difference(
+    span: _Span, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, *, is_quantized: bool
+) -> str | None:
+    """How a span differs from torch's own stages in float32, on inputs of another shape than it was traced with.
+
+    Whether a quantized one is near enough is asked of each fit's own samples.
+    """
     inputs = _inputs_to_check(backbone)
     before = backbone.prefix(0, start)(inputs) if start else inputs
     ours, theirs = span(before).float(), backbone.prefix(start, stop)(before)
     if ours.shape != theirs.shape or not torch.equal(ours.isnan(), theirs.isnan()):
         return "they take other tokens for padding, or give another shape"
     ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
+    if is_quantized:
+        return None
     if dtype == torch.float32:
         error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
         return None if error <= TOLERANCE else f"they differ by {error:.1e} relative, more than {TOLERANCE:.0e}"
@@ -307,4 +326,4 @@ def _make_room(folder: Path) -> None:
         total -= size if remove(path) else 0
 
 
-COMPILED = CompiledRuntime()
+COMPILED, COMPILED_INT8 = CompiledRuntime(), CompiledRuntime(is_quantized=True)

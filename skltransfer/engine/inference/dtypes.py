@@ -12,6 +12,8 @@ from skltransfer.engine.storing.memory import ActivationStore
 
 logger = logging.getLogger("skltransfer")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+INT8 = "int8"  # of matrix products alone: what goes in and comes out is in float32
+DTYPE_NAMES = (*DTYPES, INT8)
 LEAST_COSINE = 0.999
 _faithful: "weakref.WeakKeyDictionary[Backbone, bool]" = weakref.WeakKeyDictionary()
 _lock = Lock()
@@ -44,6 +46,8 @@ def resolve_dtype(
 
     A store that other processes share remembers what one of them found.
     """
+    if dtype == INT8:
+        return torch.float32
     if dtype != "auto":
         return DTYPES[dtype]
     return torch.bfloat16 if is_native(torch.bfloat16, device) and _survives(backbone, store) else torch.float32

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference.dtypes import INT8
 from skltransfer.engine.inference.rows import filled, run_padded
 from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, rows_of_tokens, usual_boundaries
 from skltransfer.engine.storing.key import Address
@@ -60,6 +61,11 @@ class FrozenStages:
         self.space += () if runtime is EAGER else (runtime.key,)
         self.usual = usual_boundaries(backbone)
         self._entries = runtime.entries(backbone, dtype)
+
+    @property
+    def dtype_name(self) -> str:
+        """Name of the dtype in which the stages compute."""
+        return INT8 if self.runtime.is_quantized else str(self.dtype).removeprefix("torch.")
 
     def between(self, start: int, stop: int) -> Function:
         """The function that computes the stages between two boundaries, for a full batch."""

@@ -36,11 +36,14 @@ class Runtime(Protocol):
     has_equal_rows : bool
         True if its functions take any number of rows, and probably give a row the same bits in a batch of any size.
         For each shape this is checked at its first use.
+    is_quantized : bool
+        True if matrix products are in 8 bits.
     """
 
     name: str
     key: str
     has_equal_rows: bool
+    is_quantized: bool
 
     def between(self, backbone: Backbone, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Function:
         """The function from activations at one boundary to those at a later one; it remembers what it made."""
@@ -68,6 +71,7 @@ class TorchRuntime:
     """
 
     has_equal_rows = False  # matrix libraries add up in another order where there are few rows
+    is_quantized = False
 
     def __init__(self, name: str) -> None:
         self.name = self.key = name

@@ -7,7 +7,7 @@ import weakref
 import torch
 
 from skltransfer.backbones import Backbone
-from skltransfer.engine.inference import compiled
+from skltransfer.engine.inference import compiled, int8
 from skltransfer.engine.inference.dtypes import is_native
 from skltransfer.engine.inference.runtime import EAGER, FOLDED, Runtime
 from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
@@ -65,6 +65,73 @@ def resolve_runtime(
             stacklevel=4,
         )
     return other
+
+
+def resolve_int8_runtime(
+    runtime: str, backbone: Backbone, device: torch.device, *, was_fitted: bool = False
+) -> Runtime:
+    """The runtime for ``dtype="int8"``.
+
+    Parameters
+    ----------
+    runtime : {"auto", "eager", "folded", "compiled"}
+        Name of the runtime.
+    backbone : Backbone
+        The backbone.
+    device : torch.device
+        Device of weights and activations.
+    was_fitted : bool, default=False
+        If True, an estimator was fitted with this runtime, and predicts in float32, after a warning, where that is not
+        possible.
+
+    Raises
+    ------
+    MissingDependencyError
+        If OpenVINO is not installed.
+    UnsupportedBackboneError
+        If the backbone would not be faster, or cannot be compiled.
+    ValueError
+        If the runtime, the device or the processor cannot compute in 8 bits.
+    """
+    try:
+        _refuse_int8(runtime, backbone, device, was_fitted=was_fitted)
+    except (MissingDependencyError, ValueError) as error:
+        if not was_fitted:
+            raise
+        warnings.warn(
+            f"Fitted with dtype='int8', but {error} The frozen stages run in float32. Fit again to avoid this warning.",
+            stacklevel=4,
+        )
+        return EAGER
+    return compiled.COMPILED_INT8
+
+
+def _refuse_int8(runtime: str, backbone: Backbone, device: torch.device, *, was_fitted: bool) -> None:
+    if runtime not in ("auto", "compiled"):
+        raise ValueError(f"dtype='int8' is computed by OpenVINO, but runtime={runtime!r}. Set runtime='auto'.")
+    if not compiled.is_installed():
+        raise MissingDependencyError(
+            "dtype='int8' needs OpenVINO. Install it with: pip install 'skltransfer[fast]'; or set dtype='auto'."
+        )
+    if device.type != "cpu":
+        raise ValueError(f"dtype='int8' is for the CPU, but device is {str(device)!r}. Set dtype='auto'.")
+    if not (was_fitted or int8.is_native()):
+        raise ValueError(
+            "dtype='int8' would not be faster on this processor, which has no instructions for it (AVX512-VNNI, "
+            "AVX-VNNI or AMX-INT8). Set dtype='auto'."
+        )
+    share = int8.share_in_products(backbone)
+    if share < int8.LEAST_SHARE:
+        raise UnsupportedBackboneError(
+            f"dtype='int8' is for networks of matrix products, such as transformers, but of the weights of "
+            f"{backbone.name!r}, {1 - share:.0%} are in convolutions. Set dtype='auto'."
+        )
+    if backbone.modality == "audio" and backbone.is_ragged:
+        raise UnsupportedBackboneError(
+            f"dtype='int8' is not possible for {backbone.name!r}, which reads waveforms of any length. Set "
+            "dtype='auto'."
+        )
+    compiled.COMPILED_INT8.prepare(backbone, torch.float32)
 
 
 def _reason_against_compiling(backbone: Backbone, dtype: torch.dtype, device: torch.device) -> str | None:
