@@ -222,6 +222,7 @@ def test_stacking_a_regressor_on_rows(rng):
     assert cross_validate(model, X, X[:, 0], cv=3, error_score="raise")["test_score"].mean() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_a_forked_child_predicts_after_its_parent_did(two_kinds, classifier):
     code = """

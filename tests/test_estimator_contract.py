@@ -37,9 +37,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:No row is a target row")  # scik
 EXTRACTORS = [PretrainedFeatureExtractor("toy:rows"), PretrainedFeatureExtractor("toy:images"), PngExtractor()]
 EXTRACTORS += [TextExtractor(), WavExtractor()]
 CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images", freeze_depth=0.5), PngClassifier()]
-CLASSIFIERS += [TextClassifier(), WavClassifier()]
+SLOW = [TextClassifier(), WavClassifier(), TextRegressor(), WavRegressor()]  # fit small transformers, checks read files
+CLASSIFIERS += SLOW[:2]
 REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images", freeze_depth=0.5), PngRegressor()]
-REGRESSORS += [TextRegressor(), WavRegressor()]
+REGRESSORS += SLOW[2:]
 FEW_SHOT = [FewShotClassifier("toy:rows"), FewShotClassifier("toy:images", pooling="flatten")]
 FEW_SHOT += [FewShotClassifier("toy:rows", method="contrastive"), PngFewShotClassifier()]
 TOGETHER = [MultiTaskFineTuner("toy:rows"), MultiTaskFineTuner("toy:images")]
@@ -53,8 +54,18 @@ COUNTED += [(e, 68) for e in ADAPTED] + [(e, 47) for e in UNSUPERVISED]
 IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
 
 
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks([estimator for estimator in ESTIMATORS if estimator not in SLOW])
 def test_scikit_learn_check(estimator, check):
+    passes(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(SLOW)
+def test_scikit_learn_check_of_texts_and_sounds(estimator, check):
+    passes(estimator, check)
+
+
+def passes(estimator, check):
     try:
         check(estimator)
     except SkipTest as reason:

@@ -36,7 +36,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize(
     ("name", "depth", "norm_policy"),
-    [(*network, "frozen") for network in NETWORKS]
+    [pytest.param(*network, "frozen", marks=[pytest.mark.slow] * ("vit" in network[0])) for network in NETWORKS]
     + [(*network, "train") for network in NETWORKS if "vit" not in network[0]],
 )
 def test_frozen_stages_stay_bitwise_and_each_unfrozen_stage_moves(name, depth, norm_policy, rng):
@@ -426,6 +426,7 @@ def test_features_are_scaled_as_training_sees_them_where_statistics_live(two_kin
     assert model.history_["loss"][0] < 2
 
 
+@pytest.mark.slow
 def test_maps_that_end_in_channels_are_pooled_over_their_places_below_the_top_too(rng):
     """A network whose stages give (n, h, w, c): what is tuned sees the features that the frozen network gives."""
     X, name = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), "timm:swin_tiny_patch4_window7_224"

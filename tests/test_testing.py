@@ -37,13 +37,24 @@ OURS += [
 BOXES = {"input_size": None, "head": "retinanet", "head_width": 32, "max_epochs": 20, "freeze_depth": 1.0}
 OURS += [(FineTunedDetector("toy:images", **OPTIONS | BOXES), "boxes")]
 OURS += [(FineTunedSegmenter("toy:images", freeze_depth=depth, C=1.0, **OPTIONS), "masks") for depth in (1.0, 0.5)]
-CASES = [(estimator, modality, check) for estimator, modality in OURS for check in transfer_checks(estimator, modality)]
+OF_BOXES = {
+    "check_a_sample_does_not_depend_on_its_neighbours",
+    "check_answers_have_the_shape_of_their_samples",
+    "check_bad_samples_are_named_with_their_row",
+    "check_pickles_travel",
+    "check_targets_fit_their_samples",
+}
+
+
+def case(estimator, modality, check):
+    """Fits of a detector take seconds each, so that most of its checks are slow tests."""
+    name = f"{type(estimator).__name__}-{modality}-{getattr(estimator, 'freeze_depth', '')}-{check.__name__}"
+    is_slow = modality == "boxes" and check.__name__ not in OF_BOXES
+    return pytest.param(estimator, modality, check, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
 
 @pytest.mark.parametrize(
-    ("estimator", "modality", "check"),
-    CASES,
-    ids=[f"{type(e).__name__}-{m}-{getattr(e, 'freeze_depth', '')}-{c.__name__}" for e, m, c in CASES],
+    ("estimator", "modality", "check"), [case(*one, check) for one in OURS for check in transfer_checks(*one)]
 )
 def test_ours_pass(estimator, modality, check):
     check(estimator, modality)

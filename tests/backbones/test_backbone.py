@@ -311,9 +311,12 @@ TASKS = {
     "maxvit_t": "classifier.5",
     "mobilenet_v3_small": "classifier.3",
 }
+SLOW_TASKS = set(TASKS) - {"resnet18", "efficientnet_b0", "mobilenet_v3_small"}
 
 
-@pytest.mark.parametrize("name", [*map(slow_if_large, TASKS)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TASKS)) for name in TASKS]
+)
 def test_features_are_the_librarys_penultimate_layer(name, rng):
     backbone = load_backbone(f"torchvision:{name}", weights="random")
     photos = rng.integers(0, 256, (2, 350, 400, 3), dtype=np.uint8)
@@ -333,6 +336,7 @@ def test_features_are_the_librarys_penultimate_layer(name, rng):
     np.testing.assert_array_equal(alone, extractor.transform(photos))
 
 
+@pytest.mark.slow
 def test_maps_that_end_in_channels_are_pooled_over_their_places(photos):
     swin = PretrainedFeatureExtractor("torchvision:swin_t", weights="random", layer=["stem", "features.3"])
     assert swin.transform(photos[:2]).shape == (2, 96 + 192)

@@ -15,12 +15,11 @@ from skltransfer.backbones._timm import _preprocessing
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
 COMMIT = "0123456789" * 4
-VITS = ["deit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3"]
+LARGE = ["swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3"]
+SMALL = ["resnet18", "convnext_atto", "mobilenetv4_conv_small", "deit_tiny_patch16_224"]
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "convnext_atto", "mobilenetv4_conv_small", "swin_tiny_patch4_window7_224", *VITS]
-)
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_features_are_timms_own_before_its_classifier(name, rng):
     photos = rng.integers(0, 256, (2, 300, 340, 3), dtype=np.uint8)
     network = load_backbone(f"timm:{name}", weights="random").library_network

@@ -80,6 +80,7 @@ def results(tmp_path_factory):
     return alone, run_together(2, fits, tmp_path_factory.mktemp("two"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FITS)[:3])
 def test_two_processes_train_the_network_that_one_trains(results, name):
     alone, together = (result[name, 0] for result in results)
@@ -89,6 +90,7 @@ def test_two_processes_train_the_network_that_one_trains(results, name):
         np.testing.assert_allclose(together[key], alone[key], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FITS)[:4])
 def test_all_processes_end_with_the_same_network(results, name):
     """Without a seed too: the first process's seed is everybody's."""
@@ -97,6 +99,7 @@ def test_all_processes_end_with_the_same_network(results, name):
         np.testing.assert_array_equal(first[key], second[key])
 
 
+@pytest.mark.slow
 def test_what_processes_cannot_do_together_is_refused(results):
     for rank in (0, 1):
         assert "2 processes see a share of each" in str(results[1]["statistics", rank]["error"])

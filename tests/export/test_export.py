@@ -306,6 +306,7 @@ def test_whole_numbers_make_a_small_file_that_nearly_says_the_same(rng, tmp_path
     assert description["largest_difference"] == pytest.approx(np.abs(alone - expected).max(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_texts_are_made_small_too(tmp_path):
     model = FineTunedClassifier("toy:text", freeze_depth=0.5, **EXACT).fit(TEXTS, [1, 0, 0, 1] * 4)
     export_onnx(model, tmp_path / "float.onnx")

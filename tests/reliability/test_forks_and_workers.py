@@ -86,6 +86,7 @@ trainer.join()
     assert shown == "True\n", complaints
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_forked_child_finds_all_locks_open(tmp_path):
     """Whichever a thread of its parent held."""
