@@ -241,7 +241,9 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
     nms_threshold: float = parameter(default=0.6, constraint=share("both"))
     max_detections: int = parameter(default=100, constraint=[Interval(numbers.Integral, 1, None, closed="left")])
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> Self:
         """Fit the pyramid and the head, and the unfrozen stages of the network.
 
         Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
@@ -256,6 +258,12 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
             without objects has none: ``{"boxes": [], "labels": []}``. Other keys are not read.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the images. Rows of weight zero are left out; None gives each row the weight 1.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the images, such as patients. Early stopping holds out whole groups, so that a group is never on
+            both sides. None holds out single images.
+        X_val, y_val : sequence, default=None
+            Images to validate on with ``early_stopping=True``, instead of a part of X that is held out, and their
+            targets.
 
         Returns
         -------
@@ -274,7 +282,7 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         TrainingDivergedError
             If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
-        return super().fit(X, y, sample_weight)
+        return super().fit(X, y, sample_weight, groups=groups, X_val=X_val, y_val=y_val)
 
     def predict(self, X: Any) -> np.ndarray:
         """Detect objects.

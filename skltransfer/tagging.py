@@ -232,7 +232,9 @@ class FineTunedTagger(
     layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> Self:
         """Fit the head, and the unfrozen stages of the network.
 
         Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
@@ -245,6 +247,12 @@ class FineTunedTagger(
             Tags of each text, one for each word, all strings or all whole numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the texts. Rows of weight zero are left out; None gives each row the weight 1.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the texts, such as documents. Early stopping holds out whole groups, so that a group is never on
+            both sides. None holds out single texts.
+        X_val, y_val : sequence, default=None
+            Texts to validate on with ``early_stopping=True``, instead of a part of X that is held out, and their
+            targets.
 
         Returns
         -------
@@ -263,7 +271,7 @@ class FineTunedTagger(
         TrainingDivergedError
             If the loss becomes NaN or infinite. The estimator then keeps its previous state.
         """
-        return super().fit(X, y, sample_weight)
+        return super().fit(X, y, sample_weight, groups=groups, X_val=X_val, y_val=y_val)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the tag of each word.

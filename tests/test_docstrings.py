@@ -116,7 +116,9 @@ def fitted(kind):
 def test_documented_attributes_are_those_that_a_fit_leaves(kind):
     models = fitted(kind)
     found = {name for model in models for name in vars(model) if name.endswith("_") and not name.startswith("_")}
-    assert set(section(kind, "Attributes")) == found
+    has_dtype = "dtype" in inspect.signature(kind).parameters and kind is not AdaptedBackbone
+    only_in_int8 = {"int8_agreement_"} if has_dtype else set()  # see tests/engine/inference/test_int8.py
+    assert set(section(kind, "Attributes")) == found | only_in_int8
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)

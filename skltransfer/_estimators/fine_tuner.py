@@ -18,9 +18,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skltransfer._estimators import serialization
-from skltransfer._estimators.base import BackboneEstimator, n_truncated
+from skltransfer._estimators.base import n_truncated
 from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer._estimators.parameters import RunsBackbone, TrainsStages
+from skltransfer._estimators.target_checks import checked_groups
+from skltransfer._estimators.validates import Validates
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import (
@@ -58,7 +60,7 @@ TUNED_DEPTH = 0.5  # what freeze_depth="auto" compares with the frozen network
 
 
 class FineTuner(
-    TrainsStages, RunsBackbone, BackboneEstimator, VersionStamp, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
+    TrainsStages, RunsBackbone, Validates, VersionStamp, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
 ):
     """Parent of the fine-tuning estimators, which say what targets mean: ``_encode``, ``_to_task``, ``_penalty``.
 
@@ -77,10 +79,6 @@ class FineTuner(
         super().__setstate__(state)
 
     @abstractmethod
-    def _encode(self, y: np.ndarray, weights: np.ndarray) -> Targets:
-        """Targets of y, one entry per sample; attributes that depend on y alone are set here."""
-
-    @abstractmethod
     def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
         """The task, and the training set in its terms."""
 
@@ -90,7 +88,9 @@ class FineTuner(
         """Strength of the probe's penalty, as the task reads it."""
 
     @checks_parameters()
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> Self:
         """Fit the head, and the unfrozen stages of the network.
 
         Row order has no effect, and ``sample_weight=k`` has the same effect as repeating a row k times.
@@ -106,6 +106,14 @@ class FineTuner(
             :class:`MultiTaskFineTuner` one column per task.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the samples, such as patients. Early stopping, calibration and ``freeze_depth="auto"`` hold out
+            whole groups, so that a group is never on both sides. None holds out single samples.
+        X_val : sequence of samples, default=None
+            Samples to validate on, instead of a part of X that is held out, with ``early_stopping=True`` or
+            ``calibrate``. No weight is trained on them, but targets of a regression are scaled by both.
+        y_val : array-like of shape (n_val_samples,) or (n_val_samples, n_outputs), default=None
+            Targets of ``X_val``.
 
         Returns
         -------
@@ -115,8 +123,8 @@ class FineTuner(
         Raises
         ------
         ValueError
-            If a parameter is invalid, if X, y or ``sample_weight`` is invalid or they differ in length, if y has a
-            single class, or if the device is not available.
+            If a parameter is invalid, if X, y, ``sample_weight`` or ``groups`` is invalid or they differ in length, if
+            y has a single class, if ``y_val`` has a label that y has not, or if the device is not available.
         BadSampleError
             If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
         BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
@@ -126,7 +134,11 @@ class FineTuner(
         """
         start = getattr(self, "_network_", None) if getattr(self, "warm_start", False) else None
         callbacks = fit_callbacks(self, X, y, sample_weight, self.max_epochs)
-        self._take_over(self._copy_to_fit(start)._learn(X, y, sample_weight, start=start, callbacks=callbacks))
+        named = None if X_val is None and y_val is None else (X_val, y_val)
+        draft = self._copy_to_fit(start)
+        self._take_over(
+            draft._learn(X, y, sample_weight, start=start, callbacks=callbacks, groups=groups, validation=named)
+        )
         if callbacks is not None:
             callbacks.fit_ends()
         return self
@@ -164,14 +176,23 @@ class FineTuner(
         single_pass: bool = False,
         callbacks: FitCallbacks | None = None,
         target_rows: Sequence[int] = (),
+        groups: Any = None,
+        validation: tuple[Any, Any] | None = None,
     ) -> Self:
         """Fit; ``target_rows`` of X are another domain's, without labels."""
         backbone = self._loaded_backbone()
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, samples)
-        weights = self._checked_weights(sample_weight, y)
-        targets = self._encode(y, weights)
+        weights, n = self._checked_weights(sample_weight, y), len(samples)
+        groups = None if groups is None else checked_groups(groups, n)
         job = self._job(backbone, start, single_pass)
+        if validation is None:
+            targets = self._encode(y, weights)
+        else:
+            samples, targets, weights = self._with_validation(samples, y, weights, *validation, backbone)
+            job = replace(
+                job, hold_out=replace(job.hold_out, rows=np.arange(n, len(samples)) - np.sum(weights[:n] == 0))
+            )
         self._refuse_other_start(start, backbone, job.spec)
         if job.spec.adapter is not None and job.spec.boundary == job.spec.last(backbone.n_stages):
             raise ValueError(
@@ -183,19 +204,29 @@ class FineTuner(
         kept = np.flatnonzero(weights > 0)
         learnt = (samples.take(kept), targets.subset(kept), weights[kept])
         if self._chooses_depth and start is None and not single_pass:
-            job = self._at_better_depth(job, *learnt)
+            rows = kept[kept < n]
+            to_train = (samples.take(rows), targets.subset(rows), weights[rows])
+            job = self._at_better_depth(job, *to_train, None if groups is None else groups[rows])
         if callbacks is not None:
             observer = EpochObserver(callbacks.epoch_begins, callbacks.epoch_ends)
             job = replace(job, observer=observer.seeing(lambda result: self._fitted_attributes(job, result)))
-        result = tune(job, *learnt)
-        if result.bad:
-            self.bad_samples_ = [int(kept[i]) for i in result.bad]
-            warnings.warn(f"Rows {self.bad_samples_[:10]} of X could not be read and were left out.", stacklevel=4)
-        self.duplicates_ = [[int(kept[i]) for i in group] for group in result.duplicates]
+        result = tune(job, *learnt, None if groups is None or validation is not None else groups[kept])
+        self._set_rows(result, kept, n)
         if self._truncates and backbone.modality in ("audio", "text"):
-            self.n_truncated_ = n_truncated(samples.take(kept), backbone)
+            self.n_truncated_ = n_truncated(samples.take(kept[kept < n]), backbone)
         self._set_fitted(job, result)
         return self
+
+    def _set_rows(self, result: TuningResult, kept: np.ndarray, n: int) -> None:
+        """Attributes that name rows of X, which has n; ``kept`` were learnt from, and those from n on are of X_val."""
+        bad = kept[result.bad].astype(int)
+        if (bad < n).any():
+            self.bad_samples_ = bad[bad < n].tolist()
+        for rows, name in ((bad[bad < n], "X"), (bad[bad >= n] - n, "X_val")):
+            if len(rows):
+                warnings.warn(f"Rows {rows[:10].tolist()} of {name} could not be read and were left out.", stacklevel=5)
+        duplicates = ([int(kept[i]) for i in group if kept[i] < n] for group in result.duplicates)
+        self.duplicates_ = [group for group in duplicates if len(group) > 1]
 
     def _shift_to(self, target: Samples) -> DomainShift:
         """How another domain is drawn near, for estimators that take one."""
@@ -245,9 +276,11 @@ class FineTuner(
             return freeze_boundary(self.freeze_depth, backbone.stage_names, also=also)
         return freeze_boundary(TUNED_DEPTH, backbone.stage_names) if start is None else start.spec.boundary
 
-    def _at_better_depth(self, job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray) -> TuningJob:
+    def _at_better_depth(
+        self, job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray, groups: np.ndarray | None
+    ) -> TuningJob:
         tuned = job.spec.boundary
-        job, scores = at_better_boundary(job, samples, targets, weights)
+        job, scores = at_better_boundary(job, samples, targets, weights, groups)
         if scores is not None:
             self.freeze_depth_scores_ = {1.0: scores[job.stages.backbone.n_stages], TUNED_DEPTH: scores[tuned]}
         return job
@@ -294,10 +327,6 @@ class FineTuner(
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    @abstractmethod
-    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
-        """y as an array with an entry per sample, once what cannot be meant was refused."""
 
     def _checked_weights(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)

@@ -195,3 +195,25 @@ def looks_like_amounts(labels: np.ndarray, classes: np.ndarray) -> bool:
 def _short(value: Any) -> str:
     words = repr(value)
     return words if len(words) <= 60 else f"{words[:57]}..."
+
+
+def checked_groups(groups: Any, n: int) -> np.ndarray:
+    """Numbers of the groups of n samples, (n,).
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer of them, or one is missing.
+    """
+    rows = rows_of(groups, "groups")
+    if len(rows) != n:
+        raise ValueError(f"groups has {len(rows)} entries, but X has {n} samples. Pass one group for each sample.")
+    numbers: dict[Any, int] = {}
+    try:
+        absent = [row for row, one in enumerate(rows) if one is None or one != one]
+        found = np.array([numbers.setdefault(one, len(numbers)) for one in rows])
+    except TypeError as error:
+        raise ValueError(f"groups must hold strings or numbers, one for each sample ({error}).") from error
+    if absent:
+        raise ValueError(f"groups[{absent[0]}] is missing ({rows[absent[0]]!r}). Name a group for each sample.")
+    return found

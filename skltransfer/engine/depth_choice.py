@@ -32,7 +32,7 @@ PerSample = dict[str, np.ndarray]
 
 
 def at_better_boundary(
-    job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
+    job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray, groups: np.ndarray | None = None
 ) -> tuple[TuningJob, Scores | None]:
     """The job at its own boundary if that is clearly better in cross-validation, or else with all stages frozen.
 
@@ -51,6 +51,8 @@ def at_better_boundary(
         Targets of the samples.
     weights : ndarray of shape (n,)
         Weights of the samples.
+    groups : ndarray of int, shape (n,), optional
+        Samples of one group are in one fold.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def at_better_boundary(
     stages = _with_store(job.stages)
     job, frozen = replace(job, stages=stages), replace(frozen, stages=stages)
     digests = activations_of(job.stages, job.spec, samples, job.policy).digests
-    distinct = canonical(digests, targets, weights)
+    distinct = canonical(digests, targets, weights, groups)
     if not len(distinct):
         return job, None  # what is wrong with the samples is said by the fit
     refuse_other_data(distinct)

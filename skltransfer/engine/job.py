@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.quantization import Agreement
 from skltransfer.engine.inference.reading import BadSamplePolicy
@@ -69,6 +71,8 @@ class HoldOut:
         Number of epochs without progress before stopping.
     tol : float
         Minimum decrease of the loss that counts as progress.
+    rows : ndarray of int or None
+        Positions of the samples that are held out, if they are given; None draws a fraction.
     """
 
     fraction: float = 0.1
@@ -76,6 +80,7 @@ class HoldOut:
     calibrates: bool = False
     n_iter_no_change: int = 3
     tol: float = 1e-4
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

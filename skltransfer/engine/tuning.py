@@ -4,7 +4,8 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,14 +35,16 @@ from skltransfer.engine.training.checkpoint import Checkpoint
 from skltransfer.engine.training.domain_losses import DomainLoss
 from skltransfer.engine.training.loop import History, TrainingPlan, Validation, batches, joined_history, train
 from skltransfer.engine.training.observer import EpochObserver
-from skltransfer.engine.training.training_set import TrainingSet, canonical, repeated, split
+from skltransfer.engine.training.training_set import TrainingSet, canonical, concatenated, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray) -> TuningResult:
+def tune(
+    job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray, groups: np.ndarray | None = None
+) -> TuningResult:
     """Fit a readout, and the stages after the boundary, to samples.
 
     Parameters
@@ -54,6 +57,8 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
         Targets of the samples.
     weights : ndarray of shape (n,)
         Weights of the samples.
+    groups : ndarray of int, shape (n,), optional
+        Samples of one group are all held out, or none of them.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     """
     job = replace(job, plan=_with_dtype_and_seed(job))
     activations = activations_of(job.stages, job.spec, samples, job.policy)
-    distinct = canonical(activations.digests, targets, weights)
+    distinct = _distinct(job, activations.digests, targets, weights, groups)
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     task, data = job.to_task(distinct)
@@ -74,7 +79,7 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     purpose, held_out = job.hold_out, None
     if purpose.calibrates or (purpose.stops_early and not job.is_probe):
         why = "early_stopping=True" if purpose.stops_early else "calibrate"
-        data, held_out = split(data, purpose.fraction, job.plan.seed, task.strata(data.targets), why)
+        data, held_out = _split(data, job, task, why)
     fit = _Fit(job, samples, activations, task, data, held_out, unplaced)
     if not job.stages.runtime.is_quantized:
         return _fitted(fit)
@@ -82,6 +87,33 @@ def tune(job: TuningJob, samples: Samples, targets: Targets, weights: np.ndarray
     cosine = checked_cosine(job.stages, job.spec.held[-1], some, job.policy)
     result = _fitted(fit)
     return replace(result, agreement=Agreement(cosine, _equal_labels(result, job, some)))
+
+
+def _distinct(
+    job: TuningJob, digests: Sequence[bytes], targets: Targets, weights: np.ndarray, groups: np.ndarray | None
+) -> TrainingSet:
+    """Distinct samples; those to validate on after the others, from which they stay apart."""
+    if job.hold_out.rows is None:
+        return canonical(digests, targets, weights, groups)
+    to_validate = np.isin(np.arange(len(weights)), job.hold_out.rows)
+    parts = [canonical(digests, targets, np.where(mask, weights, 0)) for mask in (~to_validate, to_validate)]
+    for part, name in zip(parts, ("X", "X_val"), strict=True):
+        if not len(part):
+            raise ValueError(f"None of the samples of {name} could be read.")
+    shared = set(parts[0].digests) & set(parts[1].digests)
+    if shared:
+        warnings.warn(f"{len(shared)} samples of X_val are also in X: the validation loss is too low.", stacklevel=2)
+    return concatenated(*parts, targets)
+
+
+def _split(data: TrainingSet, job: TuningJob, task: Task, why: str) -> tuple[TrainingSet, TrainingSet]:
+    """A part to train on, and a part to validate on."""
+    if job.hold_out.rows is None:
+        return split(data, job.hold_out.fraction, job.plan.seed, task.strata(data.targets), why)
+    to_validate = np.isin(data.rows, job.hold_out.rows)
+    if not to_validate.any():
+        raise ValueError("X_val holds nothing to validate on. Add samples.")
+    return data.subset(~to_validate), data.subset(to_validate)
 
 
 def _fitted(fit: "_Fit") -> TuningResult:

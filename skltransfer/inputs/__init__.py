@@ -12,6 +12,7 @@ from skltransfer.inputs._containers import SAMPLES, TABLE, Container, contained
 from skltransfer.inputs._digests import forget_digests, learn_digests
 from skltransfer.inputs._image_folder import load_image_folder
 from skltransfer.inputs._images import ImageSamples
+from skltransfer.inputs._joined import JoinedSamples
 from skltransfer.inputs._kinds import NOUNS
 from skltransfer.inputs._masks import read_mask
 from skltransfer.inputs._remarks import forget_what_was_told

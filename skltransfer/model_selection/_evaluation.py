@@ -4,14 +4,18 @@ Promises that no model sees a row of its test part, and that all see the same on
 with what, nor why.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
@@ -46,24 +50,36 @@ class Evaluated(NamedTuple):
     boundaries: list[str]
 
 
-def checked_splits(cv: Any, X: Any, y: np.ndarray, *, classifies: bool, seed: int) -> list[Split]:
+def checked_splits(
+    cv: Any, X: Any, y: np.ndarray, *, classifies: bool, seed: int, groups: np.ndarray | None = None
+) -> list[Split]:
     """Training and test rows of each fold; folds made of a number are shuffled, and stratified for labels.
 
     Raises
     ------
     ValueError
-        If a class has fewer rows than there are folds, or there is one fold alone.
+        If a class has fewer rows, or there are fewer groups, than there are folds; or there is one fold alone.
     """
-    stratifies = classifies and type_of_target(y) in ("binary", "multiclass")
     if isinstance(cv, int | np.integer):
-        if stratifies:
-            _refuse_rare_classes(y, int(cv))
-        kind = StratifiedKFold if stratifies else KFold
-        cv = kind(cv, shuffle=True, random_state=seed)
-    splits = [(np.asarray(train), np.asarray(test)) for train, test in check_cv(cv, y).split(X, y)]
+        cv = _splitter(int(cv), y, classifies and type_of_target(y) in ("binary", "multiclass"), seed, groups)
+    labels = y if y.ndim == 1 or groups is None else np.zeros(len(y), dtype=int)
+    splits = [(np.asarray(train), np.asarray(test)) for train, test in check_cv(cv, y).split(X, labels, groups)]
     if len(splits) < 2:
         raise ValueError(f"cv must give at least 2 folds, to tell chance from effect; {cv!r} gives {len(splits)}.")
     return splits
+
+
+def _splitter(n_folds: int, y: np.ndarray, stratifies: bool, seed: int, groups: np.ndarray | None) -> Any:
+    if stratifies:
+        _refuse_rare_classes(y, n_folds)
+    if groups is None:
+        kind = StratifiedKFold if stratifies else KFold
+        return kind(n_folds, shuffle=True, random_state=seed)
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise ValueError(f"groups has {n_groups} different groups, fewer than the cv={n_folds} folds. Lower cv.")
+    kind = StratifiedGroupKFold if stratifies else GroupKFold
+    return kind(n_folds, shuffle=True, random_state=seed)
 
 
 def _refuse_rare_classes(y: np.ndarray, n_folds: int) -> None:
@@ -120,6 +136,7 @@ def evaluated(
     splits: Sequence[Split],
     scoring: Any,
     advance: Callable,
+    groups: np.ndarray | None = None,
 ) -> Evaluated:
     """Fit what ``make`` gives for each fold, and judge it on the fold's test part.
 
@@ -135,12 +152,15 @@ def evaluated(
         Score; ``"accuracy"`` also compares predictions row by row.
     advance : callable
         Function that is called after each fold.
+    groups : ndarray of shape (n,), optional
+        Groups, for searches and for what a network holds out.
     """
     is_right = np.zeros(_num_samples(X), dtype=bool) if scoring == "accuracy" else None
     scores, histories, boundaries, seconds = [], [], [], 0.0
     for fold, (train, test) in enumerate(splits):
         model, start = make(fold), time.perf_counter()
-        model.fit(_safe_indexing(X, train), y[train])
+        how = {} if groups is None else _with_groups(model, groups[train])
+        model.fit(_safe_indexing(X, train), y[train], **how)
         seconds += time.perf_counter() - start
         unseen = _safe_indexing(X, test)
         if is_right is None:
@@ -153,3 +173,14 @@ def evaluated(
         boundaries.append(getattr(network_of(model), "freeze_boundary_", ""))
         advance()
     return Evaluated(np.array(scores, dtype=float), is_right, seconds, histories, boundaries)
+
+
+def _with_groups(model: BaseEstimator, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Parameters of ``fit`` that hand the groups to a search's splitter, or to a network."""
+    prefix, last = "", model
+    while isinstance(last, Pipeline) and not get_config()["enable_metadata_routing"]:
+        name, last = last.steps[-1]
+        prefix += f"{name}__"
+    if isinstance(last, BaseSearchCV) or "groups" in inspect.signature(last.fit).parameters:
+        return {f"{prefix}groups": groups}
+    return {}

@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
-from skltransfer._estimators.target_checks import rows_of
+from skltransfer._estimators.target_checks import checked_groups, rows_of
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import frame
 from skltransfer._system.validation import checks_arguments
@@ -203,6 +203,7 @@ def transfer_report(
     y: Any,
     *,
     cv: Any = 5,
+    groups: Any = None,
     baselines: Sequence[str] | Mapping[str, Any] = BASELINES,
     target_sizes: Sequence[int] | None = None,
     scoring: str | Callable | None = None,
@@ -218,7 +219,7 @@ def transfer_report(
     Transfer helps if it beats every baseline, and hurts if a baseline beats it [1]_. A difference counts if it is
     larger than ``rope`` and its p-value, adjusted for the number of baselines [2]_, is below .05. Accuracies are
     compared by McNemar's exact test on pooled out-of-fold predictions [3]_, for which 5 folds are enough; other scores,
-    and folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
+    samples in groups, and folds that test a row more than once, by Nadeau and Bengio's corrected t-test [4]_.
 
     Parameters
     ----------
@@ -233,6 +234,10 @@ def transfer_report(
     cv : int, splitter or iterable of splits, default=5
         Cross-validation: number of shuffled folds (stratified for labels), a splitter, or an iterable of train and test
         indices.
+    groups : array-like of shape (n_samples,), default=None
+        Groups of the samples, such as patients. A number of folds then keeps each group in one fold, a splitter
+        receives them, and so do a search around the estimator and the ``fit`` of a fine-tuned network. None treats all
+        samples as independent.
     baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
         Models to compare with. ``"scratch"`` is the same network trained from random weights, all stages for as many
         epochs at the same rates. ``"random"`` is the same network with random weights, frozen, with the same head.
@@ -267,7 +272,7 @@ def transfer_report(
     ------
     ValueError
         If ``estimator`` holds no fine-tuned network or several tasks, a baseline is unknown, a class has fewer rows
-        than folds, or a target size does not fit.
+        than folds, there are fewer groups than folds, or a target size does not fit.
 
     See Also
     --------
@@ -307,8 +312,10 @@ def transfer_report(
     if scoring is None and not is_structured:
         scoring = "accuracy" if classifies else "r2"
     rng = check_random_state(random_state)
-    splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=rng.randint(2**31 - 1))
-    validation = _CrossValidation(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)))
+    groups = None if groups is None else checked_groups(groups, len(y))
+    folds_seed = rng.randint(2**31 - 1)
+    splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=folds_seed, groups=groups)
+    validation = _CrossValidation(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)), groups)
     sizes = [] if target_sizes is None else sorted({int(size) for size in target_sizes})
     seed = int(rng.randint(2**31 - 1))
     cuts = {size: subsampled(splits, y, size, classifies=classifies, seed=seed) for size in sizes}
@@ -339,6 +346,7 @@ class _CrossValidation:
     y: np.ndarray
     scoring: str | Callable
     seeds: np.ndarray  # of random weights, one per fold
+    groups: np.ndarray | None
 
     def on(self, splits: Sequence[Split], advance: Callable) -> dict[str, Evaluated]:
         """All models on these splits, by name."""
@@ -352,7 +360,7 @@ class _CrossValidation:
             return built(self.baselines[name], self.estimator, y=self.y, seed=seed, scoring=self.scoring)
 
         try:
-            return evaluated(make, self.X, self.y, splits, self.scoring, advance)
+            return evaluated(make, self.X, self.y, splits, self.scoring, advance, self.groups)
         except Exception as error:
             error.add_note(f"while {name!r} of transfer_report was fitted")
             raise
@@ -410,7 +418,8 @@ class _CrossValidation:
         return {name: corrected_t(transfer.scores, found[name].scores, ratio) for name in self.baselines}
 
     def _pools(self, splits: Sequence[Split]) -> bool:
-        return self.scoring == "accuracy" and each_row_is_tested_once(splits, len(self.y))
+        is_independent = self.groups is None  # rows of one group are right or wrong together
+        return self.scoring == "accuracy" and is_independent and each_row_is_tested_once(splits, len(self.y))
 
     def _record(self, name: str, one: Evaluated, pools: bool) -> dict[str, Any]:
         return {

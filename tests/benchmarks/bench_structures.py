@@ -1,6 +1,6 @@
 """Searches over freeze depth for tags, masks and boxes: with the cache, without it, and torchvision in a plain loop.
 
-    SKLTRANSFER_DATA=folder python tests/benchmarks/bench_structures.py
+    SKLTRANSFER_DATA=folder python tests/benchmarks/bench_structures.py [tags] [masks] [boxes]
 
 Three depths and three folds each, and the same number of optimizer steps; heads of tags and masks on a frozen network
 are solved. *Loop*, for boxes: torchvision's FCOS on the same network in plain PyTorch, one fit per candidate and fold,
@@ -13,6 +13,7 @@ import gzip
 import json
 import os
 import pathlib
+import sys
 import time
 from collections import OrderedDict
 from typing import Any
@@ -131,7 +132,7 @@ def placed(image: bytes, target: dict, labels: list[str], backbone: Any) -> tupl
     return backbone.preprocessing(samples.read(0)), {"boxes": torch.tensor(boxes).float(), "labels": numbers}
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     boxes, masks, tags = ([part[:FEW] for part in cells()], [part[:FEW] for part in masked_cells()], sentences(200))
     tasks = {
         "tags": (lambda: FineTunedTagger(), tags, "bundled:minilm"),
@@ -140,7 +141,8 @@ def main() -> None:
     }
     print("| task | samples | computed per sample | with cache, s | without, s | share | bound | loop, s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name, (make, (X, y), backbone) in tasks.items():
+    for name in names or tasks:
+        make, (X, y), backbone = tasks[name]
         searched(make(), X[:6], y[:6], None)  # everything is loaded
         store = ActivationStore()
         cached, bare = searched(make(), X, y, store), searched(make(), X, y, None)
@@ -160,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -5,11 +5,15 @@ Must not know what a digest is a digest of.
 
 import hashlib
 import itertools
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
 
 from skltransfer.engine.tasks.targets import Targets
 
@@ -30,6 +34,8 @@ class TrainingSet:
         The same sums, multiplied by the class weights.
     digests : tuple of bytes, length m
         Digests of the samples' contents.
+    groups : ndarray of int, shape (m,), or None
+        Samples of one group are never split; None if only samples of equal content are kept together.
     """
 
     rows: np.ndarray
@@ -37,6 +43,7 @@ class TrainingSet:
     weights: np.ndarray
     loss_weights: np.ndarray
     digests: tuple[bytes, ...]
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,8 +62,8 @@ class TrainingSet:
     def subset(self, mask: np.ndarray) -> "TrainingSet":
         """The samples where ``mask`` holds."""
         digests = tuple(d for d, kept in zip(self.digests, mask, strict=True) if kept)
-        targets = self.targets.subset(mask)
-        return TrainingSet(self.rows[mask], targets, self.weights[mask], self.loss_weights[mask], digests)
+        targets, groups = self.targets.subset(mask), None if self.groups is None else self.groups[mask]
+        return TrainingSet(self.rows[mask], targets, self.weights[mask], self.loss_weights[mask], digests, groups)
 
 
 def repeated(digests: Sequence[bytes]) -> list[list[int]]:
@@ -68,7 +75,9 @@ def repeated(digests: Sequence[bytes]) -> list[list[int]]:
     return [group for group in positions.values() if len(group) > 1]
 
 
-def canonical(digests: Sequence[bytes], targets: Targets, weights: np.ndarray) -> TrainingSet:
+def canonical(
+    digests: Sequence[bytes], targets: Targets, weights: np.ndarray, groups: np.ndarray | None = None
+) -> TrainingSet:
     """Drop zero weights, merge rows of equal content and target by summing weights, sort by content.
 
     Parameters
@@ -79,6 +88,8 @@ def canonical(digests: Sequence[bytes], targets: Targets, weights: np.ndarray) -
         Targets of the samples.
     weights : ndarray of shape (n,)
         Weights of the samples.
+    groups : ndarray of int, shape (n,), optional
+        Samples of one group stay together, and so do groups that have a content in common.
     """
     kept = [row for row in range(len(digests)) if weights[row] > 0 and digests[row]]
     keyed = sorted(((digests[row], targets.key(row)), row) for row in kept)
@@ -88,11 +99,38 @@ def canonical(digests: Sequence[bytes], targets: Targets, weights: np.ndarray) -
     is_first = np.array([True, *(now[0] != before[0] for before, now in itertools.pairwise(keyed))])
     merged = np.add.reduceat(weights[order], np.flatnonzero(is_first))
     rows = order[is_first]
-    return TrainingSet(rows, targets.subset(rows), merged, merged, tuple(digests[row] for row in rows))
+    joined = None if groups is None else _joined_groups([digests[row] for row in order], groups[order])[is_first]
+    return TrainingSet(rows, targets.subset(rows), merged, merged, tuple(digests[row] for row in rows), joined)
 
 
-def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Number of each sample's fold, (m,): folds are alike in size, also within a group; equal content is in one fold.
+def _joined_groups(digests: Sequence[bytes], groups: np.ndarray) -> np.ndarray:
+    """Groups of rows, (n,), of which those that have a content in common are one."""
+    _, contents = np.unique(np.array([digest.hex() for digest in digests]), return_inverse=True)
+    _, groups = np.unique(groups, return_inverse=True)
+    n = groups.max() + 1
+    links = coo_array((np.ones(len(groups)), (groups, n + contents)), shape=(n + contents.max() + 1,) * 2)
+    return connected_components(links, directed=False)[1][groups]
+
+
+def concatenated(first: TrainingSet, second: TrainingSet, targets: Targets) -> TrainingSet:
+    """The samples of two sets that are to stay apart, one after the other.
+
+    Parameters
+    ----------
+    first, second : TrainingSet
+        The sets.
+    targets : Targets, length n
+        Those that the rows of both sets are positions in.
+    """
+    rows = np.concatenate([first.rows, second.rows])
+    weights, loss_weights = (
+        np.concatenate([getattr(one, name) for one in (first, second)]) for name in ("weights", "loss_weights")
+    )
+    return TrainingSet(rows, targets.subset(rows), weights, loss_weights, first.digests + second.digests)
+
+
+def folds(data: TrainingSet, n: int, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
+    """Number of each sample's fold, (m,): folds are alike in size, also within a stratum; a group is in one fold.
 
     Parameters
     ----------
@@ -102,11 +140,13 @@ def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None
         Number of folds.
     seed : int
         Seed of the random numbers.
-    groups : ndarray of shape (m,), optional
-        Labels, by which folds are stratified.
+    strata : ndarray of shape (m,), optional
+        Labels, of which each fold has its share.
     """
+    strata = np.zeros(len(data), dtype=int) if strata is None else strata
+    if data.groups is not None:
+        return _folds_of_groups(data.groups, n, seed, strata)
     generator = np.random.default_rng(seed)
-    strata = np.zeros(len(data), dtype=int) if groups is None else groups
     members = [generator.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
     fold = np.empty(len(data), dtype=int)
     fold[np.concatenate(members)] = np.arange(len(data)) % n
@@ -114,10 +154,25 @@ def folds(data: TrainingSet, n: int, seed: int, groups: np.ndarray | None = None
     return fold[[first.setdefault(digest, i) for i, digest in enumerate(data.digests)]]
 
 
+def _folds_of_groups(groups: np.ndarray, n: int, seed: int, strata: np.ndarray) -> np.ndarray:
+    """Number of each sample's fold, (m,); all are in the first one if there is a single group."""
+    fold, n = np.zeros(len(groups), dtype=int), min(n, len(np.unique(groups)))
+    if n < 2:
+        return fold
+    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of labels that are rarer than folds
+        # a label that all samples have stands for those of which there are too few for its check
+        labels = strata if np.bincount(strata).max() >= n else np.zeros(len(groups), dtype=int)
+        for number, (_, held_out) in enumerate(splitter.split(groups, labels, groups)):
+            fold[held_out] = number
+    return fold
+
+
 def split(
-    data: TrainingSet, fraction: float, seed: int, groups: np.ndarray | None = None, why: str = "early_stopping=True"
+    data: TrainingSet, fraction: float, seed: int, strata: np.ndarray | None = None, why: str = "early_stopping=True"
 ) -> tuple[TrainingSet, TrainingSet]:
-    """A training and a validation part; equal content is never on both sides.
+    """A training and a validation part; equal content, and a group, is never on both sides.
 
     Parameters
     ----------
@@ -127,7 +182,7 @@ def split(
         Share of samples for validation.
     seed : int
         Seed of the random numbers.
-    groups : ndarray of shape (m,), optional
+    strata : ndarray of shape (m,), optional
         Labels; each keeps its share, and at least one sample in training.
     why : str
         The parameter that asks for it, as the user wrote it.
@@ -137,9 +192,26 @@ def split(
     ValueError
         If no sample could be held out.
     """
+    strata = np.zeros(len(data), dtype=int) if strata is None else strata
+    held_out = (
+        _held_out(data, fraction, seed, strata)
+        if data.groups is None
+        else _held_out_groups(data.groups, fraction, seed, strata)
+    )
+    if not held_out.any() or held_out.all():
+        n, what = len(set(data.digests)), "distinct ones"
+        if data.groups is not None:
+            n, what = len(np.unique(data.groups)), "groups"
+        raise ValueError(
+            f"{why} needs samples to hold out, but X has {n} {what}, and each class must keep one for training. "
+            "Turn it off, add data, or pass X_val and y_val."
+        )
+    return data.subset(~held_out), data.subset(held_out)
+
+
+def _held_out(data: TrainingSet, fraction: float, seed: int, strata: np.ndarray) -> np.ndarray:
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(data), dtype=bool)
-    strata = np.zeros(len(data), dtype=int) if groups is None else groups
     for stratum in np.unique(strata):
         members = generator.permutation(np.flatnonzero(strata == stratum))
         held_out[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
@@ -147,11 +219,12 @@ def split(
         spare = np.flatnonzero(np.unique(strata, return_counts=True)[1][np.unique(strata, return_inverse=True)[1]] > 1)
         held_out[generator.permutation(spare)[:1]] = True
     ours = {d for d, held in zip(data.digests, held_out, strict=True) if held}
-    held_out |= np.array([d in ours for d in data.digests])
-    if not held_out.any() or held_out.all():
-        n = len(set(data.digests))
-        raise ValueError(
-            f"{why} needs samples to hold out, but X has {n} distinct ones, and each class must keep one for training. "
-            "Turn it off or add data."
-        )
-    return data.subset(~held_out), data.subset(held_out)
+    return held_out | np.array([d in ours for d in data.digests])
+
+
+def _held_out_groups(groups: np.ndarray, fraction: float, seed: int, strata: np.ndarray) -> np.ndarray:
+    """The fold that is nearest to the fraction in size, of those that leave each label a sample for training."""
+    fold = _folds_of_groups(groups, max(2, round(1 / fraction)), seed, strata)
+    masks = [fold == number for number in np.unique(fold)]
+    masks = [mask for mask in masks if len(np.unique(strata[~mask])) == len(np.unique(strata))]
+    return min(masks, key=lambda mask: abs(mask.mean() - fraction), default=np.zeros(len(groups), dtype=bool))

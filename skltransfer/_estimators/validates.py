@@ -1,0 +1,77 @@
+"""Samples that the user names to validate on: checked, encoded and put after those to train on.
+
+Must not know how a network is trained.
+"""
+
+import copy
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+
+from skltransfer._estimators.base import BackboneEstimator
+from skltransfer.backbones import Backbone
+from skltransfer.engine import HoldOut, Targets
+from skltransfer.inputs import JoinedSamples, Samples
+
+
+class Validates(BackboneEstimator):
+    """Parent of the estimators whose ``fit`` takes ``X_val`` and ``y_val``."""
+
+    @abstractmethod
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        """y as an array with an entry per sample, once what cannot be meant was refused."""
+
+    @abstractmethod
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> Targets:
+        """Targets of y, one entry per sample; attributes that depend on y alone are set here."""
+
+    @abstractmethod
+    def _hold_out(self) -> HoldOut:
+        """What samples are held out for."""
+
+    def _with_validation(
+        self, samples: Samples, y: np.ndarray, weights: np.ndarray, X_val: Any, y_val: Any, backbone: Backbone
+    ) -> tuple[Samples, Targets, np.ndarray]:
+        """Samples, targets and weights to train on, and after them those to validate on."""
+        hold_out = self._hold_out()
+        if X_val is None or y_val is None:
+            missing = "X_val" if X_val is None else "y_val"
+            raise ValueError(f"X_val and y_val belong together, but {missing} is None. Pass both, or neither.")
+        if not (hold_out.stops_early or hold_out.calibrates):
+            also = " or calibrate" if hasattr(self, "calibrate") else ""
+            raise ValueError(
+                f"X_val and y_val are for early_stopping=True{also}, which is off. Turn it on, or leave them out."
+            )
+        try:
+            others = self._samples(X_val, backbone, reset=False)
+            y_val = self._checked_target(y_val, others)
+        except ValueError as error:
+            error.add_note("This is about X_val and y_val.")
+            raise
+        kinds = [(one.shape[1:], one.dtype.kind in "US") for one in (y, y_val)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"y has shape {y.shape} and dtype {y.dtype}, but y_val has shape {y_val.shape} and dtype "
+                f"{y_val.dtype}. Pass targets of one kind."
+            )
+        both, ones = np.concatenate([y, y_val]), np.ones(len(others))
+        targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
+        self._refuse_new_labels(both, np.concatenate([weights, ones]))
+        return JoinedSamples(samples, others, "X_val"), targets, np.concatenate([weights, ones])
+
+    def _refuse_new_labels(self, both: np.ndarray, weights: np.ndarray) -> None:
+        """Raise if y_val has labels that y has not."""
+        if not hasattr(self, "classes_"):
+            return
+        draft = copy.copy(self)
+        del draft.classes_
+        draft._encode(both, weights)
+        ours, theirs = (one.classes_ if isinstance(one.classes_, list) else [one.classes_] for one in (self, draft))
+        for known, found in zip(ours, theirs, strict=True):
+            new = [] if known is None else np.setdiff1d(found, known).tolist()
+            if new:
+                raise ValueError(
+                    f"y_val has the labels {new[:5]!r}, which y has not. Leave these samples out of X_val, or add "
+                    "some of them to X."
+                )
