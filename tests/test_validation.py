@@ -1,6 +1,7 @@
 """Own validation samples, and groups that are never on both sides."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score
@@ -8,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skltransfer import (
+    FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedRegressor,
@@ -219,8 +221,26 @@ def test_odd_validation_samples_are_refused(X_val, y_val, message):
 
 
 def test_validation_samples_without_a_use_are_refused():
-    with pytest.raises(ValueError, match="X_val and y_val are for early_stopping=True or calibrate, which is off"):
-        classifier().fit(*rows(30), X_val=rows(5)[0], y_val=rows(5)[1])
+    named = {"X_val": rows(5)[0], "y_val": rows(5)[1]}
+    with pytest.raises(ValueError, match="FineTunedClassifier makes none. Set early_stopping or calibrate, or leave"):
+        classifier().fit(*rows(30), **named)
+    with pytest.raises(ValueError, match="this FewShotClassifier makes none. Leave them out"):
+        FewShotClassifier("toy:rows").fit(*rows(30), **named)
+
+
+@pytest.mark.parametrize(
+    "kind", [list, np.array, lambda y: pd.Series(y, dtype=object), lambda y: pd.Series(y, dtype="category")]
+)
+def test_labels_may_come_in_another_container(kind):
+    X, y = rows(60)
+    X_val, y_val = rows(30, 1)
+    ours, theirs = np.array(["no", "yes"])[y], [["no", "yes"][label] for label in y_val]
+    model = classifier(early_stopping=True).fit(X, ours, X_val=X_val, y_val=kind(theirs))
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.classes_.dtype == ours.dtype
+    assert model.history_ == classifier(early_stopping=True).fit(X, list(ours), X_val=X_val, y_val=theirs).history_
+    with pytest.raises(ValueError, match=r"y_val has the labels \['nobody'\]"):
+        classifier(early_stopping=True).fit(X, ours, X_val=X_val, y_val=kind(["nobody", *theirs[1:]]))
 
 
 def test_calibration_uses_the_named_samples():

@@ -4,6 +4,7 @@ Must not know how a network is trained.
 """
 
 import copy
+import numbers
 from abc import abstractmethod
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from skltransfer._estimators.base import BackboneEstimator
 from skltransfer.backbones import Backbone
-from skltransfer.engine import HoldOut, Targets
+from skltransfer.engine import Targets
 from skltransfer.inputs import JoinedSamples, Samples
 
 
@@ -26,22 +27,19 @@ class Validates(BackboneEstimator):
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> Targets:
         """Targets of y, one entry per sample; attributes that depend on y alone are set here."""
 
-    @abstractmethod
-    def _hold_out(self) -> HoldOut:
-        """What samples are held out for."""
-
     def _with_validation(
         self, samples: Samples, y: np.ndarray, weights: np.ndarray, X_val: Any, y_val: Any, backbone: Backbone
     ) -> tuple[Samples, Targets, np.ndarray]:
         """Samples, targets and weights to train on, and after them those to validate on."""
-        hold_out = self._hold_out()
         if X_val is None or y_val is None:
             missing = "X_val" if X_val is None else "y_val"
             raise ValueError(f"X_val and y_val belong together, but {missing} is None. Pass both, or neither.")
-        if not (hold_out.stops_early or hold_out.calibrates):
-            also = " or calibrate" if hasattr(self, "calibrate") else ""
+        known = [name for name in ("early_stopping", "calibrate") if hasattr(self, name)]
+        if not any(getattr(self, name) for name in known):
+            remedy = f"Set {' or '.join(known)}, or leave them out" if known else "Leave them out"
             raise ValueError(
-                f"X_val and y_val are for early_stopping=True{also}, which is off. Turn it on, or leave them out."
+                f"X_val and y_val are for early stopping and calibration, of which this {type(self).__name__} makes "
+                f"none. {remedy}."
             )
         try:
             others = self._samples(X_val, backbone, reset=False)
@@ -49,12 +47,13 @@ class Validates(BackboneEstimator):
         except ValueError as error:
             error.add_note("This is about X_val and y_val.")
             raise
-        kinds = [(one.shape[1:], one.dtype.kind in "US") for one in (y, y_val)]
-        if kinds[0] != kinds[1]:
+        if y.shape[1:] != y_val.shape[1:] or _are_numbers(y) != _are_numbers(y_val):
             raise ValueError(
                 f"y has shape {y.shape} and dtype {y.dtype}, but y_val has shape {y_val.shape} and dtype "
                 f"{y_val.dtype}. Pass targets of one kind."
             )
+        if {y.dtype.kind, y_val.dtype.kind} == {"O", "U"}:
+            y_val = y_val.astype(object if y.dtype.kind == "O" else str)
         both, ones = np.concatenate([y, y_val]), np.ones(len(others))
         targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
         self._refuse_new_labels(both, np.concatenate([weights, ones]))
@@ -75,3 +74,7 @@ class Validates(BackboneEstimator):
                     f"y_val has the labels {new[:5]!r}, which y has not. Leave these samples out of X_val, or add "
                     "some of them to X."
                 )
+
+
+def _are_numbers(y: np.ndarray) -> bool:
+    return y.dtype.kind in "biuf" or all(isinstance(one, numbers.Number) for one in y.ravel())

@@ -83,7 +83,7 @@ def tune(
     fit = _Fit(job, samples, activations, task, data, held_out, unplaced)
     if not job.stages.runtime.is_quantized:
         return _fitted(fit)
-    some = samples.take(np.sort(rows[:ENOUGH]))
+    some = samples.take(np.sort(data.rows[:ENOUGH]))
     cosine = checked_cosine(job.stages, job.spec.held[-1], some, job.policy)
     result = _fitted(fit)
     return replace(result, agreement=Agreement(cosine, _equal_labels(result, job, some)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skltransfer.inputs._hugging_face import content_of
 from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
@@ -220,6 +221,8 @@ def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
     """A list: a table if all that is not missing are numbers or rows of numbers, else samples."""
     if modality == "rows":
         return Container(TABLE, items if table is None else table)
+    if modality in ("audio", "image"):
+        items = [content_of(item, modality) for item in items]
     present = [item for item in items if not is_missing(item)]
     if modality == "audio":
         if present and all(map(_is_number, present)):

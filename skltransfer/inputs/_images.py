@@ -33,7 +33,7 @@ from skltransfer.inputs._samples import (
     shown,
 )
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 DAMAGE = (
     ArithmeticError,
     AssertionError,

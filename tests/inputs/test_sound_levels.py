@@ -122,7 +122,7 @@ def test_a_rate_in_kilohertz_is_refused():
     ("item", "cause"),
     [
         ((RATE, tone(300)), r"a rate before an array. Fix: pass \(array, rate\), in this order"),
-        ({"array": tone(300), "sampling_rate": RATE}, r"a dict with the keys .*pass \(item\['array'\]"),
+        ({"array": tone(300), "rate": RATE}, r"a dict with the keys .*pass \(item\['array'\]"),
         (io.BytesIO(b"RIFF"), "an open file. Fix: pass its path, or its bytes"),
     ],
 )

@@ -56,6 +56,9 @@ def _pictures() -> dict[str, bytes]:
         ("BMP", "RGB"),
         ("TIFF", "I;16"),
         ("WEBP", "RGB"),
+        ("PPM", "RGB"),
+        ("JPEG2000", "RGB"),
+        ("AVIF", "RGB"),
     ):
         buffer = io.BytesIO()
         (ramp.convert("L").convert("I").convert("I;16") if mode == "I;16" else ramp.convert(mode)).save(buffer, form)

@@ -27,8 +27,10 @@ def is_native() -> bool:
 
 def share_in_products(backbone: Backbone) -> float:
     """Share of a network's weights that are matrices; the others are kernels of convolutions."""
-    sizes = [(p.ndim, p.numel()) for p in backbone.library_network.parameters()]
-    matrices, kernels = (sum(n for ndim, n in sizes if (ndim == 2, ndim > 2)[k]) for k in (0, 1))
+    matrices, kernels = 0, 0
+    for parameter in backbone.library_network.parameters():
+        matrices += parameter.numel() if parameter.ndim == 2 else 0
+        kernels += parameter.numel() if parameter.ndim > 2 else 0
     return matrices / max(1, matrices + kernels)
 
 

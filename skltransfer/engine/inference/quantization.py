@@ -45,7 +45,7 @@ def checked_cosine(stages: FrozenStages, boundary: int, samples: Samples, policy
         address = one.address(boundary, one.backbone.pooling)
         features.append(recall(one, samples, [address], policy).tensors[0].float())
     cosines = torch.nn.functional.cosine_similarity(*features)
-    readable = ~torch.isnan(cosines)
+    readable = ~torch.isnan(cosines) & (features[1] != 0).any(dim=1)  # others are filled with zeros
     least = float(cosines[readable].min()) if readable.any() else 1.0
     if least < LEAST_COSINE:
         row = int(samples.rows[int(torch.where(readable, cosines, 2.0).argmin())])

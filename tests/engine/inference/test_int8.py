@@ -40,6 +40,14 @@ def test_embeddings_are_near_to_float32_and_no_row_depends_on_another(backbone, 
 
 
 @needs_int8
+def test_missing_samples_are_not_compared():
+    for missing in ("zero", "nan"):
+        extractor = PretrainedFeatureExtractor("bundled:minilm", dtype="int8", missing=missing).fit([None, *TEXTS])
+        assert 0.98 <= extractor.int8_agreement_["cosine"] < 1
+    assert extractor.fit([None]).int8_agreement_ == {"cosine": 1.0}
+
+
+@needs_int8
 @pytest.mark.parametrize("depth", [1.0, 0.5])
 def test_a_classifier_says_how_near_it_is_and_comes_back(depth, tmp_path):
     options = {"freeze_depth": depth, "dtype": "int8", "max_epochs": 2, "random_state": 0}
