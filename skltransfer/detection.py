@@ -378,8 +378,8 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
             raise ValueError(f"y has {len(self.classes_):,} different labels; at most {MOST_LABELS:,} are possible.")
         return RecordTargets([_record(one, self.classes_) for one in y])
 
-    def _to_task(self, data: TrainingSet) -> tuple[DetectionTask, TrainingSet]:
-        return DetectionTask(self.classes_, int(self.head_width)), data
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[DetectionTask, TrainingSet]:
+        return task or DetectionTask(self.classes_, int(self.head_width)), data
 
 
 def _record(one: dict[str, Any], classes: np.ndarray) -> dict[str, np.ndarray]:

@@ -85,6 +85,8 @@ class BatchExtractor:
         output: str = "features",
     ) -> None:
         self.extractor = clone(extractor)
+        if hasattr(extractor, "int8_agreement_"):
+            self.extractor.int8_agreement_ = extractor.int8_agreement_
         if isinstance(extractor.cache, str) and extractor.cache == "memory":
             self.extractor.set_params(cache=None)
         self.column, self.keep, self.output = column, None if keep is None else list(keep), output
@@ -294,7 +296,7 @@ def _with_choices_made(extractor: PretrainedFeatureExtractor) -> PretrainedFeatu
     """With the dtype and the runtime that are ``"auto"`` here, so that they are the same in every worker."""
     extractor._validate_params()
     stages = extractor._frozen_stages(extractor._loaded_backbone())
-    return clone(extractor).set_params(dtype=str(stages.dtype).removeprefix("torch."), runtime=stages.runtime.name)
+    return clone(extractor).set_params(dtype=stages.dtype_name, runtime=stages.runtime.name)
 
 
 def _made(folder: str | os.PathLike) -> Path:

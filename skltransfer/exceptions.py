@@ -50,18 +50,27 @@ class BadSampleError(SkltransferError, ValueError):
         Cause of the error, and how to correct it.
     others : tuple of BadSampleError, default=()
         Errors of further rows that were found in the same pass.
+    name : str, default="X"
+        Name of the argument that the row is of.
     """
 
     def __init__(
-        self, row: int, shown: str, cause: str, remedy: str, others: "tuple[BadSampleError, ...]" = ()
+        self,
+        row: int,
+        shown: str,
+        cause: str,
+        remedy: str,
+        others: "tuple[BadSampleError, ...]" = (),
+        name: str = "X",
     ) -> None:
-        lines = [f"X[{row}] ({shown}): {cause}. Fix: {remedy}.", *map(str, others)]
+        lines = [f"{name}[{row}] ({shown}): {cause}. Fix: {remedy}.", *map(str, others)]
         super().__init__("\n".join(lines))
         self.row, self.shown, self.cause, self.remedy, self.others = row, shown, cause, remedy, others
+        self.name = name
 
     def __reduce__(self):
         notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
-        return type(self), (self.row, self.shown, self.cause, self.remedy, self.others), notes
+        return type(self), (self.row, self.shown, self.cause, self.remedy, self.others, self.name), notes
 
     def along_with(self, others: "Sequence[BadSampleError]") -> "BadSampleError":
         """Make the same error with further rows in its message.
@@ -76,7 +85,22 @@ class BadSampleError(SkltransferError, ValueError):
         BadSampleError
             The new error.
         """
-        return type(self)(self.row, self.shown, self.cause, self.remedy, tuple(others))
+        return type(self)(self.row, self.shown, self.cause, self.remedy, tuple(others), self.name)
+
+    def of(self, name: str) -> "BadSampleError":
+        """Make the same error about a row of another argument than X.
+
+        Parameters
+        ----------
+        name : str
+            Name of the argument.
+
+        Returns
+        -------
+        BadSampleError
+            The new error.
+        """
+        return type(self)(self.row, self.shown, self.cause, self.remedy, self.others, name)
 
 
 class MissingSampleError(BadSampleError):

@@ -11,7 +11,7 @@ from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples, 
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, layer_boundaries
-from skltransfer.engine import ENOUGH, INT8, FrozenStages, checked_cosine, recall
+from skltransfer.engine import ENOUGH, INT8, FrozenStages, checked_cosine, is_compared, recall
 from skltransfer.inputs import Samples
 
 
@@ -75,10 +75,12 @@ class PretrainedFeatureExtractor(
     device : str, default="auto"
         Device on which the network runs, as a torch device such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` uses CUDA if
         it is available, else the CPU.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+    dtype : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Data type in which the network computes. ``"auto"`` uses bfloat16 if the processor supports it natively and the
-        embeddings of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. Embeddings
-        are returned as float32.
+        embeddings of this backbone stay nearly the same (cosine similarity of at least 0.999), else float32. ``"int8"``
+        computes matrix products in 8 bits, by OpenVINO (extra ``fast``) on CPUs with instructions for them; ``fit``, or
+        the first ``transform`` without a fit, then compares up to 64 samples with float32. Embeddings are returned as
+        float32.
     runtime : {"auto", "eager", "folded", "compiled"}, default="auto"
         Library that runs the frozen stages. ``"eager"`` is PyTorch. ``"folded"`` is PyTorch with each BatchNorm
         computed in the convolution before it. ``"compiled"`` is OpenVINO, which needs the extra ``fast`` and a CPU; the
@@ -235,7 +237,7 @@ class PretrainedFeatureExtractor(
         stages = self._frozen_stages(backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
-        if self.dtype == INT8 and not hasattr(self, "int8_agreement_"):
+        if self.dtype == INT8 and not hasattr(self, "int8_agreement_") and not is_compared(backbone):
             self._int8_cosine(samples, stages)
         recalled = recall(stages, samples, addresses, self._bad_sample_policy())
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):

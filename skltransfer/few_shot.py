@@ -195,8 +195,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         check_classification_targets(y)
         return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
 
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
-        return PrototypeTask(self.classes_), data
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
+        return task or PrototypeTask(self.classes_), data
 
     @property
     def _penalty(self) -> float:

@@ -352,16 +352,17 @@ class FineTunedClassifier(
         self.classes_ = np.arange(y.shape[1]) if known is None else known
         return ArrayTargets(y.astype(np.int64))
 
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         labels = data.targets.values
         if labels.ndim == 2:
-            return MultilabelTask(self.classes_, self.label_smoothing), data
+            return task or MultilabelTask(self.classes_, self.label_smoothing), data
         if self.class_weight == "balanced":
             mass = np.bincount(labels, weights=data.weights, minlength=len(self.classes_))
             factors = mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
         else:
             factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
-        return ClassificationTask(self.classes_, self.label_smoothing), data.encoded(data.targets, factors[labels])
+        task = task or ClassificationTask(self.classes_, self.label_smoothing)
+        return task, data.encoded(data.targets, factors[labels])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -662,9 +663,9 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         return ArrayTargets(y.astype(np.float64))
 
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         y = data.targets.values
-        task = getattr(self, "_task_", None) or RegressionTask.fitted(y, data.weights)
+        task = task or getattr(self, "_task_", None) or RegressionTask.fitted(y, data.weights)
         return task, data.encoded(ArrayTargets(task.encode(y)))
 
     def __sklearn_tags__(self):

@@ -407,6 +407,14 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         self.tasks_ = dict(zip(names, self._kinds(names, table), strict=True))
         return table
 
+    def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:
+        """y_val with the tasks of y, whose kinds y alone decides, in its order."""
+        names, table = table_of(y_val)
+        check_consistent_length(samples, table)
+        if sorted(names) != sorted(self.tasks_):
+            raise ValueError(f"y_val has the columns {names!r}, but those of y are {list(self.tasks_)!r}.")
+        return table[:, [names.index(name) for name in self.tasks_]]
+
     def _kinds(self, names: list[str], table: np.ndarray) -> list[str]:
         asked = self.tasks
         if asked is None:
@@ -431,8 +439,14 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
             self.classes_.append(classes)
         return ArrayTargets(np.hstack([values, seen]))
 
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         values, seen = np.hsplit(data.targets.values.copy(), 2)
+        if task is not None:
+            for number, head, _ in task.places():
+                if isinstance(head, RegressionTask):
+                    own = seen[:, number] > 0
+                    values[own, number] = head.encode(values[own, number])[:, 0]
+            return task, data.encoded(ArrayTargets(np.hstack([values, seen])))
         parts, factors = [], self._factors()
         for task, kind in enumerate(self.tasks_.values()):
             own = seen[:, task] > 0

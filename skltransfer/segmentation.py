@@ -394,8 +394,8 @@ class FineTunedSegmenter(
             )
         return RecordTargets([{"labels": _positions(mask, self.classes_)} for mask in y])
 
-    def _to_task(self, data: TrainingSet) -> tuple[SegmentationTask, TrainingSet]:
-        return SegmentationTask(self.classes_, self._factors(data), self.label_smoothing), data
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[SegmentationTask, TrainingSet]:
+        return task or SegmentationTask(self.classes_, self._factors(data), self.label_smoothing), data
 
     def _factors(self, data: TrainingSet) -> np.ndarray:
         """Weight of a pixel in the loss, by its label."""

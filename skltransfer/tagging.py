@@ -386,8 +386,10 @@ class FineTunedTagger(
         encoded = (np.minimum(np.searchsorted(self.classes_, np.array(tags, self.classes_.dtype)), last) for tags in y)
         return RecordTargets([{"tags": tags.astype(np.int64)} for tags in encoded])
 
-    def _to_task(self, data: TrainingSet) -> tuple[TaggingTask, TrainingSet]:
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[TaggingTask, TrainingSet]:
         counts = np.array([len(record["tags"]) for record in data.targets.records])
+        if task is not None:
+            return task, data.subset(counts > 0)
         if not counts.any():
             raise ValueError("X holds no word that can be read, in texts of positive weight. Add texts.")
         data, counts = data.subset(counts > 0), counts[counts > 0]

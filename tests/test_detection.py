@@ -355,6 +355,27 @@ def test_a_detector_of_two_stages_is_trained_saved_and_loaded(tmp_path):
             np.testing.assert_array_equal(one[name], other[name])
 
 
+def test_a_detector_of_two_stages_learns_from_images_in_which_it_sees_nothing():
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    backbone = load_backbone(f"torchvision:{name}", weights="random", letterbox=True, input_size=96)
+    task = DetectionTask(np.arange(2))
+    spec = NetworkSpec(16, None, "own", n_outputs=2, taps=(14, 17))
+    network = new_network(backbone, spec, task.readout, seed=0)
+    network.readout.detector.rpn.score_thresh = 1.0  # no region is good enough
+    with torch.no_grad():
+        parts, values = {}, torch.rand(1, 3, 96, 96)
+        for stage in range(16):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+    packed = network.packing.packed([parts[14], parts[16]])
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    for training in (True, False):
+        loss = network.train(training)(packed.clone(), [empty])
+        assert torch.isfinite(loss).all()
+    with torch.no_grad():
+        (answer,) = task.answers(network, packed, [backbone.preprocessing.geometry(96, 96)])
+    assert answer["boxes"].shape == (0, 4)
+
+
 def test_own_heads_are_of_detectors_alone():
     with pytest.raises(UnsupportedBackboneError, match="needs a backbone whose network has a head that finds boxes"):
         detector(head="own").fit(X, Y)

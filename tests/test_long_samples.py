@@ -55,6 +55,14 @@ def clips():
     return [rng.normal(0, 0.1, n).astype(np.float32) for n in (8_000, 16_000, 16_001, 28_000, 40_000, 5_000)]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 3 audio clips are longer")
+def test_clips_to_validate_on_are_not_counted(listener):
+    sounds = [(clip, 16_000) for clip in clips()]
+    model = FineTunedClassifier(listener, freeze_depth=0.5, early_stopping=True, max_epochs=1, random_state=0)
+    model.fit(sounds[:3], [0, 1, 0], X_val=sounds[3:], y_val=[1, 0, 1])
+    assert model.n_truncated_ == 1
+
+
 @pytest.mark.parametrize("length", [*range(1, 60), 1000, 4097])
 @pytest.mark.parametrize("width", [1, 2, 7, 30])
 def test_windows_cover_all_of_a_sample_evenly_and_overlap_by_a_quarter(length, width):

@@ -36,6 +36,7 @@ from skltransfer._estimators.map_fine_tuner import usual_taps
 from skltransfer.backbones import Geometry, seeded
 from skltransfer.engine import NetworkSpec, RecordTargets, SegmentationTask, new_network
 from skltransfer.engine.tasks.masks import MaskAnswer, _some_pixels, seen_mask
+from skltransfer.engine.training.batch_norm import average_norms
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
 from skltransfer.inputs import read_mask, samples_from_collection
 
@@ -217,6 +218,19 @@ def test_an_own_head_with_statistics_of_the_batch_takes_single_images():
     model.set_params(input_size=64, freeze_depth=1.0, max_epochs=1, batch_size=2, norm_policy="train")
     model.fit(X[:3], Y[:3])
     assert model.predict(X[:1])[0].shape == X[0].shape[:2]
+
+
+def test_statistics_of_an_own_head_are_averaged_before_stages_are_trained():
+    backbone = load_backbone("torchvision:lraspp_mobilenet_v3_large", weights="random", letterbox=True, input_size=64)
+    spec = NetworkSpec(4, None, "own", n_outputs=3, taps=(5, 17))
+    network = new_network(backbone, spec, SegmentationTask(np.arange(3), np.ones(3)).readout, seed=0)
+    with torch.no_grad():
+        activation = backbone.prefix(0, 4)(torch.rand(4, 3, 64, 64))
+    average_norms(network, [activation[:2], activation[2:]])
+    for name, part in network.readout.named_modules():
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.num_batches_tracked == 2, name
+            assert part.running_mean.abs().max() > 0, name
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 120), (90, 300), (64, 64), (5, 900), (1, 1)])

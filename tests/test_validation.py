@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -127,6 +128,16 @@ def test_early_stopping_calibration_and_the_choice_of_depth_hold_out_whole_group
     assert seen == [None]
 
 
+@pytest.mark.parametrize("how", [{"early_stopping": True}, {"freeze_depth": "auto"}, {"calibrate": "temperature"}])
+def test_the_order_of_rows_and_the_names_of_groups_have_no_effect(how):
+    X, y, groups = patients(20, 0)
+    order = np.random.default_rng(2).permutation(len(X))
+    model = classifier(**how).fit(X, y, groups=groups)
+    again = classifier(**how).fit(X[order], y[order], groups=np.array([f"{37 * g % 20}" for g in groups])[order])
+    assert again.history_ == model.history_
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
 def test_groups_travel_through_pipelines_and_searches():
     X, y, groups = patients(20, 0)
     pipeline = make_pipeline(StandardScaler(), classifier(early_stopping=True))
@@ -136,6 +147,7 @@ def test_groups_travel_through_pipelines_and_searches():
         search = GridSearchCV(make_pipeline(StandardScaler(), model), {"finetunedclassifier__batch_size": [8, 16]})
         search.set_params(cv=GroupKFold(3), error_score="raise").fit(X, y, groups=groups)
         assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        transfer_report(make_pipeline(StandardScaler(), model), X, y, cv=3, groups=groups, baselines=["linear"])
 
 
 def test_a_report_keeps_groups_apart():
@@ -183,6 +195,43 @@ def test_the_validation_loss_is_that_of_the_named_samples():
     assert again.history_ == model.history_
 
 
+@pytest.mark.parametrize("kind", [FineTunedClassifier, FineTunedRegressor])
+def test_a_solved_head_learns_nothing_from_them(kind):
+    X, y = rows(60)
+    X_val, y_val = rows(30, 1)
+    y, y_val = (y, y_val) if kind is FineTunedClassifier else (X[:, 0], X_val[:, 0] + 5)
+    plain = kind("toy:rows", freeze_depth=1.0, **OPTIONS).fit(X, y)
+    model = kind("toy:rows", freeze_depth=1.0, early_stopping=True, **OPTIONS).fit(X, y, X_val=X_val, y_val=y_val)
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
+
+
+def test_they_decide_neither_scales_nor_weights_of_classes():
+    X, y = rows(60)
+    tuned = {"freeze_depth": 0.5, "early_stopping": True, "n_iter_no_change": 100, **OPTIONS}
+    plain = FineTunedRegressor("toy:rows", **OPTIONS | {"freeze_depth": 0.5}).fit(X, X[:, 0])
+    model = FineTunedRegressor("toy:rows", **tuned).fit(X, X[:, 0], X_val=X[:9] + 1, y_val=1000 * X[:9, 0])
+    assert model.history_["loss"] == plain.history_["loss"]
+    plain = classifier(class_weight="balanced").fit(X, y, np.full(60, 1 / 60))
+    model = classifier(class_weight="balanced", early_stopping=True, n_iter_no_change=100)
+    model.fit(X, y, np.full(60, 1 / 60), X_val=X[:9] + 1, y_val=[1, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert model.history_["loss"] == plain.history_["loss"]
+
+
+def test_tasks_are_those_of_y():
+    X, y = rows(40)
+    table = pd.DataFrame({"label": y, "amount": X[:, 1]})
+    model = MultiTaskFineTuner("toy:rows", freeze_depth=0.5, early_stopping=True, **OPTIONS)
+    some = pd.DataFrame({"amount": [None, None, 3.0], "label": [0, 1, 1]})
+    model.fit(X, table, X_val=X[:3] + 1, y_val=some)
+    assert model.tasks_ == {"label": "classification", "amount": "regression"}
+    same = clone(model).fit(X, table, X_val=X[:3] + 1, y_val=some[["label", "amount"]])
+    assert same.history_ == model.history_
+    with pytest.raises(ValueError, match=r"y_val has the columns \['other', 'label'\], but those of y are"):
+        model.fit(X, table, X_val=X[:3], y_val=some.rename(columns={"amount": "other"}))
+    cells = [[label, value if i else None] for i, (label, value) in enumerate(table.to_numpy().tolist())]
+    model.fit(X, cells, X_val=X[:2] + 1, y_val=[[0, 0.3], [1, 0.2]])  # None in y alone
+
+
 def test_weights_of_zero_and_rows_that_cannot_be_read_are_told_apart(tmp_path):
     X = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     y = np.arange(12) % 2
@@ -199,9 +248,11 @@ def test_weights_of_zero_and_rows_that_cannot_be_read_are_told_apart(tmp_path):
     assert any("1 samples of X_val are also in X" in one for one in said)  # X[2]; the others have no weight
     assert model.bad_samples_ == [11]
     assert model.duplicates_ == []
-    with pytest.raises(BadSampleError, match=r"X\[0\] .*absent.jpg") as raised:
-        model.set_params(on_bad_sample="raise").fit(X, y, X_val=[broken, X[1]], y_val=[0, 1])
-    assert raised.value.__notes__ == ["The row is one of X_val."]
+    model.set_params(on_bad_sample="raise")
+    with pytest.raises(BadSampleError, match=r"(?s)X_val\[0\] .*absent.jpg.*X_val\[2\]"):
+        model.fit(X, y, X_val=[broken, X[1], broken], y_val=[0, 1, 0])
+    with pytest.raises(BadSampleError, match=r"(?s)X\[11\] .*X_val\[0\]"):
+        model.fit([*X[:11], broken], y, X_val=[broken, X[1]], y_val=[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -209,6 +260,7 @@ def test_weights_of_zero_and_rows_that_cannot_be_read_are_told_apart(tmp_path):
     [
         (rows(5)[0], None, "belong together, but y_val is None"),
         (None, [0, 1], "belong together, but X_val is None"),
+        (rows(5)[0], [0, 1, 0, 1.5, 1], r"y_val has the labels \[1.5\], which y has not|continuous"),
         (rows(5)[0], [0, 1, 0, 2, 1], r"y_val has the labels \[2\], which y has not"),
         (rows(5)[0], ["a", "b", "a", "b", "a"], "Pass targets of one kind"),
         (rows(5)[0], [0, 1], "inconsistent numbers of samples"),

@@ -115,7 +115,7 @@ class BackboneEstimator:
         return FrozenStages(
             backbone,
             dtype=dtype,
-            runtime=resolve_int8_runtime(runtime, backbone, device, was_fitted=was_fitted)
+            runtime=self._int8_runtime(backbone, device, fits=fits)
             if name == INT8
             else resolve_runtime(runtime, backbone, dtype, device, was_fitted=was_fitted),
             device=device,
@@ -123,6 +123,11 @@ class BackboneEstimator:
             verbose=int(self.verbose),
             fits=fits,
         )
+
+    def _int8_runtime(self, backbone: Backbone, device: Any, *, fits: bool) -> Any:
+        """The runtime for 8 bits, also where an earlier fit had another dtype."""
+        again = getattr(self, "dtype_", None) == INT8 and not fits
+        return resolve_int8_runtime(self.runtime_ if again else self.runtime, backbone, device, was_fitted=again)
 
     def _resolved_pooling(self, backbone: Backbone) -> str:
         """``"auto"`` is the backbone's own way to pool."""

@@ -79,8 +79,8 @@ class FineTuner(
         super().__setstate__(state)
 
     @abstractmethod
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
-        """The task, and the training set in its terms."""
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
+        """The task that a training set decides, or the given one; and the set in its terms."""
 
     @property
     @abstractmethod
@@ -111,7 +111,7 @@ class FineTuner(
             whole groups, so that a group is never on both sides. None holds out single samples.
         X_val : sequence of samples, default=None
             Samples to validate on, instead of a part of X that is held out, with ``early_stopping=True`` or
-            ``calibrate``. No weight is trained on them, but targets of a regression are scaled by both.
+            ``calibrate``. Nothing else is learned from them.
         y_val : array-like of shape (n_val_samples,) or (n_val_samples, n_outputs), default=None
             Targets of ``X_val``.
 
@@ -183,16 +183,15 @@ class FineTuner(
         backbone = self._loaded_backbone()
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, samples)
-        weights, n = self._checked_weights(sample_weight, y), len(samples)
+        weights, given, n = self._checked_weights(sample_weight, y), samples, len(samples)
         groups = None if groups is None else checked_groups(groups, n)
         job = self._job(backbone, start, single_pass)
         if validation is None:
             targets = self._encode(y, weights)
         else:
             samples, targets, weights = self._with_validation(samples, y, weights, *validation, backbone)
-            job = replace(
-                job, hold_out=replace(job.hold_out, rows=np.arange(n, len(samples)) - np.sum(weights[:n] == 0))
-            )
+            to_validate = np.arange(n, len(samples)) - np.sum(weights[:n] == 0)  # among those that are kept
+            job = replace(job, hold_out=replace(job.hold_out, rows=to_validate))
         self._refuse_other_start(start, backbone, job.spec)
         if job.spec.adapter is not None and job.spec.boundary == job.spec.last(backbone.n_stages):
             raise ValueError(
@@ -205,7 +204,7 @@ class FineTuner(
         learnt = (samples.take(kept), targets.subset(kept), weights[kept])
         if self._chooses_depth and start is None and not single_pass:
             rows = kept[kept < n]
-            to_train = (samples.take(rows), targets.subset(rows), weights[rows])
+            to_train = (given.take(rows), targets.subset(rows), weights[rows])
             job = self._at_better_depth(job, *to_train, None if groups is None else groups[rows])
         if callbacks is not None:
             observer = EpochObserver(callbacks.epoch_begins, callbacks.epoch_ends)
@@ -213,7 +212,7 @@ class FineTuner(
         result = tune(job, *learnt, None if groups is None or validation is not None else groups[kept])
         self._set_rows(result, kept, n)
         if self._truncates and backbone.modality in ("audio", "text"):
-            self.n_truncated_ = n_truncated(samples.take(kept[kept < n]), backbone)
+            self.n_truncated_ = n_truncated(given.take(kept[kept < n]), backbone)
         self._set_fitted(job, result)
         return self
 
@@ -311,6 +310,7 @@ class FineTuner(
         self.n_stages_, self.n_frozen_stages_ = backbone.n_stages, boundary
         self.n_trainable_params_ = result.n_trainable
         self.dtype_ = job.stages.dtype_name
+        vars(self).pop("int8_agreement_", None)
         if result.agreement is not None:
             self.int8_agreement_ = {k: v for k, v in result.agreement._asdict().items() if v is not None}
         self.device_, self.runtime_ = str(job.stages.device), job.stages.runtime.name

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+from sklearn.base import RegressorMixin
 
 from skltransfer._estimators.base import BackboneEstimator
 from skltransfer.backbones import Backbone
@@ -43,21 +44,31 @@ class Validates(BackboneEstimator):
             )
         try:
             others = self._samples(X_val, backbone, reset=False)
-            y_val = self._checked_target(y_val, others)
+            y_val = self._checked_validation_target(y_val, others, y)
         except ValueError as error:
             error.add_note("This is about X_val and y_val.")
             raise
+        both, ones = np.concatenate([y, y_val]), np.ones(len(others))
+        targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
+        self._refuse_new_labels(both, np.concatenate([weights, ones]))
+        return JoinedSamples(samples, others, "X_val"), targets, np.concatenate([weights, ones])
+
+    def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:
+        """y_val as an array of the same type as y."""
+        y_val = self._checked_target(y_val, samples)
         if y.shape[1:] != y_val.shape[1:] or _are_numbers(y) != _are_numbers(y_val):
             raise ValueError(
                 f"y has shape {y.shape} and dtype {y.dtype}, but y_val has shape {y_val.shape} and dtype "
                 f"{y_val.dtype}. Pass targets of one kind."
             )
-        if {y.dtype.kind, y_val.dtype.kind} == {"O", "U"}:
-            y_val = y_val.astype(object if y.dtype.kind == "O" else str)
-        both, ones = np.concatenate([y, y_val]), np.ones(len(others))
-        targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
-        self._refuse_new_labels(both, np.concatenate([weights, ones]))
-        return JoinedSamples(samples, others, "X_val"), targets, np.concatenate([weights, ones])
+        if y.dtype.kind == "U":
+            return y_val.astype(str)
+        if y.dtype.kind == "O" or isinstance(self, RegressorMixin):
+            return y_val.astype(object if y.dtype.kind == "O" else np.float64)
+        cast = y_val.astype(y.dtype)
+        if not (cast == y_val).all():
+            raise ValueError(f"y_val has the labels {y_val[cast != y_val][:5].tolist()!r}, which y has not.")
+        return cast
 
     def _refuse_new_labels(self, both: np.ndarray, weights: np.ndarray) -> None:
         """Raise if y_val has labels that y has not."""

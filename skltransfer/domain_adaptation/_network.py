@@ -379,8 +379,8 @@ class DomainAdaptedClassifier(
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
         return ArrayTargets(self._label_positions(y, weights))
 
-    def _to_task(self, data: TrainingSet) -> tuple[Task, TrainingSet]:
-        return ClassificationTask(self.classes_, self.label_smoothing), data
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
+        return task or ClassificationTask(self.classes_, self.label_smoothing), data
 
     @property
     def _penalty(self) -> float | str:

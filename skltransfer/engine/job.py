@@ -147,7 +147,8 @@ class TuningJob:
     policy : BadSamplePolicy
         Treatment of samples that cannot be read.
     to_task : callable
-        Function from the canonical training set to the task, and to the set in the task's terms.
+        Function from the canonical training set to the task, and to the set in the task's terms; with a task as the
+        second argument, only the latter.
     plan : TrainingPlan
         How the network is trained.
     penalty : float, "auto" or a tuple of these
@@ -169,7 +170,7 @@ class TuningJob:
     stages: FrozenStages
     spec: NetworkSpec
     policy: BadSamplePolicy
-    to_task: Callable[[TrainingSet], tuple[Task, TrainingSet]]
+    to_task: Callable[..., tuple[Task, TrainingSet]]
     plan: TrainingPlan
     penalty: Any
     probe_first: bool = True

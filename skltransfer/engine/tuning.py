@@ -5,7 +5,7 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from skltransfer.engine.training.checkpoint import Checkpoint
 from skltransfer.engine.training.domain_losses import DomainLoss
 from skltransfer.engine.training.loop import History, TrainingPlan, Validation, batches, joined_history, train
 from skltransfer.engine.training.observer import EpochObserver
-from skltransfer.engine.training.training_set import TrainingSet, canonical, concatenated, repeated, split
+from skltransfer.engine.training.training_set import TrainingSet, canonical, repeated, split
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
@@ -67,19 +67,21 @@ def tune(
     """
     job = replace(job, plan=_with_dtype_and_seed(job))
     activations = activations_of(job.stages, job.spec, samples, job.policy)
-    distinct = _distinct(job, activations.digests, targets, weights, groups)
+    distinct, to_validate = _distinct(job, activations, targets, weights, groups)
     if not len(distinct):
         raise ValueError(f"None of the {len(samples)} samples could be read.") from next(iter(activations.bad.values()))
     task, data = job.to_task(distinct)
     backbone, rows, unplaced = job.stages.backbone, data.rows, {}
     if job.augment is not None and isinstance(data.targets, RecordTargets):
         unplaced = dict(zip(rows.tolist(), data.targets.records, strict=True))
-    data = replace(data, targets=task.placed(data.targets, lambda: geometries_of(samples, backbone, rows).values()))
+    data = _placed(data, task, samples, backbone)
     job = replace(job, spec=replace(job.spec, n_outputs=task.n_outputs, n_constants=task.n_constants))
     purpose, held_out = job.hold_out, None
-    if purpose.calibrates or (purpose.stops_early and not job.is_probe):
+    if to_validate is not None:
+        held_out = _placed(job.to_task(to_validate, task)[1], task, samples, backbone)
+    elif purpose.calibrates or (purpose.stops_early and not job.is_probe):
         why = "early_stopping=True" if purpose.stops_early else "calibrate"
-        data, held_out = _split(data, job, task, why)
+        data, held_out = split(data, purpose.fraction, job.plan.seed, task.strata(data.targets), why)
     fit = _Fit(job, samples, activations, task, data, held_out, unplaced)
     if not job.stages.runtime.is_quantized:
         return _fitted(fit)
@@ -90,30 +92,29 @@ def tune(
 
 
 def _distinct(
-    job: TuningJob, digests: Sequence[bytes], targets: Targets, weights: np.ndarray, groups: np.ndarray | None
-) -> TrainingSet:
-    """Distinct samples; those to validate on after the others, from which they stay apart."""
+    job: TuningJob, activations: Activations, targets: Targets, weights: np.ndarray, groups: np.ndarray | None
+) -> tuple[TrainingSet, TrainingSet | None]:
+    """Distinct samples to learn from, and those to validate on, if they are given."""
+    digests = activations.digests
     if job.hold_out.rows is None:
-        return canonical(digests, targets, weights, groups)
-    to_validate = np.isin(np.arange(len(weights)), job.hold_out.rows)
-    parts = [canonical(digests, targets, np.where(mask, weights, 0)) for mask in (~to_validate, to_validate)]
-    for part, name in zip(parts, ("X", "X_val"), strict=True):
-        if not len(part):
-            raise ValueError(f"None of the samples of {name} could be read.")
-    shared = set(parts[0].digests) & set(parts[1].digests)
+        return canonical(digests, targets, weights, groups), None
+    is_given = np.isin(np.arange(len(weights)), job.hold_out.rows)
+    to_learn, to_validate = (canonical(digests, targets, np.where(mask, weights, 0)) for mask in (~is_given, is_given))
+    if not len(to_validate):
+        raise ValueError("None of the samples of X_val could be read.") from next(iter(activations.bad.values()))
+    shared = set(to_learn.digests) & set(to_validate.digests)
     if shared:
         warnings.warn(f"{len(shared)} samples of X_val are also in X: the validation loss is too low.", stacklevel=2)
-    return concatenated(*parts, targets)
+    return to_learn, to_validate
 
 
-def _split(data: TrainingSet, job: TuningJob, task: Task, why: str) -> tuple[TrainingSet, TrainingSet]:
-    """A part to train on, and a part to validate on."""
-    if job.hold_out.rows is None:
-        return split(data, job.hold_out.fraction, job.plan.seed, task.strata(data.targets), why)
-    to_validate = np.isin(data.rows, job.hold_out.rows)
-    if not to_validate.any():
+def _placed(data: TrainingSet, task: Task, samples: Samples, backbone: Backbone) -> TrainingSet:
+    """The same with targets at their places in the network's input."""
+    if not len(data):
         raise ValueError("X_val holds nothing to validate on. Add samples.")
-    return data.subset(~to_validate), data.subset(to_validate)
+    return replace(
+        data, targets=task.placed(data.targets, lambda: geometries_of(samples, backbone, data.rows).values())
+    )
 
 
 def _fitted(fit: "_Fit") -> TuningResult:

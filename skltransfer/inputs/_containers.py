@@ -157,7 +157,7 @@ def _of_frame(X: Any, modality: str, expected: str | None) -> Container:
         values = columns[0].to_list() if hasattr(columns[0], "to_list") else list(columns[0])
         is_empty_column = all(map(is_missing, values)) and (modality != "image" or expected == SAMPLES)
         if is_empty_column or not _are_numbers(columns[0]):
-            return Container(SAMPLES, values)
+            return Container(SAMPLES, [content_of(value, modality) for value in values])
         return Container(TABLE, X)
     if all(map(_are_numbers, columns)) and modality != "audio":
         return Container(TABLE, X)
@@ -221,8 +221,7 @@ def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
     """A list: a table if all that is not missing are numbers or rows of numbers, else samples."""
     if modality == "rows":
         return Container(TABLE, items if table is None else table)
-    if modality in ("audio", "image"):
-        items = [content_of(item, modality) for item in items]
+    items = [content_of(item, modality) for item in items]
     present = [item for item in items if not is_missing(item)]
     if modality == "audio":
         if present and all(map(_is_number, present)):

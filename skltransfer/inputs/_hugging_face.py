@@ -12,10 +12,10 @@ def content_of(item: Any, modality: str) -> Any:
     ----------
     item : object
         Element of X.
-    modality : {"audio", "image"}
-        Kind of samples that are read.
+    modality : {"audio", "image"} or another name
+        Kind of samples that are read; there are no such rows of other kinds.
     """
-    if type(item) is not dict or not item.keys() <= KEYS:
+    if type(item) is not dict or not item.keys() <= KEYS or modality not in ("audio", "image"):
         return item
     if modality == "audio" and item.get("array") is not None and item.get("sampling_rate") is not None:
         return item["array"], item["sampling_rate"]

@@ -40,8 +40,7 @@ class JoinedSamples(Samples):
         try:
             return ask(self._second, row - len(self._first))
         except BadSampleError as error:
-            error.add_note(f"The row is one of {self._name}.")
-            raise
+            raise error.of(self._name) from error
 
     def _peek(self, row: int) -> Peeked:
         return self._of(row, lambda part, own: part.peek(own))

@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
@@ -177,8 +178,10 @@ def evaluated(
 
 def _with_groups(model: BaseEstimator, groups: np.ndarray) -> dict[str, np.ndarray]:
     """Parameters of ``fit`` that hand the groups to a search's splitter, or to a network."""
+    if get_config()["enable_metadata_routing"]:
+        return {"groups": groups} if get_routing_for_object(model).consumes("fit", ["groups"]) else {}
     prefix, last = "", model
-    while isinstance(last, Pipeline) and not get_config()["enable_metadata_routing"]:
+    while isinstance(last, Pipeline):
         name, last = last.steps[-1]
         prefix += f"{name}__"
     if isinstance(last, BaseSearchCV) or "groups" in inspect.signature(last.fit).parameters:

@@ -236,8 +236,8 @@ def transfer_report(
         indices.
     groups : array-like of shape (n_samples,), default=None
         Groups of the samples, such as patients. A number of folds then keeps each group in one fold, a splitter
-        receives them, and so do a search around the estimator and the ``fit`` of a fine-tuned network. None treats all
-        samples as independent.
+        receives them, and so do a search around the estimator and the ``fit`` of a fine-tuned network (with metadata
+        routing, those that request them). None treats all samples as independent.
     baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
         Models to compare with. ``"scratch"`` is the same network trained from random weights, all stages for as many
         epochs at the same rates. ``"random"`` is the same network with random weights, frozen, with the same head.

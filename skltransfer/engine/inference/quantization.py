@@ -3,11 +3,13 @@
 Must not know X, labels or scikit-learn.
 """
 
+import weakref
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from skltransfer.backbones import Backbone
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.recall import recall
@@ -16,6 +18,7 @@ from skltransfer.inputs import Samples
 
 ENOUGH = 64  # samples
 LEAST_COSINE = 0.98
+_compared: "weakref.WeakSet[Backbone]" = weakref.WeakSet()
 
 
 class Agreement(NamedTuple):
@@ -23,6 +26,11 @@ class Agreement(NamedTuple):
 
     cosine: float
     equal_labels: float | None = None
+
+
+def is_compared(backbone: Backbone) -> bool:
+    """True if samples of this process were near enough."""
+    return backbone in _compared
 
 
 def in_float32(stages: FrozenStages) -> FrozenStages:
@@ -53,6 +61,8 @@ def checked_cosine(stages: FrozenStages, boundary: int, samples: Samples, policy
             f"dtype='int8' changes the features of {stages.backbone.name!r} too much: the cosine similarity to float32 "
             f"is {least:.3f} for X[{row}], less than {LEAST_COSINE}. Use dtype='auto'."
         )
+    if readable.any():
+        _compared.add(stages.backbone)
     return least
 
 

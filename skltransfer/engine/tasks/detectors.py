@@ -234,6 +234,8 @@ class TwoStageReadout(DetectionReadout):
         labels, boxes = rpn.assign_targets_to_anchors([anchors], [target])
         found = rpn.compute_loss(objectness, deltas, labels, rpn.box_coder.encode(boxes, [anchors]))
         regions, _, labels, deltas = self.detector.roi_heads.select_training_samples(regions, [target])
+        if not len(regions[0]):  # no object, and nothing that looks like one
+            return sum(found)
         return sum(found) + sum(fastrcnn_loss(*self._of_regions(pyramid, regions), labels, deltas))
 
 

@@ -100,19 +100,22 @@ class OwnMaskReadout(Readout):
     def forward(self, given: Sequence[torch.Tensor], batch: Any = None) -> torch.Tensor:
         """Outputs of the cells of the first map, (n, n_outputs, side, side)."""
         with autocast(given[0].device, None):
-            if self.training and len(given[0]) > 1:
+            if len(given[0]) > 1 and any(part.training for part in self._norms()):
                 return self._outputs(given)
             return torch.cat([self._alone(row) for row in zip(*(one.split(1) for one in given), strict=True)])
 
     def _alone(self, row: Sequence[torch.Tensor]) -> torch.Tensor:
         """Outputs of one image, which has no statistics of a batch, and whose mask depends on no other."""
-        norms = [part for part in self.head.modules() if isinstance(part, nn.BatchNorm2d) and part.training]
+        norms = [part for part in self._norms() if part.training]
         for part in norms:
             part.eval()
         outputs = self._outputs(row)
         for part in norms:
             part.train()
         return outputs
+
+    def _norms(self) -> list[nn.Module]:
+        return [part for part in self.head.modules() if isinstance(part, nn.BatchNorm2d)]
 
     def _outputs(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.head(maps[0] if len(maps) == 1 else {"low": maps[0], "high": maps[1]})

@@ -17,6 +17,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from skltransfer.engine.tasks.targets import Targets
 
+COARSE, MOST_FOLDS = 0.2, 10  # of groups; above this fraction several folds are held out
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -109,24 +111,10 @@ def _joined_groups(digests: Sequence[bytes], groups: np.ndarray) -> np.ndarray:
     _, groups = np.unique(groups, return_inverse=True)
     n = groups.max() + 1
     links = coo_array((np.ones(len(groups)), (groups, n + contents)), shape=(n + contents.max() + 1,) * 2)
-    return connected_components(links, directed=False)[1][groups]
-
-
-def concatenated(first: TrainingSet, second: TrainingSet, targets: Targets) -> TrainingSet:
-    """The samples of two sets that are to stay apart, one after the other.
-
-    Parameters
-    ----------
-    first, second : TrainingSet
-        The sets.
-    targets : Targets, length n
-        Those that the rows of both sets are positions in.
-    """
-    rows = np.concatenate([first.rows, second.rows])
-    weights, loss_weights = (
-        np.concatenate([getattr(one, name) for one in (first, second)]) for name in ("weights", "loss_weights")
+    _, first, numbers = np.unique(
+        connected_components(links, directed=False)[1][groups], return_index=True, return_inverse=True
     )
-    return TrainingSet(rows, targets.subset(rows), weights, loss_weights, first.digests + second.digests)
+    return np.argsort(np.argsort(first))[numbers]  # by their contents alone, whatever the user calls them
 
 
 def folds(data: TrainingSet, n: int, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
@@ -223,8 +211,11 @@ def _held_out(data: TrainingSet, fraction: float, seed: int, strata: np.ndarray)
 
 
 def _held_out_groups(groups: np.ndarray, fraction: float, seed: int, strata: np.ndarray) -> np.ndarray:
-    """The fold that is nearest to the fraction in size, of those that leave each label a sample for training."""
-    fold = _folds_of_groups(groups, max(2, round(1 / fraction)), seed, strata)
-    masks = [fold == number for number in np.unique(fold)]
+    """The folds that are nearest to the fraction in size, of those that leave each label a sample for training."""
+    n = round(1 / fraction) if fraction <= COARSE else MOST_FOLDS
+    fold = _folds_of_groups(groups, n, seed, strata)
+    n = fold.max() + 1
+    k = min(max(1, round(fraction * n)), max(1, n - 1))
+    masks = [np.isin(fold, np.arange(start, start + k) % n) for start in range(n)]
     masks = [mask for mask in masks if len(np.unique(strata[~mask])) == len(np.unique(strata))]
     return min(masks, key=lambda mask: abs(mask.mean() - fraction), default=np.zeros(len(groups), dtype=bool))

@@ -1,6 +1,8 @@
 """Matrix products in 8 bits: near to float32, the same promises, and refused by name where they would not help."""
 
 import pickle
+import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skltransfer import FineTunedClassifier, FineTunedTagger, PretrainedFeatureExtractor, load, load_backbone
+from skltransfer.distributed import BatchExtractor, _with_choices_made
 from skltransfer.engine.inference import compiled, int8, quantization
 from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneError
 
@@ -65,6 +68,33 @@ def test_a_classifier_says_how_near_it_is_and_comes_back(depth, tmp_path):
 
 
 @needs_int8
+def test_another_dtype_after_a_warm_start():
+    options = {"freeze_depth": 0.5, "max_epochs": 1, "random_state": 0, "warm_start": True}
+    model = FineTunedClassifier("bundled:minilm", dtype="float32", runtime="eager", **options).fit(TEXTS, LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(dtype="int8", runtime="auto").fit(TEXTS, LABELS)
+        assert (model.dtype_, model.runtime_) == ("int8", "compiled")
+        model.set_params(dtype="float32").fit(TEXTS, LABELS)
+    assert not hasattr(model, "int8_agreement_")
+
+
+@needs_int8
+def test_workers_compute_in_8_bits_too(monkeypatch):
+    extractor = PretrainedFeatureExtractor("bundled:minilm", dtype="int8", cache=None)
+    chosen = _with_choices_made(extractor)
+    assert (chosen.dtype, chosen.runtime) == ("int8", "compiled")
+    expected = chosen.transform(TEXTS)
+    compared = []
+    monkeypatch.setattr("skltransfer.feature_extraction.checked_cosine", lambda *a: compared.append(a) or 1.0)
+    batches = BatchExtractor(extractor, column="text")
+    for _ in range(2):
+        found = batches({"text": np.array(TEXTS, dtype=object)})["features"]
+        np.testing.assert_array_equal(np.stack(found), expected)
+    assert not compared  # once in a process is enough
+
+
+@needs_int8
 def test_tags_have_no_labels_to_compare_and_nothing_frozen_is_exact():
     words, tags = [text.split() for text in TEXTS], [["O"] * (len(text.split()) - 1) + ["B-X"] for text in TEXTS]
     model = FineTunedTagger(dtype="int8", freeze_depth=1.0, random_state=0).fit(words, tags)
@@ -90,6 +120,7 @@ def test_a_network_that_it_changes_too_much_is_refused_by_row(monkeypatch):
     ):
         with pytest.raises(UnsupportedBackboneError, match=r"the cosine similarity to float32 is 0\.99\d for X\[\d\]"):
             model.fit(TEXTS, LABELS)
+    monkeypatch.setattr(quantization, "_compared", weakref.WeakSet())
     with pytest.raises(UnsupportedBackboneError, match="too much"):
         PretrainedFeatureExtractor("bundled:minilm", dtype="int8").transform(TEXTS)
 
