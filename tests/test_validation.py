@@ -245,7 +245,7 @@ def test_weights_of_zero_and_rows_that_cannot_be_read_are_told_apart(tmp_path):
     said = {str(one.message) for one in told}
     for row, name in ((11, "X"), (0, "X_val")):
         assert f"Rows [{row}] of {name} could not be read and were left out." in said
-    assert any("1 samples of X_val are also in X" in one for one in said)  # X[2]; the others have no weight
+    assert any("1 of 3 samples of X_val are also in X" in one for one in said)  # X[2]; the others have no weight
     assert model.bad_samples_ == [11]
     assert model.duplicates_ == []
     model.set_params(on_bad_sample="raise")

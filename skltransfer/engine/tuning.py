@@ -104,7 +104,11 @@ def _distinct(
         raise ValueError("None of the samples of X_val could be read.") from next(iter(activations.bad.values()))
     shared = set(to_learn.digests) & set(to_validate.digests)
     if shared:
-        warnings.warn(f"{len(shared)} samples of X_val are also in X: the validation loss is too low.", stacklevel=2)
+        warnings.warn(
+            f"{len(shared)} of {len(to_validate)} samples of X_val are also in X, so that the validation loss is too "
+            "low.",
+            stacklevel=2,
+        )
     return to_learn, to_validate
 
 

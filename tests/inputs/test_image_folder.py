@@ -59,8 +59,8 @@ def test_other_names_of_jpeg_are_read(tmp_path):
 
 
 def test_classes_of_which_nothing_can_be_read_are_refused_by_name(tmp_path):
-    folder_of(tmp_path, "ants/1.jpg", "bees/1.ppm", "wasps/1.avif", "flies/1")
-    with pytest.raises(FileNotFoundError, match=r"'bees', 'flies', 'wasps'.*'.ppm', '', '.avif'.*Convert these files"):
+    folder_of(tmp_path, "ants/1.jpg", "bees/1.psd", "wasps/1.heic", "flies/1")
+    with pytest.raises(FileNotFoundError, match=r"'bees', 'flies', 'wasps'.*'.psd', '', '.heic'.*Convert these files"):
         load_image_folder(tmp_path)
 
 

@@ -120,6 +120,7 @@ holder.join()
     assert shown == "True True\n"
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_fork_waits_while_another_thread_draws(tmp_path):
     """Torch holds a lock of its own then, which nobody could open in the child."""
@@ -295,7 +296,9 @@ def expected_scores(tmp_path_factory):
     return eval(shown)
 
 
-@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading", "multiprocessing"])
+@pytest.mark.parametrize(
+    "backend", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("loky", "threading")), "multiprocessing"]
+)
 def test_all_of_joblibs_backends_give_the_same_scores(tmp_path, expected_scores, backend):
     shown = run(
         SEARCH
@@ -537,7 +540,7 @@ def test_an_interrupt_at_any_step_of_a_search_ends_it_and_leaves_the_store_whole
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_a_process_that_searches(tmp_path, n_jobs):
     child = started(
         SEARCH

@@ -184,6 +184,7 @@ def many_photos(tmp_path, rng):
     return photos
 
 
+@pytest.mark.slow
 def test_writers_that_evict_each_other_and_are_killed_do_no_harm(tmp_path, many_photos):
     """Four at once, in a folder that holds what one of them needs; two of them are killed, one after the other."""
     one = 100_000  # bytes of features

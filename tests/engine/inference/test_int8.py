@@ -28,7 +28,11 @@ def pictures(n, side=224):
 
 @needs_int8
 @pytest.mark.parametrize(
-    ("backbone", "X"), [("bundled:minilm", TEXTS), ("timm:vit_tiny_patch16_224", pictures(3))], ids=["MiniLM", "ViT"]
+    ("backbone", "X"),
+    [
+        pytest.param("bundled:minilm", TEXTS, id="MiniLM"),
+        pytest.param("timm:vit_tiny_patch16_224", pictures(3), marks=pytest.mark.slow, id="ViT"),
+    ],
 )
 def test_embeddings_are_near_to_float32_and_no_row_depends_on_another(backbone, X):
     backbone = load_backbone(backbone, weights="random" if backbone.startswith("timm") else "pretrained")

@@ -262,7 +262,7 @@ def test_a_fitted_model_keeps_its_runtime_and_falls_back_with_one_warning(tmp_pa
 
 @needs_openvino
 def test_a_network_that_differs_is_refused_by_name(own_cache, monkeypatch, caplog):
-    monkeypatch.setattr(compiled, "_difference", lambda *_: "they differ by 3.0e-01 relative, more than 1e-04")
+    monkeypatch.setattr(compiled, "_difference", lambda *_, **__: "they differ by 3.0e-01 relative, more than 1e-04")
     extractor = PretrainedFeatureExtractor(dtype="float32", runtime="compiled", cache=None)
     caplog.set_level(logging.INFO, "skltransfer")
     with pytest.warns(UserWarning, match="'bundled:efficientnet-lite0', stages 'stem' to .*differ by 3.0e-01"):
@@ -343,7 +343,7 @@ def test_a_cache_folder_that_may_only_be_read_is_read(own_cache, monkeypatch):
 @needs_openvino
 def test_a_refusal_is_remembered_and_an_error_of_the_library_is_not(own_cache, monkeypatch):
     backbone, tried = load_backbone("bundled:efficientnet-lite0"), []
-    monkeypatch.setattr(compiled, "_difference", lambda *_: tried.append(1) or "they differ")
+    monkeypatch.setattr(compiled, "_difference", lambda *_, **__: tried.append(1) or "they differ")
     for _ in range(2):
         with pytest.raises(UnsupportedBackboneError, match="they differ"):
             compiled.CompiledRuntime().prepare(backbone, torch.float32)
