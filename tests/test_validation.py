@@ -98,9 +98,10 @@ def patients(n_patients, seed):
     return np.hstack([marks[groups] + noise, signal]).astype(np.float32), labels[groups], groups
 
 
+@pytest.mark.slow
 def test_rows_of_one_patient_on_both_sides_raise_the_score_and_groups_do_not():
     shared, apart, new = [], [], []
-    for seed in range(3):
+    for seed in range(8):
         X, y, groups = patients(60, seed)
         model = classifier(freeze_depth=1.0, C=100.0)
         shared.append(cross_val_score(model, X, y, cv=StratifiedKFold(5, shuffle=True, random_state=0)).mean())
@@ -108,7 +109,7 @@ def test_rows_of_one_patient_on_both_sides_raise_the_score_and_groups_do_not():
         X_new, y_new, _ = patients(400, seed + 100)
         new.append(model.fit(X, y).score(X_new, y_new))
     assert np.mean(shared) >= np.mean(apart) + 0.10
-    assert abs(np.mean(apart) - np.mean(new)) <= 0.02 + 2 * np.std(apart) / 3**0.5
+    assert abs(np.mean(apart) - np.mean(new)) <= 0.02
 
 
 def test_early_stopping_calibration_and_the_choice_of_depth_hold_out_whole_groups(monkeypatch):
