@@ -47,9 +47,10 @@ OF_BOXES = {
 
 
 def case(estimator, modality, check):
-    """Fits of a detector take seconds each, so that most of its checks are slow tests."""
+    """Fits of a detector take seconds each, so that most of its checks are slow tests; and those of stages."""
     name = f"{type(estimator).__name__}-{modality}-{getattr(estimator, 'freeze_depth', '')}-{check.__name__}"
     is_slow = modality == "boxes" and check.__name__ not in OF_BOXES
+    is_slow |= modality in ("audio", "masks") and getattr(estimator, "freeze_depth", None) == 0.5
     return pytest.param(estimator, modality, check, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
 

@@ -126,6 +126,7 @@ def test_threads_that_wake_one_network_and_fit_others_do_not_meet():
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_plain_endpoint_of_fastapi_answers_all_requests_as_one_thread_would():
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
@@ -247,6 +248,7 @@ print("all ended")
 """
 
 
+@pytest.mark.slow
 def test_fits_that_are_watched_predictions_and_loads_do_not_wait_for_each_other_for_ever():
     """A fit holds torch's generator for an epoch; what runs between epochs takes the locks that others hold."""
     code = WATCHED.format(limit=100)

@@ -77,7 +77,7 @@ print(megabytes() - before)
 """
 
 
-@pytest.mark.parametrize("cache", ["store", "none"])
+@pytest.mark.parametrize("cache", ["store", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_thousand_calls_do_not_grow(cache):
     pytest.importorskip("psutil", reason="psutil comes with the extra distributed")
     assert float(run(GROWTH, cache)) < 20
