@@ -85,8 +85,6 @@ class BatchExtractor:
         output: str = "features",
     ) -> None:
         self.extractor = clone(extractor)
-        if hasattr(extractor, "int8_agreement_"):
-            self.extractor.int8_agreement_ = extractor.int8_agreement_
         if isinstance(extractor.cache, str) and extractor.cache == "memory":
             self.extractor.set_params(cache=None)
         self.column, self.keep, self.output = column, None if keep is None else list(keep), output

@@ -237,7 +237,7 @@ class PretrainedFeatureExtractor(
         stages = self._frozen_stages(backbone, fits=fits)
         addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
-        if self.dtype == INT8 and not hasattr(self, "int8_agreement_") and not is_compared(backbone):
+        if self.dtype == INT8 and not all(is_compared(backbone, one) for one in self._boundaries(backbone)):
             self._int8_cosine(samples, stages)
         recalled = recall(stages, samples, addresses, self._bad_sample_policy())
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):

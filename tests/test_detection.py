@@ -181,6 +181,19 @@ def test_detections_are_torchvisions(head):
             assert_same_boxes(one, expected, geometry, task)
 
 
+def two_squares(backbone, task):
+    """Inputs of two images, their activations by boundary, their positions, and their targets."""
+    inputs = torch.stack([backbone.preprocessing(image) for image in SQUARE[:2]])
+    geometries = [backbone.preprocessing.geometry(32, 32)] * 2
+    records = [{"boxes": np.array(one["boxes"], np.float32), "labels": np.arange(len(one["labels"]))} for one in Y[:2]]
+    batch = task.placed(RecordTargets(records), lambda: geometries).take(np.arange(2))
+    with torch.no_grad():
+        values, parts = inputs, {}
+        for stage in range(backbone.n_stages):
+            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+    return inputs, parts, geometries, batch
+
+
 def assert_same_boxes(one, expected, geometry, task):
     """The same scores, and each box among the expected ones; equal scores may come in another order."""
     has_area = (expected["boxes"][:, 2:] > expected["boxes"][:, :2]).all(1)
@@ -240,14 +253,8 @@ def test_a_named_detector_keeps_its_pyramid_and_head(name, tmp_path):
     whole.score_thresh, whole.detections_per_img = 0.0, 1000
     whole.nms_thresh = task.nms_threshold
 
-    inputs = torch.stack([backbone.preprocessing(image) for image in SQUARE[:2]])
-    geometries = [backbone.preprocessing.geometry(32, 32)] * 2
-    records = [{"boxes": np.array(one["boxes"], np.float32), "labels": np.arange(len(one["labels"]))} for one in Y[:2]]
-    batch = task.placed(RecordTargets(records), lambda: geometries).take(np.arange(2))
+    inputs, parts, geometries, batch = two_squares(backbone, task)
     with torch.no_grad():
-        values, parts = inputs, {}
-        for stage in range(backbone.n_stages):
-            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
         packed = network.packing.packed([parts[tap] for tap in taps])
         ours = task.loss(network(packed, batch), batch).mean()
         found = task.answers(network, packed, geometries)
@@ -295,14 +302,7 @@ def test_a_named_detector_of_two_stages_keeps_its_pyramid_and_head(name, tmp_pat
     whole.roi_heads.score_thresh, whole.roi_heads.detections_per_img = 0.0, 1000
     whole.roi_heads.nms_thresh = task.nms_threshold
 
-    inputs = torch.stack([backbone.preprocessing(image) for image in SQUARE[:2]])
-    geometries = [backbone.preprocessing.geometry(32, 32)] * 2
-    records = [{"boxes": np.array(one["boxes"], np.float32), "labels": np.arange(len(one["labels"]))} for one in Y[:2]]
-    batch = task.placed(RecordTargets(records), lambda: geometries).take(np.arange(2))
-    with torch.no_grad():
-        values, parts = inputs, {}
-        for stage in range(backbone.n_stages):
-            values = parts[stage + 1] = backbone.prefix(stage, stage + 1)(values)
+    inputs, parts, geometries, batch = two_squares(backbone, task)
     packed = network.packing.packed([parts[tap] for tap in spec.taps])
     whole.backbone.body = Given()
     whole.transform.torch_choice = max  # draws no number

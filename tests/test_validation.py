@@ -256,6 +256,14 @@ def test_weights_of_zero_and_rows_that_cannot_be_read_are_told_apart(tmp_path):
         model.fit([*X[:11], broken], y, X_val=[broken, X[1]], y_val=[0, 1])
 
 
+def test_remarks_on_samples_to_validate_on_name_them():
+    X = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    small = np.random.default_rng(1).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
+    model = FineTunedClassifier("toy:images", freeze_depth=0.5, early_stopping=True, **OPTIONS)
+    with pytest.warns(UserWarning, match=r"less than 8 px.*2 of 2 samples: X_val\[0\], X_val\[1\]"):
+        model.fit(list(X), [0, 1] * 4, X_val=list(small), y_val=[0, 1])
+
+
 @pytest.mark.parametrize(
     ("X_val", "y_val", "message"),
     [

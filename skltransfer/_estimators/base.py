@@ -34,7 +34,6 @@ from skltransfer.engine import (
     recall,
     resolve_device,
     resolve_dtype,
-    resolve_int8_runtime,
     resolve_runtime,
     shared_store,
 )
@@ -111,23 +110,17 @@ class BackboneEstimator:
         was_fitted = hasattr(self, "dtype_")  # a fit that starts anew has no attributes yet
         name = self.dtype_ if was_fitted and not fits else self.dtype
         dtype = resolve_dtype(name, backbone, device, store)
-        runtime = getattr(self, "runtime_", "eager") if was_fitted else self.runtime
+        goes_on = was_fitted and not (fits and name == INT8)  # a fit in 8 bits chooses anew
+        runtime = getattr(self, "runtime_", "eager") if goes_on else self.runtime
         return FrozenStages(
             backbone,
             dtype=dtype,
-            runtime=self._int8_runtime(backbone, device, fits=fits)
-            if name == INT8
-            else resolve_runtime(runtime, backbone, dtype, device, was_fitted=was_fitted),
+            runtime=resolve_runtime(runtime, backbone, dtype, device, quantized=name == INT8, was_fitted=goes_on),
             device=device,
             store=store,
             verbose=int(self.verbose),
             fits=fits,
         )
-
-    def _int8_runtime(self, backbone: Backbone, device: Any, *, fits: bool) -> Any:
-        """The runtime for 8 bits, also where an earlier fit had another dtype."""
-        again = getattr(self, "dtype_", None) == INT8 and not fits
-        return resolve_int8_runtime(self.runtime_ if again else self.runtime, backbone, device, was_fitted=again)
 
     def _resolved_pooling(self, backbone: Backbone) -> str:
         """``"auto"`` is the backbone's own way to pool."""

@@ -1,4 +1,6 @@
-"""What is wrong with y, in words that name the row and say what to pass. Must not know estimators or networks.
+"""What is wrong with y or with groups, in words that name the row and say what to pass.
+
+Must not know estimators or networks.
 
 Promises to look at y as the user passed it, before NumPy makes strings of missing labels.
 """

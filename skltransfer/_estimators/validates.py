@@ -67,7 +67,7 @@ class Validates(BackboneEstimator):
             return y_val.astype(object if y.dtype.kind == "O" else np.float64)
         cast = y_val.astype(y.dtype)
         if not (cast == y_val).all():
-            raise ValueError(f"y_val has the labels {y_val[cast != y_val][:5].tolist()!r}, which y has not.")
+            raise _new_labels(y_val[cast != y_val].tolist())
         return cast
 
     def _refuse_new_labels(self, both: np.ndarray, weights: np.ndarray) -> None:
@@ -81,10 +81,14 @@ class Validates(BackboneEstimator):
         for known, found in zip(ours, theirs, strict=True):
             new = [] if known is None else np.setdiff1d(found, known).tolist()
             if new:
-                raise ValueError(
-                    f"y_val has the labels {new[:5]!r}, which y has not. Leave these samples out of X_val, or add "
-                    "some of them to X."
-                )
+                raise _new_labels(new)
+
+
+def _new_labels(labels: list[Any]) -> ValueError:
+    return ValueError(
+        f"y_val has the labels {labels[:5]!r}, which y has not. Leave these samples out of X_val, or add some of them "
+        "to X."
+    )
 
 
 def _are_numbers(y: np.ndarray) -> bool:

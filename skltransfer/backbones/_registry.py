@@ -283,7 +283,7 @@ def own_head(backbone: Backbone, finds: str) -> OwnHead | None:
     backbone : Backbone
         The network.
     finds : {"boxes", "masks"}
-        What the head finds.
+        Kind of the head's answers.
     """
     name = _torchvision_name(backbone)
     found = None if name is None else own_head_of(name)

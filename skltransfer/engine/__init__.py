@@ -14,7 +14,7 @@ from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.recall import recall
 from skltransfer.engine.inference.rows import run_padded
 from skltransfer.engine.inference.runtime import EAGER, Runtime
-from skltransfer.engine.inference.runtime_choice import RUNTIMES, resolve_int8_runtime, resolve_runtime
+from skltransfer.engine.inference.runtime_choice import RUNTIMES, resolve_runtime
 from skltransfer.engine.job import DomainShift, HoldOut, Resume, TuningJob, TuningResult
 from skltransfer.engine.networks.readout import Readout, VectorReadout
 from skltransfer.engine.networks.spec import NetworkSpec

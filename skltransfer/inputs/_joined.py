@@ -23,6 +23,7 @@ class JoinedSamples(Samples):
     def __init__(self, first: Samples, second: Samples, name: str) -> None:
         super().__init__(range(len(first) + len(second)))
         self._first, self._second, self._name = first, second, name
+        second.remarks.name = name
         self.slow_to_read = first.slow_to_read or second.slow_to_read
         self.slow_to_peek = first.slow_to_peek or second.slow_to_peek
 

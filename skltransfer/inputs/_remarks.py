@@ -23,6 +23,7 @@ class Remarks:
         self._lock = Lock()
         self._rows: dict[str, set[int]] = defaultdict(set)
         self._levels: dict[str, dict[int, float]] = defaultdict(dict)
+        self.name = "X"  # of the argument that the rows are of
 
     def add(self, text: str, row: int) -> None:
         """Remark ``text`` on a row."""
@@ -57,7 +58,7 @@ class Remarks:
             new = [row for row in sorted(members) if not _is_told(kind, digests.get(row, b""))]
             try:
                 if new:
-                    warnings.warn(f"{text} ({listed(new, len(digests))})", stacklevel=2)
+                    warnings.warn(f"{text} ({listed(new, len(digests), self.name)})", stacklevel=2)
             except Warning as error:  # a filter makes errors of warnings: what was not told stays to be told
                 errors.append(error)
             else:
@@ -85,9 +86,9 @@ def forget_what_was_told() -> None:
         _told.clear()
 
 
-def listed(rows: Iterable[int], n: int) -> str:
+def listed(rows: Iterable[int], n: int, name: str = "X") -> str:
     """Some rows of n, the first ones by number."""
     rows = list(rows)
-    first = ", ".join(f"X[{row}]" for row in rows[:SHOWN])
+    first = ", ".join(f"{name}[{row}]" for row in rows[:SHOWN])
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return f"{len(rows)} of {n} samples: {first}{more}"

@@ -1,6 +1,6 @@
 """Matrix products in 8 bits, in a model of OpenVINO: weights are rounded here, inputs by OpenVINO as they come.
 
-Nothing is learnt from data, and no sample depends on another: a weight matrix has one scale for each of its outputs,
+Nothing is learned from data, and no sample depends on another: a weight matrix has one scale for each of its outputs,
 and 64 numbers of one token share a scale. NNCF makes the same model of a network; it is not used because it prints to
 the terminal while it does, and brings ten more packages. Must not know what a network computes.
 """

@@ -18,7 +18,7 @@ from skltransfer.inputs import Samples
 
 ENOUGH = 64  # samples
 LEAST_COSINE = 0.98
-_compared: "weakref.WeakSet[Backbone]" = weakref.WeakSet()
+_compared: "weakref.WeakKeyDictionary[Backbone, set[int]]" = weakref.WeakKeyDictionary()
 
 
 class Agreement(NamedTuple):
@@ -28,9 +28,9 @@ class Agreement(NamedTuple):
     equal_labels: float | None = None
 
 
-def is_compared(backbone: Backbone) -> bool:
-    """True if samples of this process were near enough."""
-    return backbone in _compared
+def is_compared(backbone: Backbone, boundary: int) -> bool:
+    """True if features of samples at a boundary were near enough, in this process."""
+    return boundary in _compared.get(backbone, ())
 
 
 def in_float32(stages: FrozenStages) -> FrozenStages:
@@ -62,7 +62,7 @@ def checked_cosine(stages: FrozenStages, boundary: int, samples: Samples, policy
             f"is {least:.3f} for X[{row}], less than {LEAST_COSINE}. Use dtype='auto'."
         )
     if readable.any():
-        _compared.add(stages.backbone)
+        _compared.setdefault(stages.backbone, set()).add(boundary)
     return least
 
 

@@ -15,11 +15,17 @@ from skltransfer.exceptions import MissingDependencyError, UnsupportedBackboneEr
 logger = logging.getLogger("skltransfer")
 RUNTIMES = ("eager", "folded", "compiled")
 LEAST_PARAMETERS = 1_000_000  # below, compiling takes longer than it can save
-_refused: "weakref.WeakKeyDictionary[Backbone, dict[torch.dtype, str]]" = weakref.WeakKeyDictionary()
+_refused: "weakref.WeakKeyDictionary[Backbone, dict[tuple[torch.dtype, bool], str]]" = weakref.WeakKeyDictionary()
 
 
 def resolve_runtime(
-    runtime: str, backbone: Backbone, dtype: torch.dtype, device: torch.device, *, was_fitted: bool = False
+    runtime: str,
+    backbone: Backbone,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    quantized: bool = False,
+    was_fitted: bool = False,
 ) -> Runtime:
     """The runtime of a name; for ``"auto"``, the fastest one that can run the backbone.
 
@@ -33,6 +39,8 @@ def resolve_runtime(
         Dtype of weights and activations.
     device : torch.device
         Device of weights and activations.
+    quantized : bool, default=False
+        If True, matrix products are computed in 8 bits, which is refused where it is not possible or not faster.
     was_fitted : bool, default=False
         If True, an estimator was fitted with this runtime, and predicts with another one, after a warning, where that
         is not installed.
@@ -40,8 +48,14 @@ def resolve_runtime(
     Raises
     ------
     MissingDependencyError
-        If ``runtime="compiled"`` and OpenVINO is not installed.
+        If ``runtime="compiled"`` or 8 bits are asked for, and OpenVINO is not installed.
+    UnsupportedBackboneError
+        If 8 bits are asked for, and the backbone would not be faster, or cannot be compiled.
+    ValueError
+        If 8 bits are asked for, and the runtime or the processor cannot compute in them.
     """
+    if quantized:
+        return _int8_runtime(runtime, backbone, device, was_fitted=was_fitted)
     if runtime == "eager":
         return EAGER
     if runtime == "folded":
@@ -54,7 +68,7 @@ def resolve_runtime(
     other = FOLDED if backbone.is_foldable and dtype == torch.float32 else EAGER
     if runtime == "auto" and backbone.n_parameters < LEAST_PARAMETERS:
         return other
-    reason = _reason_against_compiling(backbone, dtype, device)
+    reason = _reason_against_compiling(backbone, dtype, device, compiled.COMPILED)
     if reason is None:
         return compiled.COMPILED
     if runtime == "compiled":
@@ -67,32 +81,7 @@ def resolve_runtime(
     return other
 
 
-def resolve_int8_runtime(
-    runtime: str, backbone: Backbone, device: torch.device, *, was_fitted: bool = False
-) -> Runtime:
-    """The runtime for ``dtype="int8"``.
-
-    Parameters
-    ----------
-    runtime : {"auto", "eager", "folded", "compiled"}
-        Name of the runtime.
-    backbone : Backbone
-        The backbone.
-    device : torch.device
-        Device of weights and activations.
-    was_fitted : bool, default=False
-        If True, an estimator was fitted with this runtime, and predicts in float32, after a warning, where that is not
-        possible.
-
-    Raises
-    ------
-    MissingDependencyError
-        If OpenVINO is not installed.
-    UnsupportedBackboneError
-        If the backbone would not be faster, or cannot be compiled.
-    ValueError
-        If the runtime, the device or the processor cannot compute in 8 bits.
-    """
+def _int8_runtime(runtime: str, backbone: Backbone, device: torch.device, *, was_fitted: bool) -> Runtime:
     try:
         _refuse_int8(runtime, backbone, device, was_fitted=was_fitted)
     except (MissingDependencyError, ValueError) as error:
@@ -100,7 +89,7 @@ def resolve_int8_runtime(
             raise
         warnings.warn(
             f"Fitted with dtype='int8', but {error} The frozen stages run in float32. Fit again to avoid this warning.",
-            stacklevel=4,
+            stacklevel=5,
         )
         return EAGER
     return compiled.COMPILED_INT8
@@ -113,8 +102,6 @@ def _refuse_int8(runtime: str, backbone: Backbone, device: torch.device, *, was_
         raise MissingDependencyError(
             "dtype='int8' needs OpenVINO. Install it with: pip install 'skltransfer[fast]'; or set dtype='auto'."
         )
-    if device.type != "cpu":
-        raise ValueError(f"dtype='int8' is for the CPU, but device is {str(device)!r}. Set dtype='auto'.")
     if not (was_fitted or int8.is_native()):
         raise ValueError(
             "dtype='int8' would not be faster on this processor, which has no instructions for it (AVX512-VNNI, "
@@ -126,15 +113,14 @@ def _refuse_int8(runtime: str, backbone: Backbone, device: torch.device, *, was_
             f"dtype='int8' is for networks of matrix products, such as transformers, but of the weights of "
             f"{backbone.name!r}, {1 - share:.0%} are in convolutions. Set dtype='auto'."
         )
-    if backbone.modality == "audio" and backbone.is_ragged:
-        raise UnsupportedBackboneError(
-            f"dtype='int8' is not possible for {backbone.name!r}, which reads waveforms of any length. Set "
-            "dtype='auto'."
-        )
-    compiled.COMPILED_INT8.prepare(backbone, torch.float32)
+    reason = _reason_against_compiling(backbone, torch.float32, device, compiled.COMPILED_INT8)
+    if reason is not None:
+        raise UnsupportedBackboneError(f"dtype='int8' is not possible: {reason} Set dtype='auto'.")
 
 
-def _reason_against_compiling(backbone: Backbone, dtype: torch.dtype, device: torch.device) -> str | None:
+def _reason_against_compiling(
+    backbone: Backbone, dtype: torch.dtype, device: torch.device, runtime: compiled.CompiledRuntime
+) -> str | None:
     if not compiled.is_installed():
         return "OpenVINO is not installed (pip install 'skltransfer[fast]')."
     if device.type != "cpu":
@@ -144,11 +130,12 @@ def _reason_against_compiling(backbone: Backbone, dtype: torch.dtype, device: to
     if backbone.modality == "audio" and backbone.is_ragged:
         return f"{backbone.name!r} reads waveforms of any length."
     refused = _refused.setdefault(backbone, {})
-    if dtype not in refused:
+    kind = (dtype, runtime.is_quantized)
+    if kind not in refused:
         try:
-            compiled.COMPILED.prepare(backbone, dtype)
-            refused[dtype] = ""
+            runtime.prepare(backbone, dtype)
+            refused[kind] = ""
         except UnsupportedBackboneError as error:
-            refused[dtype] = str(error)
+            refused[kind] = str(error)
             logger.info("%s", error)
-    return refused[dtype] or None
+    return refused[kind] or None

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from skltransfer.backbones import Backbone, Geometry, seeded, source_network
+from skltransfer.backbones import Backbone, Geometry, source_network
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.detectors import DetectionReadout, TwoStageReadout, new_detector, own_detector
 from skltransfer.engine.tasks.masks import tapped_maps
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
 from skltransfer.engine.tasks.targets import RecordTargets
-from skltransfer.engine.tasks.task import OWN_HEAD, OverSamples, Start, Task
+from skltransfer.engine.tasks.task import OWN_HEAD, HeadedTask, OverSamples, Start
 
 NEW_HEADS = ("fcos", "retinanet")
 CHANNELS = 32  # in a group of FCOS' normalization: a head has a multiple of them
 MOST_CHANNELS = 1024
 
 
-class DetectionTask(Task):
+class DetectionTask(HeadedTask):
     """Boxes around objects, with a label each.
 
     Parameters
@@ -89,17 +89,6 @@ class DetectionTask(Task):
                 f"as the transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
             ) from error
         return image.as_subclass(torch.Tensor), record
-
-    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> DetectionReadout:
-        """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
-        if draws:
-            return self.new_readout(backbone, spec)
-        with seeded(0):
-            return self._readout(backbone, spec, pretrained=False)
-
-    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> DetectionReadout:
-        """A pyramid of the maps after the tapped stages, and the detector's head: new ones, or the network's own."""
-        return self._readout(backbone, spec, pretrained=True)
 
     def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> DetectionReadout:
         shapes, ends = tapped_maps(backbone, spec.taps)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer.backbones import Backbone, Geometry, seeded, source_network
+from skltransfer.backbones import Backbone, Geometry, source_network
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import Readout, ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
@@ -19,7 +19,7 @@ from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.parts import PartsTask
 from skltransfer.engine.tasks.probe import LEAST_SCALE, Penalty, Probe, Scaling, best_grouped_ridge, standardisation
 from skltransfer.engine.tasks.targets import RecordTargets
-from skltransfer.engine.tasks.task import OWN_HEAD, VECTOR_HEADS, OverSamples, Start
+from skltransfer.engine.tasks.task import OWN_HEAD, VECTOR_HEADS, HeadedTask, OverSamples, Start
 
 HIDDEN = 64  # channels of a head with hidden layers
 ENOUGH_PIXELS, TO_BEGIN = 20_000, 5_000  # on which the probe is solved; where it only begins a head
@@ -156,7 +156,7 @@ class MaskAnswer(NamedTuple):
     geometry: Geometry
 
 
-class SegmentationTask(PartsTask):
+class SegmentationTask(HeadedTask, PartsTask):
     """One of several labels for each pixel."""
 
     heads = (*VECTOR_HEADS, OWN_HEAD)
@@ -194,17 +194,6 @@ class SegmentationTask(PartsTask):
             ) from error
         kept = (mask.reshape(mask.shape[-2:]) + IGNORED).numpy().astype(np.int16)
         return image.as_subclass(torch.Tensor), {"labels": kept}
-
-    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
-        """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
-        if draws:
-            return self.new_readout(backbone, spec)
-        with seeded(0):
-            return self._readout(backbone, spec, pretrained=False)
-
-    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> Readout:
-        """A pyramid of the maps after the tapped stages, or the network's own head."""
-        return self._readout(backbone, spec, pretrained=True)
 
     def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> Readout:
         if spec.head == OWN_HEAD:

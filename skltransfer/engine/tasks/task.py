@@ -179,6 +179,25 @@ class Task(ABC):
         return None
 
 
+class HeadedTask(Task):
+    """Parent of the tasks whose head may be a pretrained one, of the network that the backbone is part of."""
+
+    def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
+        """The same as :meth:`new_readout`; weights that will be filled are not read from files."""
+        if draws:
+            return self.new_readout(backbone, spec)
+        with seeded(0):
+            return self._readout(backbone, spec, pretrained=False)
+
+    def new_readout(self, backbone: Backbone, spec: NetworkSpec) -> Readout:
+        """A new head of the tapped maps, or the network's own."""
+        return self._readout(backbone, spec, pretrained=True)
+
+    @abstractmethod
+    def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> Readout:
+        """The readout; only with ``pretrained``, weights are read from files."""
+
+
 class VectorTask(Task):
     """Parent of the tasks whose answers are read off one vector of outputs per sample."""
 

@@ -47,6 +47,22 @@ def test_embeddings_are_near_to_float32_and_no_row_depends_on_another(backbone, 
 
 
 @needs_int8
+def test_each_layer_is_compared_once_without_a_fit(monkeypatch):
+    monkeypatch.setattr(quantization, "_compared", weakref.WeakKeyDictionary())
+    compared = []
+
+    def counted(stages, boundary, *rest):
+        compared.append(boundary)
+        return quantization.checked_cosine(stages, boundary, *rest)
+
+    monkeypatch.setattr("skltransfer.feature_extraction.checked_cosine", counted)
+    extractor = PretrainedFeatureExtractor("bundled:minilm", dtype="int8", cache=None)
+    for layer in ("penultimate", "penultimate", 0.5, 0.5):
+        extractor.set_params(layer=layer).transform(TEXTS)
+    assert len(compared) == len(set(compared)) == 2
+
+
+@needs_int8
 def test_missing_samples_are_not_compared():
     for missing in ("zero", "nan"):
         extractor = PretrainedFeatureExtractor("bundled:minilm", dtype="int8", missing=missing).fit([None, *TEXTS])
@@ -124,7 +140,7 @@ def test_a_network_that_it_changes_too_much_is_refused_by_row(monkeypatch):
     ):
         with pytest.raises(UnsupportedBackboneError, match=r"the cosine similarity to float32 is 0\.99\d for X\[\d\]"):
             model.fit(TEXTS, LABELS)
-    monkeypatch.setattr(quantization, "_compared", weakref.WeakSet())
+    monkeypatch.setattr(quantization, "_compared", weakref.WeakKeyDictionary())
     with pytest.raises(UnsupportedBackboneError, match="too much"):
         PretrainedFeatureExtractor("bundled:minilm", dtype="int8").transform(TEXTS)
 
@@ -142,7 +158,7 @@ def test_what_cannot_be_faster_is_refused_by_name(monkeypatch):
             fitted()
     with monkeypatch.context() as patch:
         patch.setattr("skltransfer._estimators.base.resolve_device", lambda _: torch.device("meta"))
-        with pytest.raises(ValueError, match="is for the CPU, but device is 'meta'"):
+        with pytest.raises(ValueError, match="is not possible: it is for the CPU, and device is 'meta'"):
             fitted()
     if compiled.is_installed():
         resnet = load_backbone("torchvision:resnet18", weights="random")
