@@ -14,6 +14,7 @@ from skltransfer._estimators.parameters import (
     HasAdapter,
     HasLogisticProbe,
     HasRidgeProbe,
+    ReadsColumns,
     SmoothsLabels,
     TrainsFully,
     WarmStarts,
@@ -39,6 +40,7 @@ class FineTunedClassifier(
     HasAdapter,
     SmoothsLabels,
     HasLogisticProbe,
+    ReadsColumns,
     TrainsFully,
     VectorFineTuner,
 ):
@@ -177,6 +179,11 @@ class FineTunedClassifier(
         overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
         ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
         methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+    sample_column : str or int, default=None
+        Name or position of the column of X that holds the samples, if X is a data frame (or a 2-D array) whose other
+        columns hold numbers. The head is then trained on the pooled features and these numbers (late fusion), both
+        standardized and scaled to the same total variance. Encode categories and fill missing values before. None
+        expects X to hold samples alone.
     on_bad_sample : {"raise", "nan"}, default="raise"
         How samples that cannot be read are treated. ``"raise"`` raises a
         :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
@@ -376,7 +383,9 @@ class FineTunedClassifier(
 
 
 @declared
-class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, TrainsFully, VectorFineTuner):
+class FineTunedRegressor(
+    RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, ReadsColumns, TrainsFully, VectorFineTuner
+):
     """Predict numbers from images, texts, audio or rows of numbers by fine-tuning a pretrained network.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class for one or
@@ -499,6 +508,11 @@ class FineTunedRegressor(RegressorMixin, WarmStarts, HasAdapter, HasRidgeProbe, 
         overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
         ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
         methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+    sample_column : str or int, default=None
+        Name or position of the column of X that holds the samples, if X is a data frame (or a 2-D array) whose other
+        columns hold numbers. The head is then trained on the pooled features and these numbers (late fusion), both
+        standardized and scaled to the same total variance. Encode categories and fill missing values before. None
+        expects X to hold samples alone.
     on_bad_sample : {"raise", "nan"}, default="raise"
         How samples that cannot be read are treated. ``"raise"`` raises a
         :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a

@@ -14,6 +14,7 @@ from skltransfer._estimators.parameters import (
     HasAdapter,
     HasLogisticProbe,
     HasRidgeProbe,
+    ReadsColumns,
     TrainsFully,
     WarmStarts,
     declared,
@@ -35,7 +36,9 @@ KINDS = ("classification", "regression")
 
 
 @declared
-class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe, TrainsFully, VectorFineTuner):
+class MultiTaskFineTuner(
+    WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe, ReadsColumns, TrainsFully, VectorFineTuner
+):
     """Predict several targets of each image, text, audio clip or row of numbers with one fine-tuned network.
 
     The backbone determines what X holds: images, texts, audio clips or rows of a table. Choose this class if each
@@ -161,6 +164,11 @@ class MultiTaskFineTuner(WarmStarts, HasAdapter, HasRidgeProbe, HasLogisticProbe
         overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
         ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
         methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+    sample_column : str or int, default=None
+        Name or position of the column of X that holds the samples, if X is a data frame (or a 2-D array) whose other
+        columns hold numbers. The head is then trained on the pooled features and these numbers (late fusion), both
+        standardized and scaled to the same total variance. Encode categories and fill missing values before. None
+        expects X to hold samples alone.
     on_bad_sample : {"raise", "nan"}, default="raise"
         How samples that cannot be read are treated. ``"raise"`` raises a
         :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a

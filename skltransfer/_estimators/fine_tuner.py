@@ -186,6 +186,8 @@ class FineTuner(
         weights, given, n = self._checked_weights(sample_weight, y), samples, len(samples)
         groups = None if groups is None else checked_groups(groups, n)
         job = self._job(backbone, start, single_pass)
+        if samples.beside is not None:
+            job = replace(job, spec=replace(job.spec, n_numbers=samples.beside.shape[1]))
         if validation is None:
             targets = self._encode(y, weights)
         else:
@@ -347,7 +349,7 @@ class FineTuner(
         if fitted != (backbone.fingerprint, spec.architecture):
             raise ValueError(
                 "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples), "
-                "and the same freeze_depth, head, pooling and adapter: fitted "
+                "and the same freeze_depth, head, pooling, adapter and columns beside the samples: fitted "
                 f"with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
                 f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
                 f"adapter={self.adapter!r}. "

@@ -179,6 +179,22 @@ class ReadsLongSamples:
 
 
 @declared
+class ReadsColumns:
+    """Which column of a table holds the samples.
+
+    Parameters
+    ----------
+    sample_column : str or int, default=None
+        Name or position of the column of X that holds the samples, if X is a data frame (or a 2-D array) whose other
+        columns hold numbers. The head is then trained on the pooled features and these numbers (late fusion), both
+        standardized and scaled to the same total variance. Encode categories and fill missing values before. None
+        expects X to hold samples alone.
+    """
+
+    sample_column: str | int | None = parameter(default=None, constraint=[str, numbers.Integral, None])
+
+
+@declared
 class TrainsStages:
     """How many stages are trained, and for how long.
 

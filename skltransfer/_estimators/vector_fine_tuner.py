@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin, TransformerMixin
-from sklearn.utils.validation import _check_y, check_consistent_length
+from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_y, check_consistent_length
 
 from skltransfer._estimators import target_checks
 from skltransfer._estimators.base import NamesFeatures
@@ -16,7 +16,7 @@ from skltransfer._estimators.parameters import ReadsBackbone, ReadsLongSamples
 from skltransfer.backbones import Backbone
 from skltransfer.engine import NetworkSpec, NetworkState, run_tuned
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import Samples
+from skltransfer.inputs import NOUNS, RowSamples, Samples, split_columns
 
 
 class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, TransformerMixin, FineTuner):
@@ -53,6 +53,28 @@ class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, Transforme
     @property
     def _n_features_out(self) -> int:
         return len(self._network_.changed["readout.mean"])
+
+    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        """X as samples; with ``sample_column``, those of one column, with the numbers of the others beside them."""
+        column = getattr(self, "sample_column", None)
+        if column is None:
+            return super()._samples(X, backbone, reset=reset)
+        found = split_columns(X, column)
+        if not reset:
+            _check_feature_names(self, X, reset=False)
+            _check_n_features(self, X, reset=False)
+        samples = super()._samples(found.items, backbone, reset=reset)
+        if isinstance(samples, RowSamples):
+            noun = "samples" if backbone.modality == "rows" else NOUNS[backbone.modality]
+            raise ValueError(
+                f"sample_column={column!r} holds numbers, not samples that {backbone.name!r} reads. Name the column of "
+                f"{noun}."
+            )
+        if reset:
+            _check_feature_names(self, X, reset=True)
+            _check_n_features(self, X, reset=True)
+        samples.beside = found.numbers
+        return samples
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         """The network to be fitted, before any choice by the data."""

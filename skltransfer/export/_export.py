@@ -206,6 +206,11 @@ def _source_of(estimator: Any) -> _Source:
             "linear model in one."
         )
     check_is_fitted(estimator)
+    if estimator._network_.spec.n_numbers:
+        raise UnsupportedBackboneError(
+            f"sample_column={estimator.sample_column!r} cannot be exported: a client would have to pass numbers beside "
+            "each sample. Fit without them, or save the estimator and load it in Python."
+        )
     backbone, network, task = reload_backbone(*estimator._origin_), estimator._network_, estimator._task_
     client_input = _client_input_of(estimator, backbone)
     return _Source(

@@ -7,6 +7,7 @@ import numpy as np
 
 from skltransfer.inputs._annotations import read_coco, read_mask_folder, read_voc, read_yolo
 from skltransfer.inputs._audio import AudioSamples
+from skltransfer.inputs._beside import Split, split_columns
 from skltransfer.inputs._boxes import read_boxes
 from skltransfer.inputs._containers import SAMPLES, TABLE, Container, contained
 from skltransfer.inputs._digests import forget_digests, learn_digests
@@ -17,7 +18,7 @@ from skltransfer.inputs._kinds import NOUNS
 from skltransfer.inputs._masks import read_mask
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
-from skltransfer.inputs._samples import Peeked, Samples
+from skltransfer.inputs._samples import Peeked, Samples, digest_of
 from skltransfer.inputs._text import TextSamples
 from skltransfer.inputs._words import WordSamples
 

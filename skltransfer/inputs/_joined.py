@@ -24,6 +24,8 @@ class JoinedSamples(Samples):
         super().__init__(range(len(first) + len(second)))
         self._first, self._second, self._name = first, second, name
         second.remarks.name = name
+        if first.beside is not None:
+            self.beside = np.concatenate([first.numbers, second.numbers])
         self.slow_to_read = first.slow_to_read or second.slow_to_read
         self.slow_to_peek = first.slow_to_peek or second.slow_to_peek
 

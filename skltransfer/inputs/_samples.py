@@ -59,6 +59,7 @@ class Samples(ABC):
         self.items = items
         self.rows = np.arange(len(items)) if rows is None else rows
         self.remarks = Remarks()  # one for all views of X
+        self.beside: np.ndarray | None = None  # numbers of all items, (n, c)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +70,11 @@ class Samples(ABC):
         view.__dict__.update(self.__dict__)
         view.rows = self.rows[rows]
         return view
+
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """Numbers that the head receives beside each sample, (n, c) of float32; None if there are none."""
+        return None if self.beside is None else self.beside[self.rows]
 
     def peek(self, position: int) -> Peeked:
         """Digests of a sample that are known without decoding it; a damaged header is refused.

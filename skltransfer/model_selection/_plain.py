@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
@@ -63,8 +63,22 @@ def _loudness(waveform: np.ndarray) -> np.ndarray:
     return np.r_[bands.mean(axis=1), bands.std(axis=1)]
 
 
-def features(reader: Any) -> Pipeline:
-    """From X to standardized columns, or to weighted words and runs of letters."""
+def numbers_beside(X: Any, *, reader: Any) -> np.ndarray:
+    """The numbers beside the samples, (n, c)."""
+    return reader._samples(X, reader._loaded_backbone(), reset=False).numbers
+
+
+def features(reader: Any) -> Pipeline | FeatureUnion:
+    """From X to standardized columns, or to weighted words and runs of letters; with the numbers beside them."""
+    if getattr(reader, "sample_column", None) is None:
+        return _features_of_samples(reader)
+    numbers = FunctionTransformer(numbers_beside, kw_args={"reader": reader}).set_output(transform="default")
+    both = make_union(_features_of_samples(reader), make_pipeline(numbers, StandardScaler()))
+    TransformerMixin.set_output(both, transform="default")
+    return both
+
+
+def _features_of_samples(reader: Any) -> Pipeline:
     plain = FunctionTransformer(plain_samples, kw_args={"reader": reader}).set_output(transform="default")
     if not _reads_texts(reader):
         return make_pipeline(plain, StandardScaler().set_output(transform="default"))

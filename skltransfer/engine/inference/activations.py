@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skltransfer.engine.inference.beside import Batch, WithNumbers
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import BadSamplePolicy, Complaints
@@ -19,7 +20,7 @@ from skltransfer.engine.inference.recall import recall
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import GIB
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import Samples
+from skltransfer.inputs import Samples, digest_of
 
 LENGTHS_AT_ONCE = 64  # batches that are looked at together where activations are not held: most of them come out full
 
@@ -62,17 +63,26 @@ class Activations:
             self._held, self.digests, self.bad = self._packed(recalled.tensors), recalled.digests, recalled.bad
         else:
             self.digests, self.bad = _identify_all(samples, policy or BadSamplePolicy())
+        self._numbers = None if samples.numbers is None else torch.from_numpy(samples.numbers)
+        if samples.numbers is not None:
+            pairs = zip(self.digests, samples.numbers, strict=True)
+            self.digests = [digest and digest_of(digest, row.tobytes()) for digest, row in pairs]
 
     def __len__(self) -> int:
         return len(self.digests)
 
-    def take(self, rows: np.ndarray) -> torch.Tensor:
+    def take(self, rows: np.ndarray) -> Batch:
         """The activations of these rows, (len(rows), ...), on the stages' device; samples of several windows packed."""
         found = self._rows(rows)
         batch = found if isinstance(found, torch.Tensor) else self._stages.packed(found)
-        return (batch.clone() if batch.is_inference() else batch).to(self._stages.device)  # autograd refuses those
+        batch = batch.clone() if batch.is_inference() else batch  # autograd refuses those
+        return self.with_numbers(batch, rows).to(self._stages.device)
 
-    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
+    def with_numbers(self, batch: torch.Tensor, rows: np.ndarray) -> Batch:
+        """A batch with the numbers beside these rows' samples, if there are any."""
+        return batch if self._numbers is None else WithNumbers(batch, self._numbers[torch.as_tensor(rows)])
+
+    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[Batch, Any]:
         """The same, and the batch of targets: what is not augmented is trained on as it is."""
         return self.take(rows), batch
 
@@ -93,12 +103,16 @@ class Activations:
             return sum(map(len, backbone.preprocessing.parts(self._samples.read(row))))
         return 0
 
-    def exact_batches(self, rows: np.ndarray, size: int | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def exact_batches(self, rows: np.ndarray, size: int | None = None) -> Iterator[tuple[np.ndarray, Batch]]:
         """Batches of up to ``size`` rows, by default full ones, as positions in ``rows`` and activations.
 
         Inputs of one length go together, so that as few batches as can be are short of rows. A sample of several
         windows is met as often as it has windows, in their order.
         """
+        for members, batch in self._exact_batches(rows, size):
+            yield members, self.with_numbers(batch, rows[members]).to(self._stages.device)
+
+    def _exact_batches(self, rows: np.ndarray, size: int | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         most = size or self._stages.rows_after(0)
         step = most * LENGTHS_AT_ONCE if self._held is None else len(rows)
         for start in range(0, len(rows), max(1, step)):
@@ -106,10 +120,10 @@ class Activations:
             if isinstance(found, torch.Tensor):
                 for first in range(0, len(found), most):
                     part = found[first : first + most]
-                    yield start + np.arange(first, first + len(part)), part.to(self._stages.device)
+                    yield start + np.arange(first, first + len(part)), part
                 continue
             for owners, batch in self._alike(found, size):
-                yield start + owners, batch.to(self._stages.device)
+                yield start + owners, batch
 
     def _alike(self, found: list[torch.Tensor], size: int | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Batches of inputs of one length, with the positions of the samples that they are of."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skltransfer.backbones import PADDING_ID, Backbone
+from skltransfer.engine.inference.beside import Batch, WithNumbers, apart
 from skltransfer.engine.inference.dtypes import INT8
 from skltransfer.engine.inference.rows import filled, run_padded
 from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, rows_of_tokens, usual_boundaries
@@ -84,9 +85,12 @@ class FrozenStages:
         """The same for what comes after the frozen stages, which torch runs."""
         return rows_of_tokens(self.backbone, length, self.dtype, self.device, TOKENS_AFTER)
 
-    def filled_after(self, batch: torch.Tensor) -> torch.Tensor:
+    def filled_after(self, batch: Batch) -> Batch:
         """A full batch for what comes after the frozen stages: missing rows are zeros."""
-        return filled(batch, self.rows_after(self._length(batch)))
+        activation, numbers = apart(batch)
+        n_rows = self.rows_after(self._length(activation))
+        full = filled(activation, n_rows)
+        return full if numbers is None else WithNumbers(full, filled(numbers, n_rows))
 
     def _length(self, batch: torch.Tensor) -> int:
         has_tokens = self.backbone.is_ragged and (batch.ndim > 2 or not batch.is_floating_point())

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from skltransfer.backbones import Backbone, Pooling
 from skltransfer.engine.inference.autocast import autocast
+from skltransfer.engine.inference.beside import Batch, apart
 from skltransfer.engine.networks.spec import NetworkSpec
 
 HIDDEN = 256
@@ -73,7 +74,7 @@ class VectorReadout(ScaledReadout):
     pooling : Pooling or None
         Pooling of the activations; None if they are pooled already.
     n_features : int
-        Number of pooled features.
+        Number of pooled features, and of numbers beside each sample.
     spec : NetworkSpec
         The network; a hidden layer has 256 rectified units.
     draws : bool
@@ -95,11 +96,14 @@ class VectorReadout(ScaledReadout):
         """The readout that follows a backbone's last stage."""
         at_the_top = spec.boundary == backbone.n_stages
         pooling = None if at_the_top else backbone.pooling_at(backbone.n_stages, spec.pooling)
-        return cls(pooling, backbone.pooled_width(backbone.n_stages, spec.pooling), spec, draws=draws)
+        n_features = backbone.pooled_width(backbone.n_stages, spec.pooling) + spec.n_numbers
+        return cls(pooling, n_features, spec, draws=draws)
 
-    def features(self, activation: torch.Tensor) -> torch.Tensor:
-        """Pooled features, (n, d), in float32."""
-        return activation if self.pooling is None else self.pooling(activation).float()
+    def features(self, given: Batch) -> torch.Tensor:
+        """Pooled features, and after them the numbers beside each sample, (n, d), in float32."""
+        activation, numbers = apart(given)
+        pooled = activation if self.pooling is None else self.pooling(activation).float()
+        return pooled if numbers is None else torch.cat([pooled, numbers], dim=1)
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
         """Pooled features as the head sees them: standardized, or of length 1."""
@@ -110,15 +114,15 @@ class VectorReadout(ScaledReadout):
         with autocast(features.device, None):
             return self.head(self.seen(features.to(self.mean.dtype)))
 
-    def forward(self, activation: torch.Tensor, batch: Any = None) -> torch.Tensor:
-        return self.outputs(self.features(activation))
+    def forward(self, given: Batch, batch: Any = None) -> torch.Tensor:
+        return self.outputs(self.features(given))
 
 
 class ContrastiveReadout(VectorReadout):
     """In training, features of length 1 that a loss on pairs compares; in evaluation, outputs of the head."""
 
-    def forward(self, activation: torch.Tensor, batch: Any = None) -> torch.Tensor:
-        features = self.features(activation)
+    def forward(self, given: Batch, batch: Any = None) -> torch.Tensor:
+        features = self.features(given)
         if not self.training:
             return self.outputs(features)
         with autocast(features.device, None):

@@ -30,6 +30,8 @@ class NetworkSpec:
         Number of further trained outputs that are the same for all samples.
     taps : tuple of int
         Boundaries whose activations the readout uses, in increasing order; empty for the last one alone.
+    n_numbers : int
+        Number of numbers beside each sample that the head receives after the pooled features.
     """
 
     boundary: int
@@ -40,6 +42,7 @@ class NetworkSpec:
     n_outputs: int = 1
     n_constants: int = 0
     taps: tuple[int, ...] = ()
+    n_numbers: int = 0
 
     @property
     def held(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import PADDING_ID, Backbone, seeded
+from skltransfer.engine.inference.beside import Batch, WithNumbers, apart
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.networks.adapters import with_adapters
 from skltransfer.engine.networks.readout import Readout
@@ -67,18 +68,28 @@ class TunedNetwork(nn.Module):
         found = self.suffix(activation)
         return found.float() if isinstance(found, torch.Tensor) else tuple(one.float() for one in found)
 
-    def features(self, activation: torch.Tensor) -> torch.Tensor:
+    def features(self, inputs: Batch) -> torch.Tensor:
         """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
-        return self._over_windows(activation, lambda one: self.readout.features(self.given(one)))
+        return self._over_windows(inputs, self.readout.features)
 
-    def forward(self, activation: torch.Tensor, batch: Any = None) -> Any:
-        return self._over_windows(activation, lambda one: self.readout(self.given(one), batch))
+    def forward(self, inputs: Batch, batch: Any = None) -> Any:
+        return self._over_windows(inputs, lambda given: self.readout(given, batch))
 
-    def _over_windows(self, activation: torch.Tensor, function: Callable) -> torch.Tensor:
+    def _over_windows(self, inputs: Batch, function: Callable) -> torch.Tensor:
+        """A function of what the readout is given; the mean over the windows of a sample that has several."""
+        activation, numbers = apart(inputs)
         if self.n_axes is None or activation.ndim <= self.n_axes:
-            return function(activation)
+            return function(self._beside(self.given(activation), numbers))
         windows, mask = _unpacked(activation)
-        return _mean_of_windows(function(windows), mask)
+        owners = mask.nonzero()[:, 0]
+        return _mean_of_windows(function(self._beside(self.given(windows), numbers, owners)), mask)
+
+    @staticmethod
+    def _beside(given: Any, numbers: torch.Tensor | None, owners: torch.Tensor | None = None) -> Any:
+        """With the numbers of the sample that each row is of, where there are any."""
+        if numbers is None:
+            return given
+        return WithNumbers(given, numbers if owners is None else numbers[owners])
 
 
 def _axes(backbone: Backbone, boundary: int) -> int | None:

@@ -260,7 +260,7 @@ class VectorTask(Task):
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
         else:
-            scaling = standardisation(features, weights, floor=LEAST_SCALE)
+            scaling = _in_blocks(standardisation(features, weights, floor=LEAST_SCALE), network.spec.n_numbers)
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
             probe = self.solve_probe(features, targets.values, loss_weights, scaling, how.penalty)
@@ -269,6 +269,14 @@ class VectorTask(Task):
         tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
         network.readout.load_state_dict(tensors, strict=False)
         return probe
+
+
+def _in_blocks(scaling: Scaling, n_numbers: int) -> Scaling:
+    """The embedding and the numbers beside it weigh alike, so that a few numbers are not lost among many features."""
+    if not n_numbers:
+        return scaling
+    mean, scale = scaling
+    return mean, np.r_[scale[:-n_numbers], scale[-n_numbers:] / np.sqrt((len(scale) - n_numbers) / n_numbers)]
 
 
 def solved_probe(task: VectorTask, features: np.ndarray, targets: np.ndarray, penalty: Penalty) -> Probe:

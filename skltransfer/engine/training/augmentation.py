@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skltransfer.engine.inference.activations import Activations
+from skltransfer.engine.inference.beside import Batch
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.packing import Packing
 from skltransfer.engine.inference.reading import in_threads
@@ -55,10 +56,11 @@ class AugmentedActivations:
         unplaced: Mapping[int, Any],
     ) -> None:
         self.take, self.exact_batches, self.lengths = activations.take, activations.exact_batches, activations.lengths
+        self._with_numbers = activations.with_numbers
         self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
         self._task, self._unplaced = task, unplaced
 
-    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
+    def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[Batch, Any]:
         """Activations of these rows' images, changed at random, on the stages' device; and the targets that go with
         them."""
         pictures = in_threads(self._samples.read, list(rows), torch.get_num_threads(), ahead=len(rows), overlap=False)
@@ -67,7 +69,7 @@ class AugmentedActivations:
         activations = [self._activation(inputs[start : start + size]) for start in range(0, len(rows), size)]
         if self._unplaced:
             batch = [target for _, target in changed]
-        return torch.cat(activations).clone(), batch
+        return self._with_numbers(torch.cat(activations).clone(), rows).to(self._stages.device), batch
 
     def _changed(self, row: int, picture: np.ndarray) -> tuple[torch.Tensor, Any]:
         """The network's input, and the target in it."""
