@@ -256,7 +256,7 @@ def test_what_cannot_read_windows_says_so(tmp_path):
     windowed = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
     with pytest.raises(UnsupportedBackboneError, match="AdaptedBackbone learns from the beginning of each text"):
         AdaptedBackbone(windowed, objective="masked_lm").fit(TEXTS)
-    with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', 'windows'\), got 'drop'"):
+    with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', .*'windows'\), got 'drop'"):
         load_backbone("toy:text", long_samples="drop")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+WINDOW_POOLINGS = ("mean", "max", "vote")
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -30,6 +32,10 @@ class NetworkSpec:
         Number of further trained outputs that are the same for all samples.
     taps : tuple of int
         Boundaries whose activations the readout uses, in increasing order; empty for the last one alone.
+    window_pooling : {"mean", "max", "vote"}
+        How the windows of a long sample become one answer. ``"mean"`` averages features after the last frozen stage if
+        that is the network's last, else outputs in the loss and answers in inference. ``"max"`` takes the maximum of
+        each feature. ``"vote"`` gives each window a loss, and averages answers.
     """
 
     boundary: int
@@ -40,6 +46,7 @@ class NetworkSpec:
     n_outputs: int = 1
     n_constants: int = 0
     taps: tuple[int, ...] = ()
+    window_pooling: str = "mean"
 
     @property
     def held(self) -> tuple[int, ...]:

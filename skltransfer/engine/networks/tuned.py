@@ -68,23 +68,52 @@ class TunedNetwork(nn.Module):
         return found.float() if isinstance(found, torch.Tensor) else tuple(one.float() for one in found)
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
-        """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
-        return self._over_windows(activation, lambda one: self.readout.features(self.given(one)))
+        """Pooled features, (n, d), in float32; of a sample of several windows their mean or maximum."""
+        if not self._is_packed(activation):
+            return self.readout.features(self.given(activation))
+        windows, mask = _unpacked(activation)
+        return self._pooled(self.readout.features(self.given(windows)), mask)
 
     def forward(self, activation: torch.Tensor, batch: Any = None) -> Any:
-        return self._over_windows(activation, lambda one: self.readout(self.given(one), batch))
-
-    def _over_windows(self, activation: torch.Tensor, function: Callable) -> torch.Tensor:
-        if self.n_axes is None or activation.ndim <= self.n_axes:
-            return function(activation)
+        """The readout's outputs; where windows vote, those of each window, (k, n_outputs), and a mask (n, windows)."""
+        if not self._is_packed(activation):
+            return self.readout(self.given(activation), batch)
         windows, mask = _unpacked(activation)
-        return _mean_of_windows(function(windows), mask)
+        if self.spec.window_pooling == "max":
+            return self.readout.of_features(self._pooled(self.readout.features(self.given(windows)), mask))
+        outputs = self.readout(self.given(windows), batch)
+        return (outputs, mask) if self.votes else mean_of_windows(outputs, mask)
+
+    @property
+    def votes(self) -> bool:
+        """True if each window of a sample has outputs and a loss of its own."""
+        return self.n_axes is not None and self.spec.window_pooling == "vote"
+
+    @property
+    def takes_maximum(self) -> bool:
+        """True if the head reads the maximum over the windows of a sample."""
+        return self.n_axes is not None and self.spec.window_pooling == "max"
+
+    def _is_packed(self, activation: torch.Tensor) -> bool:
+        return self.n_axes is not None and activation.ndim > self.n_axes
+
+    def _pooled(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(k, d), one row per window -> (n, d)."""
+        if self.spec.window_pooling != "max":
+            return mean_of_windows(features, mask)
+        padded = features.new_full((*mask.shape, features.shape[1]), -torch.inf)
+        padded[mask] = features
+        return padded.amax(1)
 
 
-def _axes(backbone: Backbone, boundary: int) -> int | None:
-    """Axes of a batch at a boundary, if samples may have several windows there; at the last one these are averaged."""
-    is_packed = backbone.is_windowed and boundary < backbone.n_stages
-    return 1 + len(backbone.activation_shapes[boundary]) if is_packed else None
+def _axes(backbone: Backbone, spec: NetworkSpec) -> int | None:
+    """Axes of a batch at the boundary, if samples may have several windows there.
+
+    After the last stage these are pooled already, unless they vote.
+    """
+    if not backbone.is_windowed or (spec.boundary == backbone.n_stages and spec.window_pooling != "vote"):
+        return None
+    return 2 if spec.boundary == backbone.n_stages else 1 + len(backbone.activation_shapes[spec.boundary])
 
 
 def _unpacked(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,7 +123,7 @@ def _unpacked(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return batch[mask], mask
 
 
-def _mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(k, d), one row per window -> (n, d), the mean of each sample's windows."""
     owners = mask.nonzero()[:, 0]
     total = values.new_zeros(len(mask), values.shape[1]).index_add(0, owners, values)
@@ -115,6 +144,6 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
             suffix,
             readout(backbone, spec, seed is not None),
             spec,
-            n_axes=_axes(backbone, spec.boundary),
+            n_axes=_axes(backbone, spec),
             packing=Packing.at(backbone, spec.held) if len(spec.held) > 1 else None,
         )
