@@ -162,7 +162,7 @@ class TextPreprocessing:
 
     @property
     def keeps(self) -> str:
-        """Part of a longer text that is read: ``"start"``, ``"end"`` (as some tokenizers are saved) or ``"both ends"``."""
+        """Part of a longer text that is read: ``"start"``, ``"end"`` or ``"both ends"``."""
         return KEPT.get(self.long_samples, self._kept_by_tokenizer)
 
     @property
