@@ -113,19 +113,18 @@ def test_the_part_that_was_not_read_is_told(how, part, listener):
 
 
 def documents(place, seed):
-    """Forty texts of nine pages, one of which tells the label."""
+    """Texts of five pages, one of which tells the label."""
     rng, texts = np.random.default_rng(seed), []
-    for i in range(40):
-        pages = ["".join(rng.choice(list("mnopqr "), LENGTH)) for _ in range(9)]
-        pages[{"start": 0, "middle": 2 + i % 5, "end": 8}[place]] = "".join(
+    for i in range(24):
+        pages = ["".join(rng.choice(list("mnopqr "), LENGTH)) for _ in range(5)]
+        pages[{"start": 0, "middle": 1 + i % 3, "end": 4}[place]] = "".join(
             rng.choice(list(("!#$%", "&()*")[i % 2]), LENGTH)
         )
         texts.append("".join(pages))
-    return texts, np.arange(40) % 2
+    return texts, np.arange(24) % 2
 
 
-@pytest.mark.filterwarnings("ignore:40 of 40 texts are longer")
-@pytest.mark.parametrize("freeze_depth", [1.0, 0.5])
+@pytest.mark.filterwarnings("ignore:24 of 24 texts are longer")
 @pytest.mark.parametrize(
     ("how", "seen"),
     [
@@ -135,11 +134,10 @@ def documents(place, seed):
         ({"long_samples": "windows", "window_pooling": "max"}, {"start", "middle", "end"}),
     ],
 )
-def test_labels_are_learnt_from_pages_that_are_read_and_from_no_others(how, seen, freeze_depth):
+def test_labels_are_learnt_from_pages_that_are_read_and_from_no_others(how, seen):
     for place in ("start", "middle", "end"):
-        model = FineTunedClassifier(
-            "toy:text", freeze_depth=freeze_depth, max_epochs=2, max_length=LENGTH, random_state=0, **how
-        ).fit(*documents(place, 0))
+        model = FineTunedClassifier("toy:text", freeze_depth=1.0, max_length=LENGTH, random_state=0, **how)
+        model.fit(*documents(place, 0))
         score = model.score(*documents(place, 1))
         assert score > 0.9 if place in seen else score < 0.75
 
@@ -153,7 +151,7 @@ def test_a_search_chooses_how_recordings_and_texts_are_read_and_a_file_keeps_it(
         t = np.arange(40_000) / 16_000
         sounds.append(tmp_path / f"{i}.wav")
         soundfile.write(sounds[-1], np.where(t < 1.5, 0.0, 0.3 * np.sin(2 * np.pi * (300, 3000)[label] * t)), 16_000)
-    files = [tmp_path / f"{i}.txt" for i in range(40)]
+    files = [tmp_path / f"{i}.txt" for i in range(24)]
     for file, text in zip(files, texts, strict=True):
         file.write_text(text)
     grid = [

@@ -14,6 +14,7 @@ from skltransfer import (
     FineTunedRegressor,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
+    extract_to_parquet,
     load,
     load_backbone,
 )
@@ -23,6 +24,7 @@ from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.tuning import _loss_of_votes
 from skltransfer.exceptions import WeightsError
 from skltransfer.inputs import samples_from_collection
+from skltransfer.inspection import LayerProbeDisplay
 
 LENGTH = 32
 TEXTS = [
@@ -297,3 +299,23 @@ def test_a_file_cannot_pool_windows_in_another_way(tmp_path):
     model.save(tmp_path / "model.skl")
     with pytest.raises(WeightsError, match="window_pooling='median'; expected one of"):
         load(tmp_path / "model.skl")
+
+
+def test_an_extraction_into_files_goes_on_only_with_the_same_pooling_of_windows(tmp_path):
+    dask = pytest.importorskip("dask.dataframe")
+    pandas = pytest.importorskip("pandas")
+    table = dask.from_pandas(pandas.DataFrame({"text": TEXTS}), npartitions=1)
+    extractor = PretrainedFeatureExtractor("toy:text", long_samples="windows", max_length=LENGTH, dtype="float32")
+    (file,) = extract_to_parquet(extractor, table, tmp_path, column="text")
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="begun with window_pooling=None; this call has window_pooling='max'"):
+        extract_to_parquet(extractor.set_params(window_pooling="max"), table, tmp_path, column="text")
+    assert file.read_bytes() == before
+
+
+def test_layers_are_probed_of_estimators_whose_windows_vote():
+    found = [
+        LayerProbeDisplay.from_estimator(classifier(how), TEXTS * 2, np.r_[Y, Y], cv=2, random_state=0).scores
+        for how in ("mean", "vote")
+    ]
+    np.testing.assert_array_equal(*found)

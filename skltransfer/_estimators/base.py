@@ -166,7 +166,8 @@ class BackboneEstimator:
     def _last_features(self, samples: Samples, backbone: Backbone) -> np.ndarray:
         """Pooled features of the last stage, float32, (n, d)."""
         stages = self._frozen_stages(backbone)
-        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
+        windows = getattr(self, "window_pooling", "mean")  # of estimators that have windows
+        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone), windows)
         return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
 
 

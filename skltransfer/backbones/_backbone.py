@@ -159,7 +159,7 @@ class Backbone(Value):
 
     @property
     def is_windowed(self) -> bool:
-        """True if one long sample becomes several inputs, whose outputs are averaged."""
+        """True if one long sample becomes several inputs, which together give one output."""
         return self.preprocessing.is_windowed
 
     @property

@@ -4,8 +4,8 @@
 
 Amazon reviews of books, DVDs and electronics that are longer than the 256 tokens that all-MiniLM-L6-v2 reads:
 positive or negative, all stages frozen, nothing tuned. Of 500 reviews, 300 are drawn five times for training, the
-others are the test part. TF-IDF with logistic regression, which reads all of a review, beside them. Results are kept in the file
-as they come, so a killed run goes on. Alone on 2 cores: a few minutes.
+others are the test part. TF-IDF with logistic regression, which reads all of a review, beside them. Results are kept
+in the file as they come, so a killed run goes on. Alone on 2 cores: a few minutes.
 """
 
 import json
