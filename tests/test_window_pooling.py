@@ -21,7 +21,7 @@ from skltransfer import (
 from skltransfer.backbones._windows import window_starts
 from skltransfer.engine import ClassificationTask, FrozenStages, NetworkSpec, VectorReadout, new_network
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.tuning import _loss_of_votes
+from skltransfer.engine.samplewise import loss_of_votes
 from skltransfer.exceptions import WeightsError
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inspection import LayerProbeDisplay
@@ -129,7 +129,7 @@ def test_the_loss_of_a_sample_that_votes_is_the_mean_of_its_windows_losses(bound
     activations = Activations(stages, samples_from_collection(TEXTS, "text"), address)
     network, task = new_network(backbone, spec, VectorReadout.of, seed=0).eval(), ClassificationTask(np.arange(3))
     rows, targets = np.array([3, 0, 1, 2]), torch.tensor([2, 0, 1, 1])
-    losses = _loss_of_votes(task, network(activations.take(rows)), targets)
+    losses = loss_of_votes(task, network(activations.take(rows)), targets)
     alone = load_backbone("toy:text", max_length=LENGTH)
     for row, target, loss in zip(rows, targets, losses, strict=True):
         inputs = backbone.preprocessing.parts(TEXTS[row])

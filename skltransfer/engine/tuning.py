@@ -20,14 +20,21 @@ from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.quantization import ENOUGH, Agreement, checked_cosine, equal_share, in_float32
 from skltransfer.engine.inference.reading import BadSamplePolicy
-from skltransfer.engine.inference.rows import filled
 from skltransfer.engine.job import TuningJob, TuningResult
 from skltransfer.engine.networks.adapters import adapted
-from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.state import NetworkState
-from skltransfer.engine.networks.tuned import TunedNetwork, mean_of_windows, new_network
+from skltransfer.engine.networks.tuned import TunedNetwork, new_network
 from skltransfer.engine.processes import processes
-from skltransfer.engine.storing.key import Address
+from skltransfer.engine.samplewise import (
+    activations_of,
+    addresses_of,
+    each_batch,
+    features_of,
+    in_batches,
+    loss_of_votes,
+    of_inputs,
+    outputs_of,
+)
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import RecordTargets, Targets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task, VectorTask
@@ -183,7 +190,7 @@ def run_tuned(
     """
     activations = activations_of(stages, network.spec, samples, policy)
     ready, rows = network.for_inference(stages.backbone, task.readout, stages.device), np.arange(len(samples))
-    values = (_features if features else functools.partial(_outputs, task))(ready, activations, rows, stages)
+    values = (features_of if features else functools.partial(outputs_of, task))(ready, activations, rows, stages)
     values[sorted(activations.bad)] = np.nan
     return values, activations.bad
 
@@ -208,90 +215,6 @@ def answers_of(
 def geometries_of(samples: Samples, backbone: Backbone, rows: np.ndarray) -> dict[int, Any]:
     """Position of each sample, or of its parts, in the backbone's input; None for samples without positions."""
     return {int(row): samples.geometry(row, backbone.preprocessing) for row in rows}
-
-
-def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, policy: BadSamplePolicy) -> Activations:
-    """Activations at a network's boundary, and at taps before it: pooled where the readout takes a vector of them."""
-    return Activations(stages, samples, _addresses(stages, spec), policy)
-
-
-def _addresses(stages: FrozenStages, spec: NetworkSpec) -> list[Address]:
-    if spec.taps and stages.backbone.is_windowed:
-        raise ValueError(
-            f"Windows of a long sample are averaged, which needs one vector of outputs per sample; taps={spec.taps!r} "
-            "give maps or tokens. Set long_samples='truncate'."
-        )
-    is_pooled = spec.boundary == stages.backbone.n_stages and not spec.taps
-    pooling = spec.pooling if is_pooled else None
-    return [stages.address(boundary, pooling, spec.window_pooling) for boundary in spec.held]
-
-
-def _features(network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages) -> np.ndarray:
-    """Pooled features of each row, (n, d)."""
-    of_windows = _maximum if network.takes_maximum else _mean
-    return _in_batches(network.features, activations, rows, stages, of_windows)
-
-
-def _outputs(
-    task: VectorTask, network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages
-) -> np.ndarray:
-    """Outputs for each row, (n, n_outputs)."""
-    if not network.takes_maximum:
-        return _in_batches(network, activations, rows, stages, task.of_windows)
-    features, size = _features(network, activations, rows, stages), stages.rows_after(0)
-    found = []
-    for start in range(0, len(features), size):
-        part = torch.tensor(features[start : start + size], dtype=torch.float32, device=stages.device)
-        with torch.inference_mode():
-            outputs = network.readout.outputs(filled(part, size))[: len(part)]
-        found.append(outputs.double().cpu().numpy())
-    return np.concatenate(found)
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    return values.mean(0)
-
-
-def _maximum(values: np.ndarray) -> np.ndarray:
-    return values.max(0)
-
-
-def _in_batches(
-    module: Callable,
-    activations: Activations,
-    rows: np.ndarray,
-    stages: FrozenStages,
-    of_windows: Callable[[np.ndarray], np.ndarray] = _mean,
-) -> np.ndarray:
-    """Outputs of a module for each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
-    value, owner = _of_inputs(module, activations, rows, stages)
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    if len(starts) == len(owner):
-        return value
-    return np.stack([part[0] if len(part) == 1 else of_windows(part) for part in np.split(value, starts[1:])])
-
-
-def _of_inputs(
-    module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages
-) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs of a module for each input, (k, d), sample by sample, and the positions in ``rows`` of these, (k,)."""
-    owners, values = [], []
-    for members, outputs in _each_batch(module, activations, rows, stages):
-        owners.append(members)
-        values.append(outputs[: len(members)].double().cpu().numpy())
-    owner, value = np.concatenate(owners), np.concatenate(values)
-    order = np.argsort(owner, kind="stable")
-    return value[order], owner[order]
-
-
-def _each_batch(
-    module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages
-) -> Iterator[tuple[np.ndarray, Any]]:
-    """Positions in ``rows`` of the samples of each batch, and what a module gives for the full batch."""
-    for members, batch in activations.exact_batches(rows):
-        with torch.inference_mode(), autocast(stages.device, stages.autocast):
-            outputs = module(stages.filled_after(batch))
-        yield members, outputs
 
 
 @dataclass(frozen=True)
@@ -340,18 +263,18 @@ class _Fit(OverSamples):
 
     def __call__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         """Values of a function for each sample of the training set; see :class:`OverSamples`."""
-        return _in_batches(function, self.activations, self.data.rows, self.job.stages)
+        return in_batches(function, self.activations, self.data.rows, self.job.stages)
 
     def features(self, network: TunedNetwork) -> tuple[np.ndarray, np.ndarray]:
         """What the head learns from, and the samples that it is of; see :class:`OverSamples`."""
         where = (self.activations, self.data.rows, self.job.stages)
         if network.votes:
-            return _of_inputs(network.features, *where)
-        return _features(network, *where), np.arange(len(self.data))
+            return of_inputs(network.features, *where)
+        return features_of(network, *where), np.arange(len(self.data))
 
     def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
         """Values of a function for each batch of the training set; see :class:`OverSamples`."""
-        return _each_batch(function, self.activations, self.data.rows, self.job.stages)
+        return each_batch(function, self.activations, self.data.rows, self.job.stages)
 
     def _average_norms(self, network: TunedNetwork) -> None:
         """Statistics that training will replace at once must not decide how features are scaled."""
@@ -369,7 +292,7 @@ class _Fit(OverSamples):
         if self._moves_norms:
             self._refresh_norms(network, *_of_target(job))
         if job.hold_out.calibrates:
-            outputs = _outputs(task, network.eval(), self.activations, held_out.rows, job.stages)
+            outputs = outputs_of(task, network.eval(), self.activations, held_out.rows, job.stages)
             task = task.calibrated(outputs, held_out.targets.values, held_out.weights)
         return TuningResult(
             network=NetworkState.of(network, job.stages.backbone),
@@ -454,23 +377,16 @@ def _train_from(
     if job.resume.checkpoint is not None:
         checkpoint = Checkpoint(job.resume.checkpoint, _key(job, part, fit, plan, validation))
     if job.augment is not None:
-        addresses = _addresses(job.stages, job.spec)
+        addresses = addresses_of(job.stages, job.spec)
         seen = AugmentedActivations(seen, job.stages, fit.samples, addresses, job.augment, fit.task, fit.unplaced)
     auxiliary = None
     if job.shift is not None and job.shift.adds_loss:
         auxiliary = DomainLoss(*_of_target(job), job.shift.method, job.shift.weight, plan.batch_size, plan.seed)
     groups = _trainable(job, part)
-    loss = functools.partial(_loss_of_votes, fit.task) if part.votes else fit.task.loss
+    loss = functools.partial(loss_of_votes, fit.task) if part.votes else fit.task.loss
     history = train(part, groups, seen, fit.data, loss, plan, validation, checkpoint, observer, auxiliary)
     network.load_state_dict(part.state_dict(), strict=False)
     return history
-
-
-def _loss_of_votes(task: VectorTask, outputs: tuple[torch.Tensor, torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
-    """The loss of each sample, (n,): the mean of its windows', each of which has the sample's target."""
-    of_windows, mask = outputs  # (k, n_outputs), (n, windows)
-    losses = task.loss(of_windows, batch[mask.nonzero()[:, 0]])
-    return mean_of_windows(losses[:, None], mask)[:, 0]
 
 
 def _key(job: TuningJob, start: TunedNetwork, fit: _Fit, plan: TrainingPlan, validation: Validation | None) -> str:
