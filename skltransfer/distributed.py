@@ -324,12 +324,14 @@ def _description(extract: BatchExtractor, n_partitions: int) -> dict[str, Any]:
     """All that decides what is in the files, beside the samples."""
     extractor = extract.extractor
     backbone = extractor._loaded_backbone()
+    windows = extractor._resolved_window_pooling(backbone)
     parameters = ("image_shape", "sampling_rate", "missing", "on_bad_sample", "dtype")
     description = {
         "format": FORMAT,
         "backbone": backbone.fingerprint,
         "layer": [backbone.stage_names[boundary - 1] for boundary in extractor._boundaries(backbone)],
         "pooling": extractor._resolved_pooling(backbone),
+        **({} if windows == "mean" else {"window_pooling": windows}),
         "reading": {name: str(value) for name, value in backbone.reading.items()},
         **{name: getattr(extractor, name) for name in parameters},
         "column": extract.column,

@@ -58,11 +58,16 @@ class PretrainedFeatureExtractor(
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
         has no effect on images and audio.
-    long_samples : {"truncate", "windows"} or None, default=None
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"} or None, default=None
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter, and averages their embeddings. None keeps the setting with which ``backbone`` was
-        loaded, by default ``"truncate"``.
+        Whisper). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"`` joins the
+        beginning (a quarter of what is read) and the end; all of them warn. ``"truncate"`` is ``"keep_start"``, unless
+        the tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by
+        at least a quarter; see ``window_pooling``. None keeps the setting with which ``backbone`` was loaded, by
+        default ``"truncate"``.
+    window_pooling : {"mean", "max"}, default="mean"
+        How the embeddings of the windows of a long sample become one, with ``long_samples="windows"``: their mean, or
+        the maximum of each feature. It has no effect on samples that fit into one window.
     missing : {"raise", "zero", "nan"}, default="raise"
         How missing samples (None or NaN) are treated: raise a :class:`~skltransfer.exceptions.MissingSampleError`, or
         fill their embeddings with zeros or NaN.
@@ -137,6 +142,7 @@ class PretrainedFeatureExtractor(
     layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
     missing: str = parameter(default="raise", constraint=[StrOptions({"raise", "zero", "nan"})])
     batch_size: str = parameter(default="auto", constraint=[StrOptions({"auto"})])
+    window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max"})])
 
     @checks_parameters()
     def fit(self, X: Any, y: Any = None) -> "PretrainedFeatureExtractor":
@@ -235,7 +241,8 @@ class PretrainedFeatureExtractor(
         backbone = self._loaded_backbone()
         pooling = self._resolved_pooling(backbone)
         stages = self._frozen_stages(backbone, fits=fits)
-        addresses = [stages.address(boundary, pooling) for boundary in self._boundaries(backbone)]
+        windows = self._resolved_window_pooling(backbone)
+        addresses = [stages.address(boundary, pooling, windows) for boundary in self._boundaries(backbone)]
         samples = self._samples(X, backbone, reset=False)
         if self.dtype == INT8 and not all(is_compared(backbone, one) for one in self._boundaries(backbone)):
             self._int8_cosine(samples, stages)

@@ -78,12 +78,17 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
         has no effect on images and audio.
-    long_samples : {"truncate", "windows"} or None, default=None
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"} or None, default=None
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
-        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+        Whisper). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"`` joins the
+        beginning (a quarter of what is read) and the end; all of them warn. ``"truncate"`` is ``"keep_start"``, unless
+        the tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by
+        at least a quarter; see ``window_pooling``. None keeps the setting with which ``backbone`` was loaded, by
+        default ``"truncate"``.
+    window_pooling : {"mean", "max"}, default="mean"
+        How the windows of a long sample give one prediction, with ``long_samples="windows"``. ``"mean"`` averages their
+        embeddings, or with ``method="contrastive"`` their predicted probabilities. ``"max"`` takes the maximum of each
+        feature over the windows. It has no effect on samples that fit into one window.
     on_bad_sample : {"raise", "nan"}, default="raise"
         How samples that cannot be read are treated. ``"raise"`` raises a
         :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
@@ -171,6 +176,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     freeze_depth: float | str = parameter(default=0.75)
     max_epochs: int = parameter(default=20)
     learning_rate: float = parameter(default=1e-4)
+    window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max"})])
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}
@@ -178,7 +184,8 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
         boundary = boundary if self.method == "contrastive" else backbone.n_stages
-        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True)
+        windows = self._resolved_window_pooling(backbone)
+        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True, window_pooling=windows)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         """A plan with one learning rate, for the backbone alone; the rest is at its default."""

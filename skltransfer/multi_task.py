@@ -158,12 +158,20 @@ class MultiTaskFineTuner(
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
         has no effect on images and audio.
-    long_samples : {"truncate", "windows"} or None, default=None
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"} or None, default=None
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
-        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+        Whisper). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"`` joins the
+        beginning (a quarter of what is read) and the end; all of them warn. ``"truncate"`` is ``"keep_start"``, unless
+        the tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by
+        at least a quarter; see ``window_pooling``. None keeps the setting with which ``backbone`` was loaded, by
+        default ``"truncate"``.
+    window_pooling : {"mean", "max", "vote"}, default="mean"
+        How the windows of a long sample give one prediction, with ``long_samples="windows"``. ``"mean"`` averages their
+        embeddings if all stages are frozen; else ``fit`` averages the outputs of the head before the loss, and
+        ``predict`` averages probabilities or numbers. ``"max"`` gives the head the maximum of each feature over the
+        windows. ``"vote"`` trains the head on each window, with the target of its sample and an equal share of its
+        weight, and averages the predicted probabilities or numbers (soft voting). ``transform`` returns the maximum
+        with ``"max"``, else the mean. It has no effect on samples that fit into one window.
     sample_column : str or int, default=None
         Name or position of the column of X that holds the samples, if X is a data frame (or a 2-D array) whose other
         columns hold numbers. The head is then trained on the pooled features and these numbers (late fusion), both

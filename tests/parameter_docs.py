@@ -28,6 +28,7 @@ ESTIMATORS = (
 AUTOMATIC = "it has the value 'auto'"
 ITS_METHOD = "it is for one method alone"
 NO_HEAD = "there is no head"
+NO_VOTE = "its loss compares samples, so that windows cannot vote"
 REASONS = {  # of entries that differ from the declared one
     ("AdaptedBackbone", "batch_size"): NO_HEAD,
     ("AdaptedBackbone", "cache"): "the adapted network's activations are kept apart",
@@ -39,11 +40,13 @@ REASONS = {  # of entries that differ from the declared one
     ("AdaptedBackbone", "pooling"): "only transform pools",
     ("AdaptedBackbone", "random_state"): "it also draws masks",
     ("DomainAdaptedClassifier", "max_epochs"): "its method decides whether there are any",
+    ("DomainAdaptedClassifier", "window_pooling"): NO_VOTE,
     ("FewShotClassifier", "batch_size"): ITS_METHOD,
     ("FewShotClassifier", "freeze_depth"): ITS_METHOD,
     ("FewShotClassifier", "learning_rate"): ITS_METHOD,
     ("FewShotClassifier", "max_epochs"): ITS_METHOD,
     ("FewShotClassifier", "random_state"): ITS_METHOD,
+    ("FewShotClassifier", "window_pooling"): NO_VOTE,
     ("FineTunedClassifier", "freeze_depth"): AUTOMATIC,
     ("FineTunedDetector", "augment"): "it changes boxes, too",
     ("FineTunedDetector", "backbone"): "it reads images",
@@ -71,8 +74,8 @@ REASONS = {  # of entries that differ from the declared one
     ("MultiTaskFineTuner", "alpha"): "there is a probe per task",
     ("MultiTaskFineTuner", "validation_fraction"): "there are no classes",
     ("PretrainedFeatureExtractor", "dtype"): "nothing is trained",
-    ("PretrainedFeatureExtractor", "long_samples"): "nothing is predicted",
     ("PretrainedFeatureExtractor", "pooling"): "any stage may be pooled",
+    ("PretrainedFeatureExtractor", "window_pooling"): "nothing is predicted",
 }
 
 

@@ -45,6 +45,7 @@ WITHIN_ENGINE = {
     "training": 4,
     "job": 5,
     "pretraining": 5,
+    "samplewise": 5,
     "tuning": 6,
     "depth_choice": 7,
     "__init__": 8,

@@ -8,6 +8,8 @@ import transformers
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skltransfer import (
     ActivationStore,
@@ -24,7 +26,7 @@ from skltransfer import (
 )
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
-from skltransfer.backbones._windows import window_starts
+from skltransfer.backbones._windows import LONG_SAMPLES, both_ends, window_starts
 from skltransfer.engine import FrozenStages, NetworkSpec, VectorReadout, new_network
 from skltransfer.engine.inference.activations import Activations
 from skltransfer.exceptions import UnsupportedBackboneError
@@ -53,6 +55,123 @@ def listener(tmp_path_factory):
 def clips():
     rng = np.random.default_rng(0)
     return [rng.normal(0, 0.1, n).astype(np.float32) for n in (8_000, 16_000, 16_001, 28_000, 40_000, 5_000)]
+
+
+KEPT = ("keep_start", "keep_end", "keep_both_ends")
+
+
+def sentences(tokenizer, max_length=8, long_samples="truncate"):
+    """Words that are read of w0 ... w19."""
+    ids = TextPreprocessing.of(tokenizer, max_length, long_samples)(" ".join(f"w{i}" for i in range(20)))
+    assert len(ids) == max_length
+    return tokenizer.decode(ids)
+
+
+def test_the_beginning_the_end_or_both_ends_of_a_text_are_kept_between_special_tokens():
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=_words(), cls_token="[CLS]", sep_token="[SEP]")
+    start, end = "[CLS] w0 w1 w2 w3 w4 w5 [SEP]", "[CLS] w14 w15 w16 w17 w18 w19 [SEP]"
+    both = "[CLS] w0 w1 w16 w17 w18 w19 [SEP]"
+    assert [sentences(tokenizer, 8, how) for how in ("truncate", *KEPT)] == [start, start, end, both]
+    assert sentences(tokenizer, 3, "keep_both_ends") == "[CLS] w0 [SEP]"
+    assert sentences(tokenizer, 4, "keep_both_ends") == "[CLS] w0 w19 [SEP]"
+    assert sentences(tokenizer, 2, "keep_both_ends") == "[CLS] [SEP]"
+    tokenizer.truncation_side = "left"
+    assert [sentences(tokenizer, 8, how) for how in ("truncate", *KEPT)] == [end, start, end, both]
+    reader = TextPreprocessing.of(tokenizer, 22, "keep_both_ends")
+    text = " ".join(f"w{i}" for i in range(20))
+    assert reader(text).tolist() == tokenizer(text)["input_ids"]
+    assert not reader.cuts(text)
+
+
+def test_as_many_tokens_of_both_ends_are_kept_as_in_the_literature():
+    assert both_ends(510) == (128, 382)
+    assert [sum(both_ends(n)) for n in range(1, 600)] == list(range(1, 600))
+
+
+def test_ways_to_read_long_texts_share_a_fingerprint_only_if_they_read_alike():
+    prints = {how: load_backbone("toy:text", max_length=8, long_samples=how).fingerprint for how in LONG_SAMPLES}
+    assert prints.pop("keep_start") == prints["truncate"]
+    assert len(set(prints.values())) == len(prints) == 4
+    heard = {load_backbone("toy:audio", long_samples=how).fingerprint for how in LONG_SAMPLES}
+    assert len(heard) == 1  # it hears clips of any length
+
+
+@pytest.mark.parametrize(
+    ("how", "part"),
+    [("keep_start", "what comes after"), ("keep_end", "their beginning"), ("keep_both_ends", "their middle")],
+)
+def test_the_part_that_was_not_read_is_told(how, part, listener):
+    X = ["a" * 100, "short", "b" * 33, "c" * 32]
+    extractor = PretrainedFeatureExtractor("toy:text", max_length=LENGTH, long_samples=how)
+    with pytest.warns(UserWarning, match=rf"2 of 4 texts are longer than max_length=32 tokens; {part} was not read"):
+        extractor.transform(X)
+    assert extractor.n_truncated_ == 2
+    heard = PretrainedFeatureExtractor(listener, sampling_rate=16_000, long_samples=how)
+    with pytest.warns(UserWarning, match=f"reads; {'the rest' if how == 'keep_start' else part} was ignored"):
+        heard.transform(clips())
+    assert heard.n_truncated_ == 3
+
+
+def documents(place, seed):
+    """Texts of five pages, one of which tells the label."""
+    rng, texts = np.random.default_rng(seed), []
+    for i in range(24):
+        pages = ["".join(rng.choice(list("mnopqr "), LENGTH)) for _ in range(5)]
+        pages[{"start": 0, "middle": 1 + i % 3, "end": 4}[place]] = "".join(
+            rng.choice(list(("!#$%", "&()*")[i % 2]), LENGTH)
+        )
+        texts.append("".join(pages))
+    return texts, np.arange(24) % 2
+
+
+@pytest.mark.filterwarnings("ignore:24 of 24 texts are longer")
+@pytest.mark.parametrize(
+    ("how", "seen"),
+    [
+        ({"long_samples": "keep_start"}, {"start"}),
+        ({"long_samples": "keep_end"}, {"end"}),
+        ({"long_samples": "keep_both_ends"}, {"start", "end"}),
+        ({"long_samples": "windows", "window_pooling": "max"}, {"start", "middle", "end"}),
+    ],
+)
+def test_labels_are_learnt_from_pages_that_are_read_and_from_no_others(how, seen):
+    for place in ("start", "middle", "end"):
+        model = FineTunedClassifier("toy:text", freeze_depth=1.0, max_length=LENGTH, random_state=0, **how)
+        model.fit(*documents(place, 0))
+        score = model.score(*documents(place, 1))
+        assert score > 0.9 if place in seen else score < 0.75
+
+
+@pytest.mark.filterwarnings("ignore:.* longer than")
+def test_a_search_chooses_how_recordings_and_texts_are_read_and_a_file_keeps_it(listener, tmp_path):
+    texts, y = documents("end", 0)
+    read = FunctionTransformer(lambda files: [file.read_text() for file in files])
+    sounds = []
+    for i, label in enumerate(y[:12]):
+        t = np.arange(40_000) / 16_000
+        sounds.append(tmp_path / f"{i}.wav")
+        soundfile.write(sounds[-1], np.where(t < 1.5, 0.0, 0.3 * np.sin(2 * np.pi * (300, 3000)[label] * t)), 16_000)
+    files = [tmp_path / f"{i}.txt" for i in range(24)]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    grid = [
+        {"model__long_samples": ["truncate", "keep_end"]},
+        {"model__long_samples": ["windows"], "model__window_pooling": ["mean", "max", "vote"]},
+    ]
+    for name, X, labels, first in (("toy:text", files, y, read), (listener, sounds, y[:12], "passthrough")):
+        model = FineTunedClassifier(name, freeze_depth=1.0, max_length=LENGTH, random_state=0)
+        search = GridSearchCV(Pipeline([("read", first), ("model", model)]), grid, cv=2, error_score="raise")
+        search.fit(X, labels)
+        scores = dict(zip(map(str, search.cv_results_["params"]), search.cv_results_["mean_test_score"], strict=True))
+        assert scores[str({"model__long_samples": "truncate"})] < 0.8
+        assert search.best_score_ > 0.9
+        assert search.best_params_["model__long_samples"] != "truncate"
+        for params in search.cv_results_["params"]:
+            best = clone(search.estimator).set_params(**params).fit(X, labels)
+            best[-1].save(tmp_path / "model.skl")
+            loaded = load(tmp_path / "model.skl")
+            assert loaded.get_params()["long_samples"] == params["model__long_samples"]
+            np.testing.assert_array_equal(loaded.predict_proba(best[:-1].transform(X)), best.predict_proba(X))
 
 
 @pytest.mark.filterwarnings("ignore:1 of 3 audio clips are longer")
@@ -220,6 +339,12 @@ def test_sounds_beyond_the_input_are_told_and_windows_hear_them(listener):
     for row in (2, 3, 4):
         windows = [X[row][start : start + 16_000] for start in window_starts(len(X[row]), 16_000)]
         np.testing.assert_allclose(found[row], extractor.transform(windows).mean(0), atol=1e-5)
+    for how, parts in {"keep_end": [(24_000, 40_000)], "keep_both_ends": [(0, 4_000), (28_000, 40_000)]}.items():
+        with pytest.warns(UserWarning, match="3 of 6 audio clips"):
+            kept = clone(extractor).set_params(long_samples=how).transform(X)
+        np.testing.assert_array_equal(kept[[0, 1, 5]], cut[[0, 1, 5]])
+        part = np.concatenate([X[4][start:stop] for start, stop in parts])
+        np.testing.assert_array_equal(kept[4], extractor.transform([part])[0])
     end = [*X[:4], np.concatenate([X[4][:16_000], 0 * X[4][16_000:]])]
     np.testing.assert_array_equal(extractor.fit(end).transform([end[4]]), cut[[4]])
     assert not np.array_equal(heard.transform([end[4]]), found[[4]])
@@ -256,7 +381,7 @@ def test_what_cannot_read_windows_says_so(tmp_path):
     windowed = load_backbone("toy:text", long_samples="windows", max_length=LENGTH)
     with pytest.raises(UnsupportedBackboneError, match="AdaptedBackbone learns from the beginning of each text"):
         AdaptedBackbone(windowed, objective="masked_lm").fit(TEXTS)
-    with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', 'windows'\), got 'drop'"):
+    with pytest.raises(ValueError, match=r"long_samples must be one of \('truncate', .*'windows'\), got 'drop'"):
         load_backbone("toy:text", long_samples="drop")
 
 

@@ -126,6 +126,10 @@ class BackboneEstimator:
         """``"auto"`` is the backbone's own way to pool."""
         return backbone.pooling if self.pooling == "auto" else self.pooling
 
+    def _resolved_window_pooling(self, backbone: Backbone) -> str:
+        """``"mean"`` where each sample is one input, so that the parameter is without effect."""
+        return self.window_pooling if backbone.is_windowed else "mean"
+
     def _bad_sample_policy(self) -> BadSamplePolicy:
         """How rows that cannot be read are treated; an estimator without ``missing`` treats missing ones alike."""
         return BadSamplePolicy(getattr(self, "missing", self.on_bad_sample), self.on_bad_sample)
@@ -162,7 +166,8 @@ class BackboneEstimator:
     def _last_features(self, samples: Samples, backbone: Backbone) -> np.ndarray:
         """Pooled features of the last stage, float32, (n, d)."""
         stages = self._frozen_stages(backbone)
-        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone))
+        windows = getattr(self, "window_pooling", "mean")  # of estimators that have windows
+        address = stages.address(backbone.n_stages, self._resolved_pooling(backbone), windows)
         return recall(stages, samples, [address], self._bad_sample_policy()).tensors[0].float().numpy()
 
 
@@ -254,13 +259,14 @@ def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> i
 def _longer(backbone: Backbone) -> str:
     reader = backbone.preprocessing
     if backbone.modality == "text":
-        part = "their beginning was" if reader.keeps_the_end else "what comes after was"
+        part = {"start": "what comes after", "end": "their beginning", "both ends": "their middle"}[reader.keeps]
         return (
-            f"texts are longer than max_length={reader.max_length} tokens; {part} not read. Set "
+            f"texts are longer than max_length={reader.max_length} tokens; {part} was not read. Set "
             "long_samples='windows' to read all of them, or raise max_length where the network allows."
         )
+    part = {"start": "the rest", "end": "their beginning", "both ends": "their middle"}[reader.keeps]
     return (
-        f"audio clips are longer than the {reader.longest / reader.rate:g} s that {backbone.name!r} reads; the rest "
+        f"audio clips are longer than the {reader.longest / reader.rate:g} s that {backbone.name!r} reads; {part} "
         "was ignored. Set long_samples='windows' to read all of them."
     )
 

@@ -348,9 +348,9 @@ class FineTuner(
         fitted = (self._origin_[-1], start.spec.architecture)
         if fitted != (backbone.fingerprint, spec.architecture):
             raise ValueError(
-                "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples), "
-                "and the same freeze_depth, head, pooling, adapter and columns beside the samples: fitted "
-                f"with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
+                "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples, "
+                "window_pooling), and the same freeze_depth, head, pooling, adapter and columns beside the samples: "
+                f"fitted with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
                 f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
                 f"adapter={self.adapter!r}. "
                 "Set warm_start=False, or fit a clone."

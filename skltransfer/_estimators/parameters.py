@@ -14,7 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skltransfer.backbones import POOLINGS, Backbone
+from skltransfer.backbones import LONG_SAMPLES, POOLINGS, Backbone
 from skltransfer.engine import DTYPE_NAMES, RUNTIMES, ActivationStore
 
 Class = TypeVar("Class", bound=type)
@@ -167,15 +167,24 @@ class ReadsLongSamples:
 
     Parameters
     ----------
-    long_samples : {"truncate", "windows"} or None, default=None
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"} or None, default=None
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
-        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+        Whisper). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"`` joins the
+        beginning (a quarter of what is read) and the end; all of them warn. ``"truncate"`` is ``"keep_start"``, unless
+        the tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by
+        at least a quarter; see ``window_pooling``. None keeps the setting with which ``backbone`` was loaded, by
+        default ``"truncate"``.
+    window_pooling : {"mean", "max", "vote"}, default="mean"
+        How the windows of a long sample give one prediction, with ``long_samples="windows"``. ``"mean"`` averages their
+        embeddings if all stages are frozen; else ``fit`` averages the outputs of the head before the loss, and
+        ``predict`` averages probabilities or numbers. ``"max"`` gives the head the maximum of each feature over the
+        windows. ``"vote"`` trains the head on each window, with the target of its sample and an equal share of its
+        weight, and averages the predicted probabilities or numbers (soft voting). ``transform`` returns the maximum
+        with ``"max"``, else the mean. It has no effect on samples that fit into one window.
     """
 
-    long_samples: str | None = parameter(default=None, constraint=[StrOptions({"truncate", "windows"}), None])
+    long_samples: str | None = parameter(default=None, constraint=[StrOptions(set(LONG_SAMPLES)), None])
+    window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max", "vote"})])
 
 
 @declared

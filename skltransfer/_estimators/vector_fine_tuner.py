@@ -3,6 +3,7 @@
 They pool, embed samples as a transformer does, and read long samples in windows. Must not know what a target means.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, Transforme
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         """The network to be fitted, before any choice by the data."""
         pooling = self._resolved_pooling(backbone)
-        return NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
+        spec = NetworkSpec(self._boundary(backbone, start), pooling, self.head, getattr(self, "adapter", None))
+        return replace(spec, window_pooling=self._resolved_window_pooling(backbone))
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         if y is None:

@@ -21,3 +21,4 @@ from skltransfer.backbones._registry import (
     source_network,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
+from skltransfer.backbones._windows import LONG_SAMPLES

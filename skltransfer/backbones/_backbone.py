@@ -122,7 +122,8 @@ class Backbone(Value):
         self._head_names = frozenset(head_names)
         self.stage_names: tuple[str, ...] = cut.stage_names
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in self._head_names}
-        reading = (self.preprocessing, "windows") if self.is_windowed else (self.preprocessing,)
+        key = self.preprocessing.long_samples_key
+        reading = (self.preprocessing,) if key is None else (self.preprocessing, key)
         self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
 
     def __repr__(self) -> str:
@@ -158,7 +159,7 @@ class Backbone(Value):
 
     @property
     def is_windowed(self) -> bool:
-        """True if one long sample becomes several inputs, whose outputs are averaged."""
+        """True if one long sample becomes several inputs, which together give one output."""
         return self.preprocessing.is_windowed
 
     @property

@@ -44,6 +44,7 @@ class ImagePreprocessing:
 
     modality = "image"
     is_ragged = is_windowed = is_letterbox = False
+    long_samples_key = None
     longest_aspect = LONGEST_ASPECT
 
     @property
@@ -173,6 +174,7 @@ class RowPreprocessing:
 
     modality = "rows"
     is_ragged = is_windowed = False
+    long_samples_key = None
 
     @property
     def input_shape(self) -> tuple[int]:

@@ -113,10 +113,12 @@ def load_backbone(
         the mean color. By default, most networks crop the margins away, as in their pretraining.
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512.
-    long_samples : {"truncate", "windows"}, default="truncate"
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"}, default="truncate"
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper, 10 s for AST). ``"truncate"`` reads the beginning. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter, and averages their features.
+        Whisper, 10 s for AST). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"``
+        joins the beginning (a quarter of what is read) and the end. ``"truncate"`` is ``"keep_start"``, unless the
+        tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by at
+        least a quarter; estimators join them, as ``window_pooling`` says.
     white : float, default=None
         Value of white in images. None uses the maximum of the data type: 255 for 8 bits, 65,535 for 16 bits, 1 for
         floats. Set it if the values do not use the full range, such as ``white=4095`` for 12-bit images in 16-bit

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skltransfer.backbones._windows import window_starts
+from skltransfer.backbones._windows import KEPT, both_ends, window_starts
 from skltransfer.exceptions import UnsupportedBackboneError
 
 EXAMPLE = 12  # tokens
@@ -24,7 +24,7 @@ BEGINS_A_WORD = ("\u2581", "\u0120")  # alone, in vocabularies of SentencePiece 
 
 @dataclass(frozen=True)
 class TextPreprocessing:
-    """Token ids of a text, special tokens included: the first ``max_length`` of them, or windows of that many.
+    """Token ids of a text, special tokens included: up to ``max_length`` of them, or windows of that many.
 
     May be used by several threads at once.
 
@@ -38,8 +38,8 @@ class TextPreprocessing:
         Most tokens that the network is given at once.
     tokenizer : callable
         Tokenizer of transformers.
-    long_samples : {"truncate", "windows"}, default="truncate"
-        How longer texts are treated.
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"}, default="truncate"
+        How longer texts are treated; ``"truncate"`` keeps what the tokenizer does.
     n_special : (int, int), default=(0, 0)
         Tokens that the tokenizer adds before and after each text.
     """
@@ -88,9 +88,11 @@ class TextPreprocessing:
         return ids
 
     def __call__(self, text: str) -> torch.Tensor:
-        """A text -> ids (tokens,), cut after ``max_length``."""
+        """A text -> at most ``max_length`` ids, (tokens,)."""
         ids = self._ids(text)
-        return self._window(ids, max(0, len(ids) - self.max_length) if self.keeps_the_end else 0)
+        if self.keeps == "both ends":
+            ids = self._without_middle(ids)
+        return self._window(ids, max(0, len(ids) - self.max_length) if self.keeps == "end" else 0)
 
     def parts(self, text: str) -> list[torch.Tensor]:
         """A text -> ids of all that is read of it: one tensor, or overlapping windows of ``max_length`` tokens."""
@@ -149,14 +151,33 @@ class TextPreprocessing:
             ids = (ids[:before] + own + ids[end:])[: self.max_length]
         return torch.tensor(ids or [self._of_nothing()], dtype=torch.long)
 
+    def _without_middle(self, ids: list[int]) -> list[int]:
+        """Ids of both ends of a text, where it is too long."""
+        before, after = self.n_special
+        room = self.max_length - before - after
+        if len(ids) <= self.max_length or room < 1:
+            return ids
+        n_first, n_last = both_ends(room)
+        return ids[: before + n_first] + ids[len(ids) - after - n_last :]
+
     @property
-    def keeps_the_end(self) -> bool:
-        """True if it is the beginning that is cut off, as some tokenizers are saved to do."""
-        return getattr(self.tokenizer, "truncation_side", "right") == "left"
+    def keeps(self) -> str:
+        """Part of a longer text that is read: ``"start"``, ``"end"`` or ``"both ends"``."""
+        return KEPT.get(self.long_samples, self._kept_by_tokenizer)
+
+    @property
+    def _kept_by_tokenizer(self) -> str:
+        return "end" if getattr(self.tokenizer, "truncation_side", "right") == "left" else "start"
+
+    @property
+    def long_samples_key(self) -> str | None:
+        """Name of the way to read longer texts; None where it is the tokenizer's own."""
+        is_usual = not self.is_windowed and self.keeps == self._kept_by_tokenizer
+        return None if is_usual else self.long_samples
 
     def _ids(self, text: str) -> list[int]:
         """Ids of the whole text; of its beginning alone, where all that comes later would be cut away."""
-        reads_all = self.is_windowed or self.keeps_the_end or not getattr(self.tokenizer, "is_fast", False)
+        reads_all = self.is_windowed or self.keeps != "start" or not getattr(self.tokenizer, "is_fast", False)
         beginning = text if reads_all else text[: CHARACTERS_PER_TOKEN * self.max_length + MARGIN]
         while len(beginning) < len(text):
             read = self.tokenizer(beginning, verbose=False, return_offsets_mapping=True)

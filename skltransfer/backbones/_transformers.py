@@ -176,7 +176,7 @@ def _audio_preprocessing(name: str, place: str, network, options: Mapping[str, o
     extractor = AutoFeatureExtractor.from_pretrained(place, **shared)
     long_samples = options.get("long_samples") or "truncate"
     reader = AudioPreprocessing.of(extractor, long_samples, shortest_input(kernels, strides))
-    if reader.shape is not None and reader(np.zeros(2 * reader.rate, np.float32)).shape != reader.shape:
+    if reader.shape is not None and reader.extracted(np.zeros(2 * reader.rate, np.float32)).shape != reader.shape:
         raise UnsupportedBackboneError(
             f"The preprocessing of {name!r} cannot be reproduced: its spectrograms are as long as their audio clips. "
             "Choose a network that reads waveforms, such as Wav2Vec2, or spectrograms of one length, such as Whisper."

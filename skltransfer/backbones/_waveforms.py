@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skltransfer.backbones._windows import window_starts
+from skltransfer.backbones._windows import KEPT, both_ends, window_starts
 
 EXAMPLE_SECONDS, LONGEST_SECONDS = 0.25, 120
 FRAME, HOP = 400, 160  # samples, as most extractors of spectrograms have them at 16 kHz
@@ -30,8 +30,8 @@ class AudioPreprocessing:
         Shape of one input, where all have the same; None for waveforms of any length.
     extractor : callable, optional
         A feature extractor of transformers; without one, waveforms are as they are.
-    long_samples : {"truncate", "windows"}, default="truncate"
-        How waveforms that are longer than the input are treated.
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"}, default="truncate"
+        How waveforms that are longer than the input are treated; ``"truncate"`` keeps the beginning.
     shortest : int, default=1
         Samples of the shortest waveform that the network can be given.
     """
@@ -85,7 +85,13 @@ class AudioPreprocessing:
         return batch
 
     def __call__(self, waveform: np.ndarray) -> torch.Tensor:
-        """A waveform of float32 (samples,) -> the same length, or (bands, frames), of its beginning."""
+        """A waveform of float32 (samples,) -> the same length, or (bands, frames), of the part that is heard."""
+        if self.keeps != "start" and self._is_longer(len(waveform)):
+            waveform = self._kept(waveform)
+        return self.extracted(waveform)
+
+    def extracted(self, waveform: np.ndarray) -> torch.Tensor:
+        """A waveform -> what the extractor makes of it."""
         if self.extractor is None:
             return torch.tensor(waveform)
         read = self.extractor(waveform, sampling_rate=self.rate, return_tensors="np")
@@ -99,8 +105,26 @@ class AudioPreprocessing:
         return [self(waveform[start : start + self.longest]) for start in starts]
 
     def cuts(self, length: int) -> bool:
-        """True if the end of a waveform of so many samples is not heard."""
+        """True if part of a waveform of so many samples is not heard."""
         return not self.is_windowed and self._is_longer(length)
+
+    @property
+    def keeps(self) -> str:
+        """Part of a longer waveform that is heard: ``"start"``, ``"end"`` or ``"both ends"``."""
+        return KEPT.get(self.long_samples, "start")
+
+    @property
+    def long_samples_key(self) -> str | None:
+        """Name of the way to hear longer waveforms; None where it is the usual one, or there is no limit."""
+        is_usual = self.is_ragged or self.long_samples in ("truncate", "keep_start")
+        return None if is_usual else self.long_samples
+
+    def _kept(self, waveform: np.ndarray) -> np.ndarray:
+        """The part of a longer waveform that is heard."""
+        if self.keeps == "both ends":
+            n_first, n_last = both_ends(self.longest)
+            return np.concatenate([waveform[:n_first], waveform[len(waveform) - n_last :]])
+        return waveform[len(waveform) - self.longest :] if self.keeps == "end" else waveform
 
     def _is_longer(self, length: int) -> bool:
         if self.is_ragged or length <= self.rate:
@@ -138,7 +162,7 @@ def _longest(preprocessing: AudioPreprocessing) -> int | None:
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * LONGEST_SECONDS * rate).astype(np.float32)
 
     def ends_by(n: int) -> bool:
-        return torch.equal(preprocessing(noise[:n]), preprocessing(noise[: 2 * n]))
+        return torch.equal(preprocessing.extracted(noise[:n]), preprocessing.extracted(noise[: 2 * n]))
 
     frames = getattr(extractor, "max_length", None)
     guess = FRAME + HOP * (int(frames) - 1) if frames else 0

@@ -1,11 +1,19 @@
-"""Where the windows of a long sample begin. Must not know what the sample is made of."""
+"""What is read of a sample that is too long: one end, both ends, or windows. Must not know what it is made of."""
 
 import math
 
 import numpy as np
 
 OVERLAP = 0.25  # of a window, at least
-LONG_SAMPLES = ("truncate", "windows")
+FIRST = 0.25  # of what is kept of both ends: 128 of 510 tokens in Sun et al. (2019)
+KEPT = {"keep_start": "start", "keep_end": "end", "keep_both_ends": "both ends"}
+LONG_SAMPLES = ("truncate", *KEPT, "windows")
+
+
+def both_ends(width: int) -> tuple[int, int]:
+    """How much of the beginning and of the end is kept, ``width`` in all."""
+    n_first = math.ceil(FIRST * width)
+    return n_first, width - n_first
 
 
 def window_starts(length: int, width: int) -> list[int]:

@@ -156,12 +156,17 @@ class DomainAdaptedClassifier(
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512. It
         has no effect on images and audio.
-    long_samples : {"truncate", "windows"} or None, default=None
+    long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"} or None, default=None
         How the network reads texts of more than ``max_length`` tokens and audio longer than its input (30 s for
-        Whisper). ``"truncate"`` reads the beginning and warns. ``"windows"`` reads the whole sample in windows that
-        overlap by at least a quarter: ``fit`` averages the outputs of a sample's windows before the loss,
-        ``predict_proba`` averages probabilities, and ``transform`` averages features (at ``freeze_depth=1.0``, all
-        methods average features). None keeps the setting with which ``backbone`` was loaded, by default ``"truncate"``.
+        Whisper). ``"keep_start"`` reads the beginning, ``"keep_end"`` the end, and ``"keep_both_ends"`` joins the
+        beginning (a quarter of what is read) and the end; all of them warn. ``"truncate"`` is ``"keep_start"``, unless
+        the tokenizer was saved to truncate on the left. ``"windows"`` reads the whole sample in windows that overlap by
+        at least a quarter; see ``window_pooling``. None keeps the setting with which ``backbone`` was loaded, by
+        default ``"truncate"``.
+    window_pooling : {"mean", "max"}, default="mean"
+        How the windows of a long sample give one prediction, with ``long_samples="windows"``. ``"mean"`` averages their
+        embeddings in ``fit``, and their predicted probabilities unless all stages are frozen. ``"max"`` gives the head
+        the maximum of each feature over the windows. It has no effect on samples that fit into one window.
     on_bad_sample : {"raise", "nan"}, default="raise"
         How samples that cannot be read are treated. ``"raise"`` raises a
         :class:`~skltransfer.exceptions.BadSampleError` that names the row. ``"nan"`` leaves them out of ``fit`` with a
@@ -280,6 +285,7 @@ class DomainAdaptedClassifier(
     )
     adaptation_weight: float = parameter(default=1.0, constraint=at_least_zero())
     prior: float = parameter(default=0.0, constraint=at_least_zero())
+    window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max"})])
 
     @checks_parameters()
     def fit(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> Self:

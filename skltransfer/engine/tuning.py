@@ -4,6 +4,7 @@ The meeting point of the engine's parts. Must not know X, labels or scikit-learn
 """
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,11 +22,19 @@ from skltransfer.engine.inference.quantization import ENOUGH, Agreement, checked
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.job import TuningJob, TuningResult
 from skltransfer.engine.networks.adapters import adapted
-from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.state import NetworkState
 from skltransfer.engine.networks.tuned import TunedNetwork, new_network
 from skltransfer.engine.processes import processes
-from skltransfer.engine.storing.key import Address
+from skltransfer.engine.samplewise import (
+    activations_of,
+    addresses_of,
+    each_batch,
+    features_of,
+    in_batches,
+    loss_of_votes,
+    of_inputs,
+    outputs_of,
+)
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import RecordTargets, Targets
 from skltransfer.engine.tasks.task import OverSamples, Start, Task, VectorTask
@@ -176,14 +185,12 @@ def run_tuned(
 ) -> tuple[np.ndarray, dict[int, BadSampleError]]:
     """Outputs of a tuned network, or its pooled features: float64 (n, ...), NaN for unreadable samples.
 
-    Features of a sample's windows are averaged; the task says what outputs of windows mean together.
+    Features of a sample's windows are averaged, or their maximum is taken; the task says what outputs of windows mean
+    together.
     """
     activations = activations_of(stages, network.spec, samples, policy)
     ready, rows = network.for_inference(stages.backbone, task.readout, stages.device), np.arange(len(samples))
-    if features:
-        values = _in_batches(ready.features, activations, rows, stages)
-    else:
-        values = _in_batches(ready, activations, rows, stages, task.of_windows)
+    values = (features_of if features else functools.partial(outputs_of, task))(ready, activations, rows, stages)
     values[sorted(activations.bad)] = np.nan
     return values, activations.bad
 
@@ -208,51 +215,6 @@ def answers_of(
 def geometries_of(samples: Samples, backbone: Backbone, rows: np.ndarray) -> dict[int, Any]:
     """Position of each sample, or of its parts, in the backbone's input; None for samples without positions."""
     return {int(row): samples.geometry(row, backbone.preprocessing) for row in rows}
-
-
-def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, policy: BadSamplePolicy) -> Activations:
-    """Activations at a network's boundary, and at taps before it: pooled where the readout takes a vector of them."""
-    return Activations(stages, samples, _addresses(stages, spec), policy)
-
-
-def _addresses(stages: FrozenStages, spec: NetworkSpec) -> list[Address]:
-    if spec.taps and stages.backbone.is_windowed:
-        raise ValueError(
-            f"Windows of a long sample are averaged, which needs one vector of outputs per sample; taps={spec.taps!r} "
-            "give maps or tokens. Set long_samples='truncate'."
-        )
-    is_pooled = spec.boundary == stages.backbone.n_stages and not spec.taps
-    return [stages.address(boundary, spec.pooling if is_pooled else None) for boundary in spec.held]
-
-
-def _in_batches(
-    module: Callable,
-    activations: Activations,
-    rows: np.ndarray,
-    stages: FrozenStages,
-    of_windows: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(0),
-) -> np.ndarray:
-    """Outputs of a module for each row, (n, d); ``of_windows`` makes one row of those of a sample's windows."""
-    owners, values = [], []
-    for members, outputs in _each_batch(module, activations, rows, stages):
-        owners.append(members)
-        values.append(outputs[: len(members)].double().cpu().numpy())
-    owner, value = np.concatenate(owners), np.concatenate(values)
-    order = np.argsort(owner, kind="stable")
-    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
-    if len(starts) == len(order):
-        return value[order]
-    return np.stack([part[0] if len(part) == 1 else of_windows(part) for part in np.split(value[order], starts[1:])])
-
-
-def _each_batch(
-    module: Callable, activations: Activations, rows: np.ndarray, stages: FrozenStages
-) -> Iterator[tuple[np.ndarray, Any]]:
-    """Positions in ``rows`` of the samples of each batch, and what a module gives for the full batch."""
-    for members, batch in activations.exact_batches(rows):
-        with torch.inference_mode(), autocast(stages.device, stages.autocast):
-            outputs = module(stages.filled_after(batch))
-        yield members, outputs
 
 
 @dataclass(frozen=True)
@@ -301,11 +263,18 @@ class _Fit(OverSamples):
 
     def __call__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         """Values of a function for each sample of the training set; see :class:`OverSamples`."""
-        return _in_batches(function, self.activations, self.data.rows, self.job.stages)
+        return in_batches(function, self.activations, self.data.rows, self.job.stages)
+
+    def features(self, network: TunedNetwork) -> tuple[np.ndarray, np.ndarray]:
+        """What the head learns from, and the samples that it is of; see :class:`OverSamples`."""
+        where = (self.activations, self.data.rows, self.job.stages)
+        if network.votes:
+            return of_inputs(network.features, *where)
+        return features_of(network, *where), np.arange(len(self.data))
 
     def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
         """Values of a function for each batch of the training set; see :class:`OverSamples`."""
-        return _each_batch(function, self.activations, self.data.rows, self.job.stages)
+        return each_batch(function, self.activations, self.data.rows, self.job.stages)
 
     def _average_norms(self, network: TunedNetwork) -> None:
         """Statistics that training will replace at once must not decide how features are scaled."""
@@ -323,7 +292,7 @@ class _Fit(OverSamples):
         if self._moves_norms:
             self._refresh_norms(network, *_of_target(job))
         if job.hold_out.calibrates:
-            outputs = _in_batches(network.eval(), self.activations, held_out.rows, job.stages, task.of_windows)
+            outputs = outputs_of(task, network.eval(), self.activations, held_out.rows, job.stages)
             task = task.calibrated(outputs, held_out.targets.values, held_out.weights)
         return TuningResult(
             network=NetworkState.of(network, job.stages.backbone),
@@ -408,12 +377,13 @@ def _train_from(
     if job.resume.checkpoint is not None:
         checkpoint = Checkpoint(job.resume.checkpoint, _key(job, part, fit, plan, validation))
     if job.augment is not None:
-        addresses = _addresses(job.stages, job.spec)
+        addresses = addresses_of(job.stages, job.spec)
         seen = AugmentedActivations(seen, job.stages, fit.samples, addresses, job.augment, fit.task, fit.unplaced)
     auxiliary = None
     if job.shift is not None and job.shift.adds_loss:
         auxiliary = DomainLoss(*_of_target(job), job.shift.method, job.shift.weight, plan.batch_size, plan.seed)
-    groups, loss = _trainable(job, part), fit.task.loss
+    groups = _trainable(job, part)
+    loss = functools.partial(loss_of_votes, fit.task) if part.votes else fit.task.loss
     history = train(part, groups, seen, fit.data, loss, plan, validation, checkpoint, observer, auxiliary)
     network.load_state_dict(part.state_dict(), strict=False)
     return history
@@ -422,6 +392,8 @@ def _train_from(
 def _key(job: TuningJob, start: TunedNetwork, fit: _Fit, plan: TrainingPlan, validation: Validation | None) -> str:
     """Names a training by all that decides its result."""
     how = (repr(vars(fit.task)), job.spec.pooling, job.spec.taps)
+    if job.spec.window_pooling != "mean":
+        how += (job.spec.window_pooling,)
     if job.shift is not None and job.shift.adds_loss:
         target = b"".join(sorted(_of_target(job)[0].digests))
         how += (job.shift.method, job.shift.weight, target)

@@ -136,6 +136,7 @@ class TokenInput(ClientInput):
         return {
             "input": "input_ids and attention_mask",
             "max_length": self.preprocessing.max_length,
+            "keeps": self.preprocessing.keeps,
             "ids_of_an_empty_text": self.preprocessing("").tolist(),
         }
 
@@ -159,7 +160,7 @@ class SoundInput(ClientInput):
         return arrays[0]
 
     def recipe(self) -> dict[str, Any]:
-        return {"input": "sound", "rate": self.preprocessing.rate}
+        return {"input": "sound", "rate": self.preprocessing.rate, "keeps": self.preprocessing.keeps}
 
 
 class RowInput(ClientInput):

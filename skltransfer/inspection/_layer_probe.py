@@ -141,7 +141,8 @@ class LayerProbeDisplay:
         Parameters
         ----------
         estimator : FineTunedClassifier or FineTunedRegressor
-            Fitted or unfitted estimator, or a search around it. Its parameters determine how samples are read.
+            Fitted or unfitted estimator, or a search around it. Its parameters determine how samples are read; features
+            of windows that vote are averaged.
         X : sequence of samples, or array-like of shape (n_samples, n_features)
             Samples: images, texts or audio clips as the backbone reads them, or rows of a table.
         y : array-like of shape (n_samples,)
@@ -173,6 +174,8 @@ class LayerProbeDisplay:
         network = network_of(estimator)
         shared = {k: v for k, v in network.get_params().items() if k in PretrainedFeatureExtractor().get_params()}
         extractor = PretrainedFeatureExtractor(**{k: v for k, v in shared.items() if k != "batch_size"})
+        if extractor.window_pooling == "vote":
+            extractor.set_params(window_pooling="mean")
         probe = LogisticProbe(network.C) if is_classifier(network) else RidgeProbe(network.alpha)
         return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 

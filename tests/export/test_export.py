@@ -193,6 +193,18 @@ def test_texts_of_unequal_length_share_a_batch(tmp_path, pooling):
     assert [each.shape for each in inputs] == [["n", "length"]] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.* longer than max_length")
+@pytest.mark.parametrize(
+    ("how", "said", "kept"), [("keep_end", "end", b"efghijkl"), ("keep_both_ends", "both ends", b"abghijkl")]
+)
+def test_the_file_says_which_part_of_a_long_text_to_send(tmp_path, how, said, kept):
+    extractor = PretrainedFeatureExtractor("toy:text", max_length=8, long_samples=how, dtype="float32")
+    preprocessing = export_onnx(extractor, tmp_path / "model.onnx", ["abcdefghijkl"])["preprocessing"]
+    assert (preprocessing["max_length"], preprocessing["keeps"]) == (8, said)
+    (features,) = run(tmp_path / "model.onnx", padded([list(kept)]), "features")
+    np.testing.assert_allclose(features, extractor.transform(["abcdefghijkl"]), atol=1e-5)
+
+
 def test_features_from_within_a_transformer_are_refused_with_a_remedy(tmp_path):
     extractor = PretrainedFeatureExtractor("toy:text", layer=0.5, dtype="float32")
     with pytest.raises(UnsupportedBackboneError, match=r"'toy:text' cannot be written.*layer='penultimate'"):

@@ -127,9 +127,10 @@ class Activations:
 
     def _alike(self, found: list[torch.Tensor], size: int | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Batches of inputs of one length, with the positions of the samples that they are of."""
-        is_windowed, is_ragged = self._stages.backbone.is_windowed, self._stages.backbone.is_ragged
+        is_windowed = self._stages.backbone.is_windowed
+        has_tokens = self._stages.backbone.is_ragged and self._addresses[0].pooling is None
         parts = [(i, part) for i, row in enumerate(found) for part in (row if is_windowed else [row])]
-        lengths = np.array([self._stages.padded_length(len(part)) if is_ragged else 0 for _, part in parts])
+        lengths = np.array([self._stages.padded_length(len(part)) if has_tokens else 0 for _, part in parts])
         for length in np.unique(lengths):
             members, most = np.flatnonzero(lengths == length), size or self._stages.rows_after(int(length))
             for first in range(0, len(members), most):

@@ -86,7 +86,7 @@ class Climb:
             yield Arrival(passed, None, *self._of_samples(passed, windows, self._trimmed(batch)))
 
     def _of_samples(self, address: Address, windows: list[Window], rows: Rows) -> tuple[list[int], Rows]:
-        """Positions and values of the samples all of whose windows are there: stacked, or averaged if pooled."""
+        """Positions and values of the samples all of whose windows are there: stacked, or one vector if pooled."""
         if not self._stages.backbone.is_windowed:
             return [position for position, _ in windows], rows
         whole: dict[int, torch.Tensor] = {}
@@ -95,7 +95,7 @@ class Climb:
             there[number] = row
             if len(there) == self._n_parts[position]:
                 stacked = torch.stack([there[k] for k in range(len(there))])
-                whole[position] = stacked if address.pooling is None else stacked.mean(0)
+                whole[position] = stacked if address.pooling is None else _of_windows(stacked, address)
                 del self._gathered[address, position]
         return list(whole), list(whole.values())
 
@@ -105,3 +105,10 @@ class Climb:
             return batch
         lengths = mask_of(batch).sum(1).tolist()
         return [row[:length] for row, length in zip(batch, lengths, strict=True)]
+
+
+def _of_windows(vectors: torch.Tensor, address: Address) -> torch.Tensor:
+    """Pooled vectors of a sample's windows, (windows, d) -> (d,), or as they are where windows vote."""
+    if address.window_pooling == "vote":
+        return vectors
+    return vectors.amax(0) if address.window_pooling == "max" else vectors.mean(0)

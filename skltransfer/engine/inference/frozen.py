@@ -14,7 +14,7 @@ from skltransfer.engine.inference.beside import Batch, WithNumbers, apart
 from skltransfer.engine.inference.dtypes import INT8
 from skltransfer.engine.inference.rows import filled, run_padded
 from skltransfer.engine.inference.runtime import EAGER, Function, Runtime, rows_of_tokens, usual_boundaries
-from skltransfer.engine.storing.key import Address
+from skltransfer.engine.storing.key import OF_WINDOWS, Address
 from skltransfer.engine.storing.memory import ActivationStore
 
 NOMINAL_TOKENS, NOMINAL_WINDOWS = 128, 4
@@ -129,9 +129,10 @@ class FrozenStages:
         """The dtype in which what follows these stages computes; None where that is its own, float32."""
         return None if self.dtype == torch.float32 else self.dtype
 
-    def address(self, boundary: int, pooling: str | None = None) -> Address:
-        """Address of the activations of ``boundary``, unpooled or pooled."""
-        return Address(self.space, boundary, pooling)
+    def address(self, boundary: int, pooling: str | None = None, window_pooling: str = "mean") -> Address:
+        """Address of the activations of ``boundary``, unpooled or pooled, also over the windows of a sample."""
+        is_usual = pooling is None or window_pooling == "mean" or not self.backbone.is_windowed
+        return Address(self.space if is_usual else (*self.space, OF_WINDOWS + window_pooling), boundary, pooling)
 
     def pooled(self, batch: torch.Tensor, address: Address) -> torch.Tensor:
         """A batch of activations at an address's boundary, as vectors."""
@@ -139,7 +140,9 @@ class FrozenStages:
 
     def has_one_shape(self, address: Address) -> bool:
         """True if the activations of all samples are alike in shape, so that one tensor holds them."""
-        return address.pooling is not None or not (self.backbone.is_ragged or self.backbone.is_windowed)
+        if address.pooling is not None:
+            return address.window_pooling != "vote"
+        return not (self.backbone.is_ragged or self.backbone.is_windowed)
 
     def row_bytes(self, address: Address) -> int:
         """Size of one sample's activation; of a text, as if it had 128 tokens, or four windows."""
@@ -150,7 +153,8 @@ class FrozenStages:
         elif self.backbone.is_ragged:
             shape = (NOMINAL_TOKENS, *shape[1:])
         if address.pooling is not None:
-            shape = (self.backbone.pooled_width(address.boundary, address.pooling),)
+            n_vectors = 1 if self.has_one_shape(address) else NOMINAL_WINDOWS
+            shape = (n_vectors, self.backbone.pooled_width(address.boundary, address.pooling))
         return int(np.prod(shape)) * (4 if address.pooling is not None else self.dtype.itemsize)
 
     def padded_length(self, n_tokens: int) -> int:

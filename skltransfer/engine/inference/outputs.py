@@ -62,6 +62,8 @@ class Outputs:
         """The value of a bad sample: one token of zeros, in one window, where samples have their own number."""
         if self._stages.has_one_shape(address):
             return value
+        if address.pooling is not None:
+            return torch.zeros(1, self._stages.backbone.pooled_width(address.boundary, address.pooling))
         shape = self._stages.backbone.activation_shapes[address.boundary]
         shape = (1, *shape[1:]) if self._stages.backbone.is_ragged else shape
         filling = torch.zeros(shape, dtype=self._stages.dtype)

@@ -115,14 +115,18 @@ class VectorReadout(ScaledReadout):
             return self.head(self.seen(features.to(self.mean.dtype)))
 
     def forward(self, given: Batch, batch: Any = None) -> torch.Tensor:
-        return self.outputs(self.features(given))
+        return self.of_features(self.features(given))
+
+    def of_features(self, features: torch.Tensor) -> torch.Tensor:
+        """What :meth:`forward` returns, from pooled features (n, d)."""
+        return self.outputs(features)
 
 
 class ContrastiveReadout(VectorReadout):
     """In training, features of length 1 that a loss on pairs compares; in evaluation, outputs of the head."""
 
-    def forward(self, given: Batch, batch: Any = None) -> torch.Tensor:
-        features = self.features(given)
+    def of_features(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of length 1 in training, else outputs."""
         if not self.training:
             return self.outputs(features)
         with autocast(features.device, None):

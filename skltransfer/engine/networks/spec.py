@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+WINDOW_POOLINGS = ("mean", "max", "vote")
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -32,6 +34,10 @@ class NetworkSpec:
         Boundaries whose activations the readout uses, in increasing order; empty for the last one alone.
     n_numbers : int
         Number of numbers beside each sample that the head receives after the pooled features.
+    window_pooling : {"mean", "max", "vote"}
+        How the windows of a long sample become one answer. ``"mean"`` averages features after the last frozen stage if
+        that is the network's last, else outputs in the loss and answers in inference. ``"max"`` takes the maximum of
+        each feature. ``"vote"`` gives each window a loss, and averages answers.
     """
 
     boundary: int
@@ -43,6 +49,7 @@ class NetworkSpec:
     n_constants: int = 0
     taps: tuple[int, ...] = ()
     n_numbers: int = 0
+    window_pooling: str = "mean"
 
     @property
     def held(self) -> tuple[int, ...]:

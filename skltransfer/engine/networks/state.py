@@ -15,7 +15,7 @@ import torch
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import POOLINGS, Backbone
 from skltransfer.engine.networks.adapters import original_name
-from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.spec import WINDOW_POOLINGS, NetworkSpec
 from skltransfer.engine.networks.tuned import MakeReadout, TunedNetwork, new_network
 from skltransfer.exceptions import WeightsError
 
@@ -82,6 +82,10 @@ class NetworkState:
             raise WeightsError(
                 f"{where} has pooling={spec.pooling!r} and taps={spec.taps!r}; expected one of {POOLINGS} and no taps, "
                 "or no pooling and increasing numbers of stages."
+            )
+        if spec.window_pooling not in WINDOW_POOLINGS:
+            raise WeightsError(
+                f"{where} has window_pooling={spec.window_pooling!r}; expected one of {WINDOW_POOLINGS}."
             )
         n_values = sum(value.size for value in self.changed.values())
         if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):

@@ -69,33 +69,58 @@ class TunedNetwork(nn.Module):
         return found.float() if isinstance(found, torch.Tensor) else tuple(one.float() for one in found)
 
     def features(self, inputs: Batch) -> torch.Tensor:
-        """Pooled features, (n, d), in float32; of a sample of several windows their mean."""
-        return self._over_windows(inputs, self.readout.features)
+        """Pooled features, (n, d), in float32; of a sample of several windows their mean or maximum."""
+        given, mask = self._given_of(inputs)
+        features = self.readout.features(given)
+        return features if mask is None else self._pooled(features, mask)
 
     def forward(self, inputs: Batch, batch: Any = None) -> Any:
-        return self._over_windows(inputs, lambda given: self.readout(given, batch))
+        """The readout's outputs; where windows vote, those of each window, (k, n_outputs), and a mask (n, windows)."""
+        given, mask = self._given_of(inputs)
+        if mask is None:
+            return self.readout(given, batch)
+        if self.spec.window_pooling == "max":
+            return self.readout.of_features(self._pooled(self.readout.features(given), mask))
+        outputs = self.readout(given, batch)
+        return (outputs, mask) if self.votes else mean_of_windows(outputs, mask)
 
-    def _over_windows(self, inputs: Batch, function: Callable) -> torch.Tensor:
-        """A function of what the readout is given; the mean over the windows of a sample that has several."""
+    def _given_of(self, inputs: Batch) -> tuple[Any, torch.Tensor | None]:
+        """The readout's input, with the numbers beside each sample; and where windows are, if they are packed."""
         activation, numbers = apart(inputs)
-        if self.n_axes is None or activation.ndim <= self.n_axes:
-            return function(self._beside(self.given(activation), numbers))
-        windows, mask = _unpacked(activation)
-        owners = mask.nonzero()[:, 0]
-        return _mean_of_windows(function(self._beside(self.given(windows), numbers, owners)), mask)
+        mask = None
+        if self.n_axes is not None and activation.ndim > self.n_axes:
+            activation, mask = _unpacked(activation)
+            numbers = None if numbers is None else numbers[mask.nonzero()[:, 0]]
+        given = self.given(activation)
+        return (given if numbers is None else WithNumbers(given, numbers)), mask
 
-    @staticmethod
-    def _beside(given: Any, numbers: torch.Tensor | None, owners: torch.Tensor | None = None) -> Any:
-        """With the numbers of the sample that each row is of, where there are any."""
-        if numbers is None:
-            return given
-        return WithNumbers(given, numbers if owners is None else numbers[owners])
+    @property
+    def votes(self) -> bool:
+        """True if each window of a sample has outputs and a loss of its own."""
+        return self.n_axes is not None and self.spec.window_pooling == "vote"
+
+    @property
+    def takes_maximum(self) -> bool:
+        """True if the head reads the maximum over the windows of a sample."""
+        return self.n_axes is not None and self.spec.window_pooling == "max"
+
+    def _pooled(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(k, d), one row per window -> (n, d)."""
+        if self.spec.window_pooling != "max":
+            return mean_of_windows(features, mask)
+        padded = features.new_full((*mask.shape, features.shape[1]), -torch.inf)
+        padded[mask] = features
+        return padded.amax(1)
 
 
-def _axes(backbone: Backbone, boundary: int) -> int | None:
-    """Axes of a batch at a boundary, if samples may have several windows there; at the last one these are averaged."""
-    is_packed = backbone.is_windowed and boundary < backbone.n_stages
-    return 1 + len(backbone.activation_shapes[boundary]) if is_packed else None
+def _axes(backbone: Backbone, spec: NetworkSpec) -> int | None:
+    """Axes of a batch at the boundary, if samples may have several windows there.
+
+    After the last stage these are pooled already, unless they vote.
+    """
+    if not backbone.is_windowed or (spec.boundary == backbone.n_stages and spec.window_pooling != "vote"):
+        return None
+    return 2 if spec.boundary == backbone.n_stages else 1 + len(backbone.activation_shapes[spec.boundary])
 
 
 def _unpacked(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +130,7 @@ def _unpacked(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return batch[mask], mask
 
 
-def _mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_of_windows(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(k, d), one row per window -> (n, d), the mean of each sample's windows."""
     owners = mask.nonzero()[:, 0]
     total = values.new_zeros(len(mask), values.shape[1]).index_add(0, owners, values)
@@ -126,6 +151,6 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
             suffix,
             readout(backbone, spec, seed is not None),
             spec,
-            n_axes=_axes(backbone, spec.boundary),
+            n_axes=_axes(backbone, spec),
             packing=Packing.at(backbone, spec.held) if len(spec.held) > 1 else None,
         )

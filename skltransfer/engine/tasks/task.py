@@ -60,6 +60,12 @@ class OverSamples(Protocol):
     def __call__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         """Values of a function with one vector per sample: float64, (n, ...)."""
 
+    def features(self, network: TunedNetwork) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that the head learns from, float64, (k, d), and the number of the sample that each is of, (k,).
+
+        These are the samples' features; where windows vote, those of each window.
+        """
+
     def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
         """Numbers of the samples in a batch, and what the function gives for it; rows after these fill the batch."""
 
@@ -255,7 +261,9 @@ class VectorTask(Task):
         how: Start,
     ) -> Probe | None:
         """Standardise the features, and begin a linear head with the probe (Kumar et al. 2022)."""
-        features = over_samples(network.features)
+        features, sample = over_samples.features(network)
+        share = 1 / np.bincount(sample)[sample]  # of its sample, which counts once
+        weights, loss_weights = share * weights[sample], share * loss_weights[sample]
         if network.spec.normalizes:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
@@ -263,7 +271,7 @@ class VectorTask(Task):
             scaling = _in_blocks(standardisation(features, weights, floor=LEAST_SCALE), network.spec.n_numbers)
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
-            probe = self.solve_probe(features, targets.values, loss_weights, scaling, how.penalty)
+            probe = self.solve_probe(features, targets.values[sample], loss_weights, scaling, how.penalty)
             fraction = how.fraction(probe)
             state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
         tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
