@@ -388,6 +388,7 @@ def test_own_heads_are_of_detectors_alone():
 # what comes out
 
 
+@pytest.mark.slow
 def test_boxes_are_in_pixels_of_the_image(fitted):
     assert fitted.classes_.tolist() == ["bright", "grey"]
     assert fitted.layers_ == ["stem", "block1", "block3"]
@@ -537,6 +538,7 @@ def test_places_lie_where_maps_see_them(side, cells, stride):
     assert (cells - 1) * stride < side <= cells * stride
 
 
+@pytest.mark.slow
 def test_objects_at_the_edge_have_places_at_any_size_of_input():
     """Also where the size is no multiple of the strides, and torchvision's places would end before the edge."""
     for side in (96, 100, 111, 127):

@@ -171,6 +171,7 @@ def test_before_fit_there_is_nothing_to_save(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["toy:images", TINY_PHOTO, DEFAULT, "torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.slow
 def test_a_file_that_stands_alone_needs_no_other_weights(rng, tmp_path, name):
     X, y = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), np.arange(6) % 2
     weights = "random:5" if weights_of(name) == "random" else weights_of(name)

@@ -303,6 +303,7 @@ def test_a_class_weight_moves_tags_towards_it():
         tagger(class_weight={"PER": 2.0}).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_scikit_learn_splits_searches_and_scores():
     train, test, y_train, y_test = train_test_split(X, Y, random_state=0)
     search = GridSearchCV(tagger(), {"layer": [0.25, "penultimate"], "freeze_depth": [1.0, 0.5]}, cv=2, n_jobs=2)
@@ -538,6 +539,7 @@ def test_fuzzed_targets_are_fitted_or_refused_by_name(rows, are_left_out):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "E-A", "S-B", "L-B", "U-A", "A", "-"])), min_size=1))
+@pytest.mark.slow
 def test_fuzzed_tags_of_good_texts_are_fitted(tags):
     """Any tags will do, in any order; predictions are scored between 0 and 1."""
     words = [[f"w{i}" for i in range(len(one))] for one in tags]

@@ -271,6 +271,7 @@ HARD = {"freeze_depth": 0.0, "batch_size": 8, "max_epochs": 5, "norm_policy": "t
     ids=["plain", "early stopping", "gradual and calibrated"],
 )
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 10])
+@pytest.mark.slow
 def test_a_killed_fit_goes_on_and_ends_bitwise_as_if_nothing_had_been(tmp_path, options, step):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(step), repr(options)]

@@ -317,6 +317,7 @@ SLOW_TASKS = set(TASKS) - {"resnet18", "efficientnet_b0", "mobilenet_v3_small"}
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TASKS)) for name in TASKS]
 )
+@pytest.mark.slow
 def test_features_are_the_librarys_penultimate_layer(name, rng):
     backbone = load_backbone(f"torchvision:{name}", weights="random")
     photos = rng.integers(0, 256, (2, 350, 400, 3), dtype=np.uint8)

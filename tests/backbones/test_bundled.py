@@ -209,6 +209,7 @@ def test_photos_are_prepared_as_timm_prepares_them(name, rng):
 SENTENCES = ["A warm, funny film.", "Dull.", "The ending says nothing new, for all its noise. " * 9, "漢字 & Ünïcödé"]
 
 
+@pytest.mark.slow
 def test_sentences_have_the_embeddings_that_their_own_library_computes():
     library = pytest.importorskip("sentence_transformers", reason="the package of the weights brings it")
     folder = file_of("minilm").parent

@@ -20,6 +20,7 @@ SMALL = ["resnet18", "convnext_atto", "mobilenetv4_conv_small", "deit_tiny_patch
 
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+@pytest.mark.slow
 def test_features_are_timms_own_before_its_classifier(name, rng):
     photos = rng.integers(0, 256, (2, 300, 340, 3), dtype=np.uint8)
     network = load_backbone(f"timm:{name}", weights="random").library_network

@@ -205,6 +205,7 @@ def test_the_file_says_which_part_of_a_long_text_to_send(tmp_path, how, said, ke
     np.testing.assert_allclose(features, extractor.transform(["abcdefghijkl"]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_from_within_a_transformer_are_refused_with_a_remedy(tmp_path):
     extractor = PretrainedFeatureExtractor("toy:text", layer=0.5, dtype="float32")
     with pytest.raises(UnsupportedBackboneError, match=r"'toy:text' cannot be written.*layer='penultimate'"):

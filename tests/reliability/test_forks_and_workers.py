@@ -57,6 +57,7 @@ def forked(action):
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_forked_child_predicts_and_fits_while_a_thread_of_its_parent_trains():
     child = started(
         DATA
@@ -250,6 +251,7 @@ print(threading.active_count() - before)
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_forked_child_reads_texts_though_the_tokenizer_had_threads(tmp_path):
     shown = run(
         DATA
@@ -299,6 +301,7 @@ def expected_scores(tmp_path_factory):
 @pytest.mark.parametrize(
     "backend", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("loky", "threading")), "multiprocessing"]
 )
+@pytest.mark.slow
 def test_all_of_joblibs_backends_give_the_same_scores(tmp_path, expected_scores, backend):
     shown = run(
         SEARCH
@@ -541,6 +544,7 @@ def test_an_interrupt_at_any_step_of_a_search_ends_it_and_leaves_the_store_whole
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_ctrl_c_ends_a_process_that_searches(tmp_path, n_jobs):
     child = started(
         SEARCH

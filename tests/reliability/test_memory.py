@@ -78,6 +78,7 @@ print(megabytes() - before)
 
 
 @pytest.mark.parametrize("cache", ["store", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_thousand_calls_do_not_grow(cache):
     pytest.importorskip("psutil", reason="psutil comes with the extra distributed")
     assert float(run(GROWTH, cache)) < 20
@@ -104,6 +105,7 @@ print((store.info()["bytes"] - said) / (psutil.Process().memory_info().rss - bef
 
 
 @pytest.mark.parametrize(("n", "width"), [(60_000, 16), (40_000, 384), (20_000, 1280), (400, 100_000)])
+@pytest.mark.slow
 def test_a_cache_says_what_the_process_grows_by(n, width):
     pytest.importorskip("psutil", reason="psutil comes with the extra distributed")
     assert float(run(HELD, str(n), str(width))) == pytest.approx(1, abs=0.2)

@@ -102,6 +102,7 @@ DEPTHS = {"deepest first": [1.0, 0.75, 0.5], "shallowest first": [0.5, 0.75, 1.0
 
 
 @pytest.mark.parametrize("order", [pytest.param("deepest first", marks=pytest.mark.slow), "shallowest first"])
+@pytest.mark.slow
 def test_each_sample_passes_the_stem_of_resnet18_once_in_a_whole_search(order, rng):
     X = rng.integers(0, 256, (18, 40, 40, 3), dtype=np.uint8)
     y = np.arange(18) % 2

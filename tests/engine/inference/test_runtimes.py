@@ -109,6 +109,7 @@ def test_a_text_of_any_length_has_the_same_embedding_alone_and_among_others():
 @needs_openvino
 @pytest.mark.parametrize("dtype", NATIVE, ids=str)
 @pytest.mark.parametrize("held", [[], [1], [2], [3], [4], [1, 3], [2, 4, 5]])
+@pytest.mark.slow
 def test_bits_do_not_depend_on_what_the_store_holds(dtype, held):
     backbone = load_backbone("bundled:efficientnet-lite0")
     samples = samples_from_collection(pictures(5), "image", **backbone.reading)
@@ -208,6 +209,7 @@ def test_a_damaged_file_is_made_again(own_cache, monkeypatch, damage):
 
 
 @needs_openvino
+@pytest.mark.slow
 def test_the_cache_folder_is_bounded_and_need_not_be_writable(own_cache, monkeypatch, tmp_path):
     X = pictures(2)
     monkeypatch.setattr(compiled, "MAX_BYTES", 20_000_000)
@@ -295,6 +297,7 @@ def test_partial_fit_keeps_the_runtime():
 
 
 @needs_openvino
+@pytest.mark.slow
 def test_the_first_use_may_be_in_several_threads_at_once():
     code = """if True:
         import numpy as np

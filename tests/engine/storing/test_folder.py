@@ -250,6 +250,7 @@ def _elsewhere(folder, store, X, out):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_compute_each_sample_once(tmp_path, rng):
     photos = rng.integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
     np.save(tmp_path / "photos.npy", photos)
@@ -302,6 +303,7 @@ def test_a_handle_is_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("network", ["toy:images", pytest.param(DEFAULT, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_search_with_workers_shares_a_folder(two_kinds, tmp_path, network):
     backbone = small_default() if network == DEFAULT else network
     X, y = two_kinds
