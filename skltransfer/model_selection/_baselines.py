@@ -43,9 +43,7 @@ def unable(estimator: Any, X: Any = None) -> dict[str, str]:
     if isinstance(network_of(estimator), StructuredFineTuner):
         reasons |= dict.fromkeys(PLAIN, "predicts labels or numbers, and this estimator predicts neither")
     elif with_head(estimator, features, head=None, X=X) is None:
-        reasons |= dict.fromkeys(
-            PLAIN, "reads what the networks read alone, and this estimator reads other columns too"
-        )
+        reasons |= dict.fromkeys(PLAIN, "reads only what networks read, and this estimator reads more")
     if without_networks(estimator, X) is None:
         reasons[WITHOUT] = "drops the columns that networks give, and this estimator has no others"
     return reasons

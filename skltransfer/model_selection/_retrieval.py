@@ -40,8 +40,8 @@ def recall_at_k_score(
     """Compute recall at k: the fraction of samples with at least one of their class among the k nearest others.
 
     Use it to judge embeddings for a search by similarity, for example before and after fine-tuning. It is the measure
-    of image retrieval and metric learning [1]_ [2]_, where similarity is that of cosines. It is not the recall of a
-    classifier, nor the fraction of all relevant samples that a search finds.
+    of image retrieval and metric learning [1]_ [2]_, here with cosine similarity. It is not the recall of a classifier,
+    nor the fraction of all relevant samples that a search finds.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def recall_at_k_score(
 
     References
     ----------
-    .. [1] H. Jégou, M. Douze, C. Schmid (2011), "Product quantization for nearest neighbor search", IEEE Transactions
-       on Pattern Analysis and Machine Intelligence 33.
+    .. [1] H. Oh Song, Y. Xiang, S. Jegelka, S. Savarese (2016), "Deep metric learning via lifted structured feature
+       embedding", CVPR.
     .. [2] K. Musgrave, S. Belongie, S.-N. Lim (2020), "A metric learning reality check", ECCV.
 
     Examples
@@ -225,4 +225,4 @@ def _tell_of_lonely(labels: np.ndarray, n_others: int) -> None:
     if not n_others:
         raise ValueError(f"{told}, so that no query can be answered. Pass at least two samples of a class.")
     left_out = f"Queries of such classes are left out of recall at k: {len(labels)} of {len(labels) + n_others}"
-    warnings.warn(f"{told}. {left_out}.", stacklevel=5)
+    warnings.warn(f"{told}. {left_out}.", stacklevel=4)

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -139,9 +140,19 @@ def test_a_search_that_replaces_what_holds_the_network_is_refused(grid):
         checked_networks(inside)
 
 
+class OtherSearch(BaseSearchCV):
+    def __init__(self, estimator, spaces=None):
+        super().__init__(estimator)
+        self.spaces = spaces
+
+    def _run_search(self, evaluate_candidates):
+        evaluate_candidates(self.spaces)
+
+
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
+        (OtherSearch(table_model()), "cannot exchange the network in a OtherSearch, which has neither param_grid"),
         (LogisticRegression(), "transfer_report needs a pretrained network: estimator must be a FineTunedClassifier"),
         (make_pipeline(TfidfVectorizer(), LogisticRegression()), "needs a pretrained network"),
         (

@@ -148,7 +148,10 @@ def test_a_frozen_network_that_hurts_gets_advice_that_suits_it(rng):
     ("baselines", "message"),
     [
         ("scratch", "'scratch' trains a network from random weights, and the networks of this estimator stay frozen"),
-        ("linear", r"'linear' reads what the networks read alone.* Choose out of \('random', 'without'\)"),
+        (
+            "linear",
+            r"'linear' reads only what networks read, and .* Choose out of \('random', 'without'\)",
+        ),
     ],
 )
 def test_a_baseline_that_makes_no_sense_is_refused_with_those_that_do(shop, baselines, message):
