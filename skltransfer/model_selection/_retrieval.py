@@ -221,7 +221,7 @@ def _tell_of_lonely(labels: np.ndarray, n_others: int) -> None:
         return
     names = sorted({str(label) for label in labels})
     more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    told = f"No other sample that is searched belongs to {', '.join(names[:MOST_SHOWN])}{more}"
+    told = f"No other sample that is searched is of class {', '.join(names[:MOST_SHOWN])}{more}"
     if not n_others:
         raise ValueError(f"{told}, so that no query can be answered. Pass at least two samples of a class.")
     left_out = f"Queries of such classes are left out of recall at k: {len(labels)} of {len(labels) + n_others}"

@@ -82,12 +82,12 @@ def test_classes_of_one_sample_are_named_and_left_out(clouds):
     y = y.astype(object)
     y[:2] = ["owl", "yak"]
     _, nearest = NearestNeighbors(n_neighbors=1, metric="cosine").fit(X).kneighbors()
-    with pytest.warns(UserWarning, match=r"belongs to owl, yak\. Queries .* left out of recall at k: 2 of 50"):
+    with pytest.warns(UserWarning, match=r"is of class owl, yak\. Queries .* left out of recall at k: 2 of 50"):
         score = recall_at_k_score(X, y)
     assert score == pytest.approx((y[nearest[:, 0]] == y)[2:].mean())
     with pytest.raises(ValueError, match="so that no query can be answered"):
         recall_at_k_score(X[:3], ["owl", "yak", "emu"])
-    with pytest.warns(UserWarning, match="belongs to owl. .*: 1 of 2"):
+    with pytest.warns(UserWarning, match="is of class owl. .*: 1 of 2"):
         assert recall_at_k_score(X[:2], ["owl", "b"], gallery=X[1:3], y_gallery=["b", "c"]) == 1
 
 
