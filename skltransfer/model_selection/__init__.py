@@ -6,6 +6,7 @@ rows that were kept for judging. Must not know how features are computed or netw
 
 from skltransfer.model_selection._grid import freeze_depth_grid
 from skltransfer.model_selection._report import TransferReport, transfer_report
+from skltransfer.model_selection._retrieval import recall_at_k_score, recall_at_k_scorer
 from skltransfer.model_selection._scores import (
     h_score,
     knn_score,
@@ -34,6 +35,8 @@ __all__ = [
     "log_me_score",
     "nce_score",
     "probe_score",
+    "recall_at_k_score",
+    "recall_at_k_scorer",
     "score_transferability",
     "task_report",
     "trans_rate_score",

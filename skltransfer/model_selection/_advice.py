@@ -43,6 +43,8 @@ def advice(
     trains_stages: bool,
     is_searched: bool,
     is_repeated: bool,
+    place: str = "",
+    is_frozen: bool = False,
 ) -> list[str]:
     """Suggestions of what to try next.
 
@@ -56,12 +58,18 @@ def advice(
         True if stages of the backbone were trained in most folds.
     is_searched, is_repeated : bool
         True if each training set chose its own depth, and if each row was tested several times.
+    place : str, default=""
+        Prefix of the network's parameters in a search.
+    is_frozen : bool, default=False
+        True if the network gives features to another model, and nothing of it can be trained.
     """
     if verdict == HELPS:
-        deeper = "let a search choose it: GridSearchCV(estimator, {'freeze_depth': [1.0, 0.75, 0.5]})"
-        return ["Keep transfer." if is_searched else f"Keep transfer. This was one freeze depth; {deeper}."]
+        was = "layer" if is_frozen else "freeze depth"
+        grid = f"'{place}layer': ['penultimate'," if is_frozen else f"'{place}freeze_depth': [1.0,"
+        deeper = f"let a search choose it: GridSearchCV(estimator, {{{grid} 0.75, 0.5]}})"
+        return ["Keep transfer." if is_searched else f"Keep transfer. This was one {was}; {deeper}."]
     if verdict == HURTS:
-        return _against_harm([r for r in records if r["verdict"] == HURTS], trains_stages)
+        return _against_harm([r for r in records if r["verdict"] == HURTS], trains_stages, is_frozen)
     if verdict == SAME:
         cheapest = min((r for r in records if r["verdict"] == SAME), key=lambda r: r["fit_seconds"])
         seconds = f"{cheapest['fit_seconds']:.3g} s"
@@ -69,8 +77,10 @@ def advice(
     return _against_doubt([r for r in records if r["verdict"] == UNKNOWN], rope, is_repeated)
 
 
-def _against_harm(ahead: Sequence[Mapping[str, Any]], trains_stages: bool) -> list[str]:
-    if trains_stages:
+def _against_harm(ahead: Sequence[Mapping[str, Any]], trains_stages: bool, is_frozen: bool) -> list[str]:
+    if is_frozen:
+        said = ["Read an earlier stage (layer=0.5), or give the model fewer features (PCA) or a stronger penalty."]
+    elif trains_stages:
         said = ["Fine-tune less: a higher freeze_depth, a lower learning_rate, fewer max_epochs."]
     else:
         earlier = "PretrainedFeatureExtractor(layer=0.5)"

@@ -4,17 +4,18 @@ Promises that what surrounds the network (a pipeline, a search) stays, and that 
 folds, tests or verdicts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
+from sklearn.base import BaseEstimator, clone, is_classifier
 
-from skltransfer._estimators.nested import network_of, place_of_network
+from skltransfer._estimators.nested import network_of
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
 from skltransfer.backbones import Backbone, load_backbone
-from skltransfer.model_selection._plain import linear_model, random_layer
+from skltransfer.model_selection._composed import networks_in, with_head, with_networks, without_networks
+from skltransfer.model_selection._plain import features, linear_model, random_layer, reads_texts
 
 WHOLE = {"adapter": None, "unfreeze_schedule": None}
 # At the estimator's own rates and with norms that stay. At the head's rate, with norms that follow the data, a network
@@ -22,52 +23,69 @@ WHOLE = {"adapter": None, "unfreeze_schedule": None}
 # 63 % against 66 %, digits (300) 94 % against 93 %.
 NETWORKS = {"scratch": WHOLE | {"freeze_depth": 0.0}, "random": WHOLE | {"freeze_depth": 1.0}}
 PLAIN = {"linear": linear_model, "elm": random_layer}
-BASELINES = (*NETWORKS, *PLAIN)
+WITHOUT = "without"
+BASELINES = (*NETWORKS, *PLAIN, WITHOUT)
+CHANGED = {"backbone", "weights", "freeze_depth", *WHOLE}
 IN_WORDS = {
     "scratch": "random weights, all stages trained",
     "random": "random weights, frozen",
     "linear": "linear model, no network",
     "elm": "random hidden layer, no network",
+    WITHOUT: "the other columns, no network",
 }
 
 
-def checked_baselines(baselines: Any, *, is_structured: bool = False) -> dict[str, str | BaseEstimator]:
+def unable(estimator: Any, X: Any = None) -> dict[str, str]:
+    """Baselines that an estimator does not have, each with the reason."""
+    reasons = {}
+    if not any("freeze_depth" in network.get_params(deep=False) for network in networks_in(estimator).values()):
+        reasons["scratch"] = "trains a network from random weights, and the networks of this estimator stay frozen"
+    if isinstance(network_of(estimator), StructuredFineTuner):
+        reasons |= dict.fromkeys(PLAIN, "predicts labels or numbers, and this estimator predicts neither")
+    elif with_head(estimator, features, head=None, X=X) is None:
+        reasons |= dict.fromkeys(PLAIN, "reads only what networks read, and this estimator reads more")
+    if without_networks(estimator, X) is None:
+        reasons[WITHOUT] = "drops the columns that networks give, and this estimator has no others"
+    return reasons
+
+
+def checked_baselines(baselines: Any, unable: Mapping[str, str]) -> dict[str, str | BaseEstimator]:
     """Names of baselines, each with one of :data:`BASELINES` or an estimator.
 
     Parameters
     ----------
-    baselines : sequence of str, or mapping
-        Baselines as the user passed them.
-    is_structured : bool, default=False
-        If True, targets are structures such as tags, which models without a network do not know.
+    baselines : sequence of str, mapping or None
+        Baselines as the user passed them; None for all that the estimator has.
+    unable : mapping of str to str
+        Baselines that it does not have, each with the reason.
 
     Raises
     ------
     ValueError
         If there is none, or one is neither.
     """
-    if is_structured and baselines is BASELINES:
-        baselines = tuple(NETWORKS)
-    baselines = [baselines] if isinstance(baselines, str) else baselines
+    able = tuple(name for name in BASELINES if name not in unable)
+    baselines = able if baselines is None else [baselines] if isinstance(baselines, str) else baselines
     named = dict(baselines) if isinstance(baselines, Mapping) else {name: name for name in baselines}
     for name, baseline in named.items():
-        if name == "transfer" or not (hasattr(baseline, "fit") or baseline in BASELINES):
+        is_known = hasattr(baseline, "fit") or baseline in BASELINES
+        if name == "transfer" or not is_known:
             raise ValueError(
                 f"baselines must be names out of {BASELINES}, or a mapping of names other than 'transfer' to these or "
                 f"to estimators of your own; got {name!r}: {baseline!r}."
             )
-    unable = [name for name, baseline in named.items() if isinstance(baseline, str) and baseline in PLAIN]
-    if is_structured and unable:
-        raise ValueError(
-            f"The baselines {unable} predict labels or numbers, and this estimator predicts neither. Choose out of "
-            f"{tuple(NETWORKS)}, or pass an estimator of your own."
-        )
+        if isinstance(baseline, str) and baseline in unable:
+            raise ValueError(
+                f"The baseline {baseline!r} {unable[baseline]}. Choose out of {able}, or pass an estimator of your own."
+            )
     if not named:
-        raise ValueError(f"baselines is empty; expected at least one of {BASELINES}, or an estimator of your own.")
+        raise ValueError(f"baselines is empty; expected at least one of {able}, or an estimator of your own.")
     return named
 
 
-def built(baseline: str | BaseEstimator, estimator: Any, *, y: np.ndarray, seed: int, scoring: Any) -> BaseEstimator:
+def built(
+    baseline: str | BaseEstimator, estimator: Any, *, y: np.ndarray, seed: int, scoring: Any, X: Any = None
+) -> BaseEstimator:
     """The baseline that goes with an estimator.
 
     Parameters
@@ -82,14 +100,24 @@ def built(baseline: str | BaseEstimator, estimator: Any, *, y: np.ndarray, seed:
         Seed of what is random in it.
     scoring : str, callable or None
         By which a model without a network chooses its strength.
+    X : table, optional
+        Whose columns say whether a ColumnTransformer has a remainder.
     """
     if not isinstance(baseline, str):
         return clone(baseline)
-    network = network_of(estimator)
+    if baseline == WITHOUT:
+        return without_networks(estimator, X)
     if baseline in NETWORKS:
-        changes = NETWORKS[baseline] | _random_weights(network.backbone, seed)
-        return _changed(clone(estimator), {k: v for k, v in changes.items() if k in network.get_params()})
-    return _replaced(clone(estimator), PLAIN[baseline](clone(network), y=y, seed=seed, scoring=scoring))
+
+        def changes(network: Any) -> dict[str, Any]:
+            changed = NETWORKS[baseline] | _random_weights(network.backbone, seed)
+            return {name: value for name, value in changed.items() if name in network.get_params()}
+
+        return with_networks(estimator, changes, CHANGED)
+    texts = [reads_texts(network) for network in networks_in(estimator).values()]
+    kinds = {"texts": any(texts), "classifies": is_classifier(estimator)}
+    head = PLAIN[baseline](**kinds, y=y, seed=seed, scoring=scoring)
+    return with_head(estimator, partial(features, beside_texts=any(texts)), head, X)
 
 
 def _random_weights(backbone: str | Backbone, seed: int) -> dict[str, Any]:
@@ -102,31 +130,3 @@ def _random_weights(backbone: str | Backbone, seed: int) -> dict[str, Any]:
 def _without_weights(name: str) -> str:
     """``torchvision:resnet50:IMAGENET1K_V2`` -> ``torchvision:resnet50``."""
     return name if name.startswith("hf:") else ":".join(name.split(":")[:2])
-
-
-def _changed(estimator: Any, changes: Mapping[str, Any]) -> Any:
-    """With the network's parameters set, and no longer searched; a search over nothing is left out."""
-    place = place_of_network(estimator)
-    if isinstance(estimator, BaseSearchCV):
-        inner = place.removeprefix("estimator__")
-        estimator = _narrowed(estimator, {f"{inner}{name}" for name in changes})
-        place = place if isinstance(estimator, BaseSearchCV) else inner
-    return estimator.set_params(**{f"{place}{name}": value for name, value in changes.items()})
-
-
-def _narrowed(search: BaseSearchCV, settled: Iterable[str]) -> Any:
-    name = "param_grid" if hasattr(search, "param_grid") else "param_distributions"
-    grid = getattr(search, name)
-    grids = [grid] if isinstance(grid, Mapping) else grid
-    kept = [{key: values for key, values in one.items() if key not in settled} for one in grids]
-    kept = [one for one in kept if one]
-    return search.set_params(**{name: kept}) if kept else search.estimator
-
-
-def _replaced(estimator: Any, model: BaseEstimator) -> Any:
-    """With ``model`` in the place of the network; what is searched belongs to the network, so a search is left out."""
-    if isinstance(estimator, BaseSearchCV):
-        return _replaced(estimator.estimator, model)
-    if isinstance(estimator, Pipeline):
-        return Pipeline([*estimator.steps[:-1], (estimator.steps[-1][0], _replaced(estimator.steps[-1][1], model))])
-    return model

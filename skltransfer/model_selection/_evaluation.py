@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
 from skltransfer._estimators.nested import network_of
+from skltransfer.model_selection._composed import is_network
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -170,8 +171,9 @@ def evaluated(
             equal = np.asarray(model.predict(unseen)) == y[test]
             is_right[test] = equal.reshape(len(test), -1).all(axis=1)
             scores.append(is_right[test].mean())
-        histories.append(getattr(network_of(model), "history_", {}))
-        boundaries.append(getattr(network_of(model), "freeze_boundary_", ""))
+        network = network_of(model)
+        histories.append(getattr(network, "history_", {}) if is_network(network) else {})
+        boundaries.append(getattr(network, "freeze_boundary_", ""))
         advance()
     return Evaluated(np.array(scores, dtype=float), is_right, seconds, histories, boundaries)
 

@@ -3,21 +3,25 @@
 Promises to read X exactly as the network does. Must not know folds, tests or verdicts.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.signal import spectrogram
-from sklearn.base import TransformerMixin, is_classifier
+from sklearn.base import TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
 from skltransfer.elm import ELMClassifier, ELMRegressor
+from skltransfer.exceptions import BadSampleError
+from skltransfer.inputs import Samples
 
 SIDE = 16  # px of a thumbnail
 WINDOW, BANDS = 512, 32  # of a sound's spectrum
@@ -33,7 +37,7 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     X : collection of n samples, or array-like of shape (n, f)
         Samples.
     reader : estimator with a backbone
-        Estimator whose parameters determine how samples are read.
+        Estimator whose parameters determine how samples are read. A sample that it fills is an empty text, or NaN.
 
     Returns
     -------
@@ -41,12 +45,24 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     """
     backbone = reader._loaded_backbone()
     samples = reader._samples(X, backbone, reset=False)
-    contents = [samples.read(position) for position in range(len(samples))]
+    read = partial(_content, samples, modality=backbone.modality, policy=reader._bad_sample_policy())
+    contents = [read(position) for position in range(len(samples))]
     if backbone.modality == "text":
-        return np.array(contents, dtype=object)
-    if backbone.modality == "audio":
-        return np.stack([_loudness(waveform) for waveform in contents])
-    return np.stack([_thumbnail(content) if content.ndim == 3 else content for content in contents])
+        return np.array(["" if content is None else content for content in contents], dtype=object)
+    width = next((len(content) for content in contents if content is not None), 1)
+    return np.stack([np.full(width, np.nan) if content is None else content for content in contents])
+
+
+def _content(samples: Samples, position: int, *, modality: str, policy: Any) -> Any:
+    """A text, or numbers that stand for a sample, (f,); None if the policy fills its features."""
+    try:
+        content = samples.read(position)
+    except BadSampleError as error:
+        policy.value_for(error)
+        return None
+    if modality == "audio":
+        return _loudness(content)
+    return _thumbnail(content) if modality != "text" and content.ndim == 3 else content
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -68,20 +84,30 @@ def numbers_beside(X: Any, *, reader: Any) -> np.ndarray:
     return reader._samples(X, reader._loaded_backbone(), reset=False).numbers
 
 
-def features(reader: Any) -> Pipeline | FeatureUnion:
-    """From X to standardized columns, or to weighted words and runs of letters; with the numbers beside them."""
+def features(reader: Any, *, beside_texts: bool = False) -> Pipeline | FeatureUnion:
+    """From X to standardized columns, or to weighted words and runs of letters; with the numbers beside them.
+
+    Parameters
+    ----------
+    reader : estimator with a backbone
+        Estimator whose parameters determine how samples are read.
+    beside_texts : bool, default=False
+        If True, standardized columns are scaled to rows of length 1, as weighted words have.
+    """
     if getattr(reader, "sample_column", None) is None:
-        return _features_of_samples(reader)
+        return _features_of_samples(reader, beside_texts=beside_texts)
     numbers = FunctionTransformer(numbers_beside, kw_args={"reader": reader}).set_output(transform="default")
-    both = make_union(_features_of_samples(reader), make_pipeline(numbers, StandardScaler()))
+    both = make_union(_features_of_samples(reader, beside_texts=beside_texts), make_pipeline(numbers, StandardScaler()))
     TransformerMixin.set_output(both, transform="default")
     return both
 
 
-def _features_of_samples(reader: Any) -> Pipeline:
+def _features_of_samples(reader: Any, *, beside_texts: bool) -> Pipeline:
     plain = FunctionTransformer(plain_samples, kw_args={"reader": reader}).set_output(transform="default")
-    if not _reads_texts(reader):
-        return make_pipeline(plain, StandardScaler().set_output(transform="default"))
+    if not reads_texts(reader):
+        filled = SimpleImputer(strategy="constant", fill_value=0, keep_empty_features=True)  # 0: the mean
+        parts = StandardScaler(), filled, *([Normalizer()] if beside_texts else [])
+        return make_pipeline(plain, *(part.set_output(transform="default") for part in parts))
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
     letters = TfidfVectorizer(ngram_range=(1, 3), analyzer="char", sublinear_tf=True)
     both = make_union(words, letters)
@@ -89,25 +115,31 @@ def _features_of_samples(reader: Any) -> Pipeline:
     return make_pipeline(plain, both)
 
 
-def linear_model(reader: Any, *, y: np.ndarray, seed: int, scoring: Any) -> Pipeline:
-    """Logistic or ridge regression on samples as they are, its strength chosen inside each training part."""
-    if not is_classifier(reader):
-        return make_pipeline(features(reader), RidgeCV(np.logspace(-2, 5, 15)))
-    steeper = 1e3 if _reads_texts(reader) else 1.0  # rows of unit length, not of length √f
+def reads_texts(reader: Any) -> bool:
+    return reader._loaded_backbone().modality == "text"
+
+
+def linear_model(*, texts: bool, classifies: bool, y: np.ndarray, seed: int, scoring: Any) -> Any:
+    """Logistic or ridge regression on simple features, its strength chosen inside each training part.
+
+    Parameters
+    ----------
+    texts : bool
+        True if weighted words are among the features.
+    """
+    if not classifies:
+        return RidgeCV(np.logspace(-2, 5, 15))
+    steeper = 1e3 if texts else 1.0  # rows of unit length, not of length √f
     grid = {"C": [steeper * strength for strength in STRENGTHS]}
     folds = KFold(3, shuffle=True, random_state=seed)
     search = GridSearchCV(LogisticRegression(max_iter=1000), grid, cv=folds, scoring=None if y.ndim > 1 else scoring)
-    return make_pipeline(features(reader), OneVsRestClassifier(search) if y.ndim > 1 else search)
+    return OneVsRestClassifier(search) if y.ndim > 1 else search
 
 
-def random_layer(reader: Any, *, y: np.ndarray, seed: int, scoring: Any) -> Pipeline:
-    """An extreme learning machine on samples as they are, its strength chosen by leave-one-out."""
-    model = ELMClassifier(random_state=seed) if is_classifier(reader) else ELMRegressor(random_state=seed)
-    steps = [features(reader)]
-    if _reads_texts(reader):
-        steps.append(SparseRandomProjection(PROJECTED, dense_output=True, random_state=seed))
-    return make_pipeline(*steps, OneVsRestClassifier(model) if is_classifier(reader) and y.ndim > 1 else model)
-
-
-def _reads_texts(reader: Any) -> bool:
-    return reader._loaded_backbone().modality == "text"
+def random_layer(*, texts: bool, classifies: bool, y: np.ndarray, seed: int, scoring: Any) -> Any:
+    """An extreme learning machine on simple features, its strength chosen by leave-one-out."""
+    model = ELMClassifier(random_state=seed) if classifies else ELMRegressor(random_state=seed)
+    model = OneVsRestClassifier(model) if classifies and y.ndim > 1 else model
+    if not texts:
+        return model
+    return make_pipeline(SparseRandomProjection(PROJECTED, dense_output=True, random_state=seed), model)

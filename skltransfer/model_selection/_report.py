@@ -1,4 +1,4 @@
-"""Does transfer help on these data? A pretrained estimator against baselines, on the same folds, with a verdict.
+"""Does transfer help on these data? A pretrained network against baselines, on the same folds, with a verdict.
 
 Promises that nothing of a test part is seen in training: what chooses among freeze depths does so inside each
 training part. Must not know how a network is trained.
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from skltransfer._estimators.nested import network_of, place_of_network
+from skltransfer._estimators.nested import network_of
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
 from skltransfer._estimators.target_checks import checked_groups, rows_of
 from skltransfer._system.progress import progress_bar
@@ -27,8 +27,9 @@ from skltransfer._system.validation import checks_arguments
 from skltransfer.backbones import is_automatic
 from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
-from skltransfer.model_selection._baselines import BASELINES, IN_WORDS, built, checked_baselines
+from skltransfer.model_selection._baselines import IN_WORDS, built, checked_baselines, unable
 from skltransfer.model_selection._comparison import Comparison, corrected_t, holm, mcnemar, overall
+from skltransfer.model_selection._composed import checked_networks
 from skltransfer.model_selection._evaluation import (
     Evaluated,
     Split,
@@ -68,7 +69,8 @@ class TransferReport:
     advice, warnings : list of str
         Suggestions of what to try next, and warnings derived from the training histories.
     depths : dict of str to int
-        Names of the last frozen stages, with the number of folds in which each was chosen.
+        Names of the last frozen stages, with the number of folds in which each was chosen. It is empty if the network
+        is not fine-tuned.
     scoring : str or callable
         Score that was compared.
     rope : float
@@ -189,7 +191,7 @@ class TransferReport:
     {
         "estimator": [HasMethods(["fit", "predict", "get_params"])],
         "cv": ["cv_object"],
-        "baselines": [str, list, tuple, Mapping],
+        "baselines": [str, list, tuple, Mapping, None],
         "target_sizes": ["array-like", None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "rope": [Interval(numbers.Real, 0, None, closed="left")],
@@ -204,7 +206,7 @@ def transfer_report(
     *,
     cv: Any = 5,
     groups: Any = None,
-    baselines: Sequence[str] | Mapping[str, Any] = BASELINES,
+    baselines: Sequence[str] | Mapping[str, Any] | None = None,
     target_sizes: Sequence[int] | None = None,
     scoring: str | Callable | None = None,
     rope: float = 0.01,
@@ -214,7 +216,8 @@ def transfer_report(
     """Test whether transfer learning helps: compare a pretrained estimator with baselines on the same folds.
 
     Use it before you rely on a pretrained network for images, texts, audio or tables: it fits the estimator, the same
-    network with random weights, and models without a network, and tests the differences.
+    network with random weights, and models without a network, and tests the differences. The network may be fine-tuned,
+    or give its features to another model of scikit-learn, alone or beside other columns of a table.
 
     Transfer helps if it beats every baseline, and hurts if a baseline beats it [1]_. A difference counts if it is
     larger than ``rope`` and its p-value, adjusted for the number of baselines [2]_, is below .05. Accuracies are
@@ -225,8 +228,10 @@ def transfer_report(
     ----------
     estimator : estimator object
         A fine-tuning estimator such as :class:`FineTunedClassifier`, :class:`FineTunedRegressor` or
-        :class:`FineTunedTagger` with pretrained weights, a Pipeline that ends in one, or a search around either. A
-        search chooses the freeze depth within each training set. The estimator is cloned.
+        :class:`FineTunedTagger` with pretrained weights, or a Pipeline that ends in one; or a Pipeline in which a
+        classifier or regressor follows a :class:`PretrainedFeatureExtractor`, which may be in a ColumnTransformer, a
+        FeatureUnion or another Pipeline; or a search around these. A search chooses its parameters, such as the freeze
+        depth, within each training set. The estimator is cloned.
     X : sequence of samples, or array-like of shape (n_samples, n_features)
         Samples: images, texts or audio clips as the estimator reads them, or rows of a table.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -236,16 +241,21 @@ def transfer_report(
         indices.
     groups : array-like of shape (n_samples,), default=None
         Groups of the samples, such as patients. A number of folds then keeps each group in one fold, a splitter
-        receives them, and so do a search around the estimator and the ``fit`` of a fine-tuned network (with metadata
-        routing, those that request them). None treats all samples as independent.
-    baselines : sequence of str, or mapping, default=("scratch", "random", "linear", "elm")
-        Models to compare with. ``"scratch"`` is the same network trained from random weights, all stages for as many
-        epochs at the same rates. ``"random"`` is the same network with random weights, frozen, with the same head.
-        Random weights differ between folds, and a search around the estimator is applied to the remaining parameters.
+        receives them, and so do a search around the estimator and the ``fit`` of a fine-tuned network at its end (with
+        metadata routing, those that request them). None treats all samples as independent.
+    baselines : sequence of str, mapping or None, default=None
+        Models to compare with. None chooses all names below that apply to the estimator. Random weights differ between
+        folds, and a search around the estimator is applied to the remaining parameters. Several networks in one
+        estimator are exchanged or dropped together.
 
-        Two baselines use no network and read simple features (16 x 16 pixels, weighted words and character n-grams,
-        loudness by pitch, or the table itself): ``"linear"`` is logistic or ridge regression, ``"elm"`` an extreme
-        learning machine. They know no tags: for a :class:`FineTunedTagger`, the default is ``("scratch", "random")``.
+        - ``"scratch"`` is the same network trained from random weights, all stages for as many epochs at the same
+          rates. It applies to fine-tuned networks.
+        - ``"random"`` is the same network with random weights, frozen, with the same head or model after it.
+        - ``"linear"`` (logistic or ridge regression) and ``"elm"`` (an extreme learning machine) use no network and
+          read simple features: 16 x 16 pixels, weighted words and character n-grams, loudness by pitch, or the table
+          itself. They apply if networks read all that the estimator reads, and predict labels or numbers, not tags.
+        - ``"without"`` is the same Pipeline without the columns that networks give. It applies if a ColumnTransformer
+          or FeatureUnion gives other columns, too.
 
         A mapping from names to these or to your own estimators, which receive X unchanged, adds other baselines.
     target_sizes : sequence of int, default=None
@@ -271,7 +281,8 @@ def transfer_report(
     Raises
     ------
     ValueError
-        If ``estimator`` holds no fine-tuned network or several tasks, a baseline is unknown, a class has fewer rows
+        If ``estimator`` holds no pretrained network, one that cannot be exchanged (for example because a search
+        replaces it as a whole), or several tasks; if a baseline is unknown or does not apply, a class has fewer rows
         than folds, there are fewer groups than folds, or a target size does not fit.
 
     See Also
@@ -302,10 +313,10 @@ def transfer_report(
     >>> report.reason
     "behind 'linear' by more than 1 point (p < .05, Holm-adjusted)."
     """
-    place_of_network(estimator)
-    _refuse_tasks(estimator)
+    networks = checked_networks(estimator)
     is_structured = isinstance(network_of(estimator), StructuredFineTuner)
-    named = checked_baselines(baselines, is_structured=is_structured)
+    _refuse_other_targets(estimator, networks, is_structured)
+    named = checked_baselines(baselines, unable(estimator, X))
     check_consistent_length(X, y)
     y = rows_of(y) if is_structured else np.asarray(y)
     classifies = is_classifier(estimator)
@@ -315,7 +326,8 @@ def transfer_report(
     groups = None if groups is None else checked_groups(groups, len(y))
     folds_seed = rng.randint(2**31 - 1)
     splits = checked_splits(5 if cv is None else cv, X, y, classifies=classifies, seed=folds_seed, groups=groups)
-    validation = _CrossValidation(estimator, named, X, y, scoring, rng.randint(2**31 - 1, size=len(splits)), groups)
+    seeds = rng.randint(2**31 - 1, size=len(splits))
+    validation = _CrossValidation(estimator, networks, named, X, y, scoring, seeds, groups)
     sizes = [] if target_sizes is None else sorted({int(size) for size in target_sizes})
     seed = int(rng.randint(2**31 - 1))
     cuts = {size: subsampled(splits, y, size, classifies=classifies, seed=seed) for size in sizes}
@@ -326,13 +338,18 @@ def transfer_report(
     return validation.report(splits, found, by_size, rope)
 
 
-def _refuse_tasks(estimator: Any) -> None:
-    """Several tasks have no score in common, by which they could be compared with baselines."""
-    if isinstance(network_of(estimator), MultiTaskFineTuner):
+def _refuse_other_targets(estimator: Any, networks: Mapping[str, Any], is_structured: bool) -> None:
+    """Several tasks have no score in common, by which they could be compared with baselines, nor have clusters."""
+    if any(isinstance(network, MultiTaskFineTuner) for network in networks.values()):
         raise ValueError(
             "transfer_report compares models of one target, but a MultiTaskFineTuner has several tasks. Use "
             "task_report to ask whether tasks help each other, or pass a FineTunedClassifier or FineTunedRegressor and "
             "one column of y to ask whether transfer helps."
+        )
+    if not (is_structured or is_classifier(estimator) or is_regressor(estimator)):
+        raise ValueError(
+            f"transfer_report compares classifiers and regressors, and {network_of(estimator)!r} at the end of "
+            "estimator is neither. Pass a Pipeline that ends in one."
         )
 
 
@@ -341,6 +358,7 @@ class _CrossValidation:
     """Models, data and folds; the methods fit and compare."""
 
     estimator: Any
+    networks: Mapping[str, Any]  # by place
     baselines: Mapping[str, str | BaseEstimator]
     X: Any
     y: np.ndarray
@@ -357,7 +375,7 @@ class _CrossValidation:
             if name == "transfer":
                 return clone(self.estimator)
             seed = int(self.seeds[fold])
-            return built(self.baselines[name], self.estimator, y=self.y, seed=seed, scoring=self.scoring)
+            return built(self.baselines[name], self.estimator, y=self.y, seed=seed, scoring=self.scoring, X=self.X)
 
         try:
             return evaluated(make, self.X, self.y, splits, self.scoring, advance, self.groups)
@@ -386,6 +404,8 @@ class _CrossValidation:
                 trains_stages=2 * sum(len(h.get("loss", ())) > 1 for h in transfer.histories) > len(splits),
                 is_searched=self._searches_depth(),
                 is_repeated=not each_row_is_tested_once(splits, len(self.y)),
+                place=next(iter(self.networks)),
+                is_frozen=not any(hasattr(network, "freeze_depth") for network in self.networks.values()),
             ),
             warnings=warnings_of(transfer.histories, self._chance_loss()),
             depths=dict(Counter(filter(None, transfer.boundaries)).most_common()),
@@ -433,8 +453,9 @@ class _CrossValidation:
 
     def _description(self, name: str) -> str:
         if name == "transfer":
-            backbone = network_of(self.estimator).backbone
-            return f"transfer: {getattr(backbone, 'name', backbone)}"
+            backbones = (network.backbone for network in self.networks.values())
+            names = dict.fromkeys(str(getattr(backbone, "name", backbone)) for backbone in backbones)
+            return f"transfer: {', '.join(names)}"
         baseline = self.baselines[name]
         words = IN_WORDS[baseline] if isinstance(baseline, str) else ""
         return f"{name}: {words}" if words else name
@@ -458,7 +479,8 @@ class _CrossValidation:
 
     def _searches_depth(self) -> bool:
         """True if each training part chooses a freeze depth of its own."""
-        return isinstance(self.estimator, BaseSearchCV) or is_automatic(network_of(self.estimator).freeze_depth)
+        depths = (getattr(network, "freeze_depth", None) for network in self.networks.values())
+        return isinstance(self.estimator, BaseSearchCV) or any(map(is_automatic, depths))
 
     def _chance_loss(self) -> float:
         """The loss of guessing by the shares alone; numbers are standardized in training."""

@@ -84,12 +84,12 @@ def test_a_baseline_that_is_none_is_refused_by_name(wrong):
     with pytest.raises(
         ValueError, match=r"baselines must be names out of .*'scratch', 'random', 'linear', 'elm'.*; got"
     ):
-        checked_baselines(wrong)
+        checked_baselines(wrong, {})
 
 
 def test_a_report_without_baselines_is_refused():
     with pytest.raises(ValueError, match="baselines is empty"):
-        checked_baselines([])
+        checked_baselines([], {})
 
 
 @pytest.mark.parametrize("estimator", [LogisticRegression(), KMeans(), Pipeline([("a", KMeans())])])
