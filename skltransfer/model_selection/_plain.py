@@ -26,7 +26,7 @@ STRENGTHS = [1e-4, 1e-3, 1e-2, 0.1, 1.0]  # C of logistic regression on standard
 
 
 def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
-    """X without a network: thumbnails as rows, texts, the table itself, or loudness by pitch.
+    """X without a network: thumbnails as rows, texts (those of a pair as one), the table itself, or loudness by pitch.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     samples = reader._samples(X, backbone, reset=False)
     contents = [samples.read(position) for position in range(len(samples))]
     if backbone.modality == "text":
-        return np.array(contents, dtype=object)
+        return np.array([" ".join(text) if isinstance(text, tuple) else text for text in contents], dtype=object)
     if backbone.modality == "audio":
         return np.stack([_loudness(waveform) for waveform in contents])
     return np.stack([_thumbnail(content) if content.ndim == 3 else content for content in contents])
