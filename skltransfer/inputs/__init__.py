@@ -17,6 +17,7 @@ from skltransfer.inputs._joined import JoinedSamples
 from skltransfer.inputs._kinds import NOUNS
 from skltransfer.inputs._masks import read_mask
 from skltransfer.inputs._pairs import PairSamples
+from skltransfer.inputs._parts import Distinct, distinct, parts_of
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples

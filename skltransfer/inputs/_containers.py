@@ -63,8 +63,7 @@ def contained(
     noun = NOUNS[modality]
     is_sparse = hasattr(X, "toarray")
     if not is_sparse:
-        _refuse_one(X, noun)
-        _refuse_lazy_or_unordered(X, noun)
+        refuse_what_is_no_collection(X, noun)
     if modality == "words":
         return Container(SAMPLES, _texts_of_words(X))
     if is_sparse:
@@ -122,6 +121,25 @@ def _refuse_other_content(found: Container, X: Any, modality: str, columns: str)
     if modality in ("audio", "text"):
         noun = NOUNS[modality]
         raise ValueError(f"Expected {noun}, got a table of numbers{_size(X)}. Pass a list or a column of {noun}.")
+
+
+def refuse_what_is_no_collection(X: Any, noun: str) -> None:
+    """Raise if X is one sample, or has no order or no length.
+
+    Parameters
+    ----------
+    X : object
+        Argument of an estimator's method.
+    noun : str
+        What a collection is expected of.
+
+    Raises
+    ------
+    ValueError
+        With what to pass instead.
+    """
+    _refuse_one(X, noun)
+    _refuse_lazy_or_unordered(X, noun)
 
 
 def _refuse_one(X: Any, noun: str) -> None:
