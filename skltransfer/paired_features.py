@@ -32,7 +32,7 @@ class PairedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
 
     Choose it if each sample has two parts that no single network reads: a molecule and a protein, an image and a text,
     a user and a product. Each transformer gets each distinct part once: 68 molecules by 442 proteins are 30,056 pairs,
-    but 510 passes through a network. For two texts that one network reads together, pass pairs to
+    but at most 510 passes through a network. For two texts that one network reads together, pass pairs to
     :class:`PretrainedFeatureExtractor` or :class:`FineTunedClassifier` instead.
 
     Parameters

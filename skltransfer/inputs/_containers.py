@@ -131,7 +131,7 @@ def refuse_what_is_no_collection(X: Any, noun: str) -> None:
     X : object
         Argument of an estimator's method.
     noun : str
-        What a collection is expected of.
+        Name of the elements that are expected, for the message.
 
     Raises
     ------
