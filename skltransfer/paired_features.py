@@ -54,9 +54,6 @@ class PairedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         Number of columns of X, which is 2.
     feature_names_in_ : ndarray of str, shape (2,)
         Names of the columns of X. Only defined if X is a dataframe with string column names.
-    bad_samples_ : list of int
-        Rows of the last ``transform`` that a transformer filled because a part is missing or cannot be read. Only
-        defined if a transformer keeps such a list.
 
     See Also
     --------
@@ -168,9 +165,7 @@ class PairedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         sides = self._sides(X, reset=False)
-        features = [side.transformed(inner) for side, inner in zip(sides, self._fitted, strict=True)]
-        self._set_bad_samples(sides)
-        return self._combined(features)
+        return self._combined([side.transformed(inner) for side, inner in zip(sides, self._fitted, strict=True)])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Get the names of the output features of ``transform``.
@@ -228,7 +223,6 @@ class PairedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
             check_consistent_length(sides[0].values, y)
         draft.first_, draft.second_ = clone(self.first), clone(self.second)
         found = [side.fitted(inner, y, transforms=transforms) for side, inner in zip(sides, draft._fitted, strict=True)]
-        draft._set_bad_samples(sides)
         self.__dict__ = draft.__dict__
         return found
 
@@ -240,13 +234,6 @@ class PairedFeatureExtractor(VersionStamp, TransformerMixin, BaseEstimator):
         if hasattr(X, "columns"):
             names = [f"X[{name!r}]" for name in X.columns]
         return [_Side(name, values, distinct(values)) for name, values in zip(names, columns, strict=True)]
-
-    def _set_bad_samples(self, sides: Sequence["_Side"]) -> None:
-        """Rows of X of the distinct parts that a transformer filled, if it says which."""
-        pairs = zip(sides, self._fitted, strict=True)
-        bad = [np.isin(side.distinct.inverse, i.bad_samples_) for side, i in pairs if hasattr(i, "bad_samples_")]
-        if bad:
-            self.bad_samples_ = np.flatnonzero(np.any(bad, axis=0)).tolist()
 
     def _combined(self, features: Sequence[Any]) -> Any:
         """The features of the pairs, given those of the parts, (n, d1) and (n, d2)."""

@@ -85,7 +85,7 @@ def new(kind):
     """An estimator with default parameters; of parts, with a transformer of texts for each."""
     if kind is not PairedFeatureExtractor:
         return kind()
-    return kind(PretrainedFeatureExtractor("toy:text"), PretrainedFeatureExtractor("toy:text", missing="nan"))
+    return kind(PretrainedFeatureExtractor("toy:text"), PretrainedFeatureExtractor("toy:text"))
 
 
 def fitted(kind):
@@ -105,9 +105,7 @@ def fitted(kind):
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
     if kind is PairedFeatureExtractor:
-        model, X = new(kind), pandas.DataFrame({"a": TEXTS, "b": [None, *TEXTS[1:]]})
-        model.fit_transform(X)
-        return [model]
+        return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:
         return [kind().fit(frame, y)]
     short = {"max_epochs": 1} if "max_epochs" in inspect.signature(kind).parameters else {}

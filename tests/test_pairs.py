@@ -159,7 +159,7 @@ def test_pairs_that_are_too_long_are_cut_as_slow_tokenizers_cut_them(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     about = {"position_embedding_type": "rotary", "pad_token_id": 1, "mask_token_id": 24}
     transformers.EsmModel(transformers.EsmConfig(**SHARED, **about)).save_pretrained(tmp_path)
-    backbone, draw = load_backbone(f"hf:{tmp_path}", max_length=20), random.Random(1)
+    draw = random.Random(1)
     for max_length in (20, 19):
         backbone = load_backbone(f"hf:{tmp_path}", max_length=max_length)
         for _ in range(60):
@@ -328,7 +328,7 @@ def test_the_same_weights_without_segments_are_another_content(bert, tmp_path):
 def test_pairs_that_are_cut_are_counted_and_told():
     pairs = [("short", "text"), ("x" * 9, "y" * 9), ("x", "y" * 30), ("é" * 5, "é" * 5)]
     extractor = PretrainedFeatureExtractor("toy:text", max_length=16)
-    with pytest.warns(UserWarning, match=r"3 of 4 texts are longer than max_length=16 tokens.*first: X\[1\]"):
+    with pytest.warns(UserWarning, match=r"3 of 4 pairs of texts are longer than max_length=16 tokens.*first: X\[1\]"):
         extractor.transform(pairs)
     assert extractor.n_truncated_ == 3
 

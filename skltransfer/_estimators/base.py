@@ -46,6 +46,7 @@ from skltransfer.inputs import (
     SAMPLES,
     TABLE,
     JoinedSamples,
+    PairSamples,
     Samples,
     contained,
     samples_from_collection,
@@ -112,9 +113,9 @@ class BackboneEstimator:
             refuse_unless_it_reads_pairs(backbone.preprocessing, backbone.name)
             return samples_from_pairs(container.items, backbone.preprocessing)
         if container.kind == COLUMNS:
-            names = getattr(X, "columns", range(len(container.items)))
             parts = [self._read(items, backbone) for items in container.items]
-            return JoinedSamples(parts, [f"X[{name!r}]" for name in names])
+            names = map(repr, X.columns) if hasattr(X, "columns") else (f":, {i}" for i in range(len(parts)))
+            return JoinedSamples(parts, [f"X[{name}]" for name in names])
         return self._read(container.items, backbone)
 
     @property
@@ -285,12 +286,19 @@ def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> i
     cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]
     if cut and tell:
         first = ", ".join(f"{samples.remarks.name}[{samples.rows[position]}]" for position in cut[:3])
-        warnings.warn(f"{len(cut)} of {len(samples)} {_longer(backbone)} (first: {first})", stacklevel=3)
+        longer = _longer(backbone, are_pairs=isinstance(samples, PairSamples))
+        warnings.warn(f"{len(cut)} of {len(samples)} {longer} (first: {first})", stacklevel=3)
     return len(cut)
 
 
-def _longer(backbone: Backbone) -> str:
+def _longer(backbone: Backbone, *, are_pairs: bool) -> str:
     reader = backbone.preprocessing
+    if are_pairs:
+        return (
+            f"pairs of texts are longer than max_length={reader.max_length} tokens; part of the longer text was not "
+            "read. Set long_samples='windows' to read all of the second texts, or raise max_length where the network "
+            "allows."
+        )
     if backbone.modality == "text":
         part = "their beginning was" if reader.keeps_the_end else "what comes after was"
         return (

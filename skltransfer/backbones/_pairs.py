@@ -68,12 +68,11 @@ def refuse_unless_it_reads_pairs(reader: Any, name: str) -> None:
     UnsupportedBackboneError
         With what to do instead.
     """
-    kind = type(reader.tokenizer).__name__
-    if reader.special_of_pairs is None or reader.special_of_pairs[1] == 0:
+    if reader.special_of_pairs is None:
         raise UnsupportedBackboneError(
-            f"{name!r} cannot read pairs of texts: its tokenizer, {kind}, puts no token between the two. Join them "
-            "yourself, with words that mark the second one (f'{first} Answer: {second}'), or choose a backbone whose "
-            "tokenizer does, such as 'bundled:minilm'."
+            f"{name!r} cannot read pairs of texts: its tokenizer, {type(reader.tokenizer).__name__}, puts no token "
+            "between the two. Join them yourself, with words that mark the second one (f'{first} Answer: {second}'), "
+            "or choose a backbone whose tokenizer does, such as 'bundled:minilm'."
         )
     if reader.max_length < sum(reader.special_of_pairs) + 2:
         raise UnsupportedBackboneError(

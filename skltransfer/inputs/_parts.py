@@ -60,8 +60,10 @@ def _columns(X: Any) -> list[list[Any]] | None:
         found = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
     elif hasattr(X, "__array__") and as_array(X).ndim != 1:
         array = as_array(X)
-        names = list(range(array.shape[1])) if array.ndim == 2 else []
-        found = [array[:, i] for i in names]
+        if array.ndim != 2:
+            raise ValueError(f"Expected {NOUN}, got an array of shape {array.shape}. {HOW}.")
+        names = list(range(array.shape[1]))
+        found = list(array.T)
     else:
         return None
     if len(names) != 2:
@@ -86,9 +88,12 @@ def distinct(values: Sequence[Any]) -> Distinct:
         Strings, numbers, arrays, images or any other objects.
     """
     numbers: dict[Hashable, int] = {}
+    keys: dict[int, Hashable] = {}  # by identity: a grid holds each object many times
     rows, inverse = [], np.empty(len(values), dtype=int)
     for row, value in enumerate(values):
-        number = numbers.setdefault(_key(value), len(numbers))
+        if id(value) not in keys:
+            keys[id(value)] = _key(value)
+        number = numbers.setdefault(keys[id(value)], len(numbers))
         if number == len(rows):
             rows.append(row)
         inverse[row] = number
@@ -96,6 +101,7 @@ def distinct(values: Sequence[Any]) -> Distinct:
 
 
 def _key(value: Any) -> Hashable:
-    if isinstance(value, str | bytes | int | float) and not is_missing(value):
-        return type(value), value
-    return None if is_missing(value) else joblib.hash(value)
+    if is_missing(value):
+        return None
+    value = value.item() if isinstance(value, np.generic) else value
+    return (type(value), value) if isinstance(value, str | bytes | int | float) else joblib.hash(value)
