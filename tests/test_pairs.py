@@ -10,6 +10,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -490,6 +491,10 @@ def test_columns_of_images_and_rows_that_are_missing():
     assert extractor.bad_samples_ == [1]
     assert np.isnan(found[1, 32:]).all()
     assert np.isfinite(found[1, :32]).all()
+    pictures = np.empty((2, 2), dtype=object)
+    pictures[:] = [[Image.fromarray(image) for image in images[:2]], [Image.fromarray(image) for image in images[2:]]]
+    of_pictures = clone(extractor).fit_transform(pictures)
+    np.testing.assert_array_equal(of_pictures[0], np.hstack([found[0, :32], found[0, 32:]]))
     with pytest.raises(MissingSampleError, match=r"^X\['back'\]\[1\] \(None\): missing value"):
         clone(extractor).set_params(missing="raise").fit_transform(frame)
 

@@ -260,13 +260,17 @@ def _of_objects(array: np.ndarray, X: Any, modality: str, expected: str | None, 
         return _of_items(array.astype(object).reshape(-1).tolist(), modality, table=X)
     if array.ndim == 2:
         columns = [column.tolist() for column in array.astype(object).T]
-        hold_samples = any(isinstance(v, str | bytes | os.PathLike | np.ndarray) for column in columns for v in column)
+        hold_samples = any(_is_plainly_a_sample(value) for column in columns for value in column)
         are_expected = expected in (PAIRS, COLUMNS) and _are_missing(columns)
         if modality != "audio" and array.dtype.kind == "O" and not hold_samples and not are_expected:
             return Container(TABLE, X)  # scikit-learn has words for what is no number
         numeric = list(map(_hold_numbers, columns))
         return _of_columns(range(len(columns)), columns, numeric, modality, how)
     return Container(SAMPLES, array)
+
+
+def _is_plainly_a_sample(value: Any) -> bool:
+    return isinstance(value, str | bytes | os.PathLike | np.ndarray) or hasattr(value, "getexif")
 
 
 def _refuse_one_image(shape: tuple[int, ...], channels: str) -> None:
