@@ -27,6 +27,7 @@ _ROOMS = {
     "FreezeDepthDisplay": "inspection",
     "LayerProbeDisplay": "inspection",
     "MultiTaskFineTuner": "multi_task",
+    "PairedFeatureExtractor": "paired_features",
     "PretrainedFeatureExtractor": "feature_extraction",
     "SegmentationDisplay": "inspection",
     "TrainingHistoryDisplay": "inspection",

@@ -37,6 +37,7 @@ from skltransfer.model_selection import score_transferability as score_transfera
 from skltransfer.model_selection import task_report as task_report
 from skltransfer.model_selection import transfer_report as transfer_report
 from skltransfer.multi_task import MultiTaskFineTuner as MultiTaskFineTuner
+from skltransfer.paired_features import PairedFeatureExtractor as PairedFeatureExtractor
 from skltransfer.persistence import load as load
 from skltransfer.pretraining import AdaptedBackbone as AdaptedBackbone
 from skltransfer.segmentation import FineTunedSegmenter as FineTunedSegmenter

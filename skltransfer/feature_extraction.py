@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import StrOptions
 
 from skltransfer._estimators.base import BackboneEstimator, NamesFeatures, n_truncated
@@ -12,7 +13,7 @@ from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
 from skltransfer.backbones import Backbone, layer_boundaries
 from skltransfer.engine import ENOUGH, INT8, FrozenStages, checked_cosine, is_compared, recall
-from skltransfer.inputs import Samples
+from skltransfer.inputs import COLUMNS, PAIR, SEPARATE, JoinedSamples, PairSamples, Samples
 
 
 @declared
@@ -68,6 +69,10 @@ class PretrainedFeatureExtractor(
     window_pooling : {"mean", "max"}, default="mean"
         How the embeddings of the windows of a long sample become one, with ``long_samples="windows"``: their mean, or
         the maximum of each feature. It has no effect on samples that fit into one window.
+    columns : {"separate", "pair"}, default="separate"
+        How several columns of samples in X are read. ``"separate"`` embeds each column on its own and puts the
+        embeddings side by side. ``"pair"`` reads two columns of texts as pairs that the network sees together, such as
+        a question and an answer. Tuples of two strings are always pairs.
     missing : {"raise", "zero", "nan"}, default="raise"
         How missing samples (None or NaN) are treated: raise a :class:`~skltransfer.exceptions.MissingSampleError`, or
         fill their embeddings with zeros or NaN.
@@ -101,9 +106,9 @@ class PretrainedFeatureExtractor(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
-        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
-        require the same kind.
+    input_kind_ : {"samples", "table", "pairs", "columns"}
+        Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, pairs of texts, or
+        several columns of samples. Other methods require the same kind.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)
@@ -140,6 +145,7 @@ class PretrainedFeatureExtractor(
     """
 
     layer: str | float | list = parameter(default="penultimate", constraint=["array-like", str, float, int])
+    columns: str = parameter(default=SEPARATE, constraint=[StrOptions({PAIR, SEPARATE})])
     missing: str = parameter(default="raise", constraint=[StrOptions({"raise", "zero", "nan"})])
     batch_size: str = parameter(default="auto", constraint=[StrOptions({"auto"})])
     window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max"})])
@@ -247,11 +253,32 @@ class PretrainedFeatureExtractor(
         if self.dtype == INT8 and not all(is_compared(backbone, one) for one in self._boundaries(backbone)):
             self._int8_cosine(samples, stages)
         recalled = recall(stages, samples, addresses, self._bad_sample_policy())
+        n_columns = len(samples.parts) if isinstance(samples, JoinedSamples) else 1
+        n = len(samples) // n_columns
         if (self.missing, self.on_bad_sample) != ("raise", "raise"):
-            self.bad_samples_ = sorted(recalled.bad)
+            self.bad_samples_ = sorted({position % n for position in recalled.bad})
         if backbone.modality in ("audio", "text"):
             self.n_truncated_ = n_truncated(samples, backbone)
-        return np.hstack([tensor.numpy() for tensor in recalled.tensors])
+        features = np.hstack([tensor.numpy() for tensor in recalled.tensors])  # (columns * n, d)
+        return np.hstack(np.split(features, n_columns))
+
+    @property
+    def _reads_columns(self) -> str:
+        return self.columns
+
+    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        samples = super()._samples(X, backbone, reset=reset)
+        if self.columns == PAIR and not isinstance(samples, PairSamples):
+            raise ValueError(
+                "columns='pair' reads pairs of texts, but X holds none. Pass two columns of texts or tuples of two "
+                "strings, with a backbone that reads texts, or set columns='separate'."
+            )
+        if isinstance(samples, JoinedSamples) and not reset and not hasattr(self, "input_kind_"):
+            raise NotFittedError(
+                f"X has {len(samples.parts)} columns of samples, whose number and names fit must see first. Call fit, "
+                "or fit_transform."
+            )
+        return samples
 
     def _int8_cosine(self, samples: Samples, stages: FrozenStages) -> float:
         """Least cosine between embeddings in 8 bits and in float32, of the first samples."""
@@ -262,7 +289,8 @@ class PretrainedFeatureExtractor(
     def _n_features_out(self) -> int:
         backbone = self._loaded_backbone()
         pooling = self._resolved_pooling(backbone)
-        return sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
+        width = sum(backbone.pooled_width(boundary, pooling) for boundary in self._boundaries(backbone))
+        return width * (self.n_features_in_ if getattr(self, "input_kind_", None) == COLUMNS else 1)
 
     def _boundaries(self, backbone: Backbone) -> list[int]:
         return layer_boundaries(self.layer, backbone.stage_names)

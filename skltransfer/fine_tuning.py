@@ -224,9 +224,9 @@ class FineTunedClassifier(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
-        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
-        require the same kind.
+    input_kind_ : {"samples", "table", "pairs"}
+        Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, or pairs of texts.
+        Other methods require the same kind.
     classes_ : ndarray of shape (n_classes,)
         Sorted class labels. For a multilabel target, the numbers of its columns.
     n_features_in_ : int
@@ -561,9 +561,9 @@ class FineTunedRegressor(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
-        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
-        require the same kind.
+    input_kind_ : {"samples", "table", "pairs"}
+        Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, or pairs of texts.
+        Other methods require the same kind.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)

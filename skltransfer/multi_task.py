@@ -209,9 +209,9 @@ class MultiTaskFineTuner(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
-        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
-        require the same kind.
+    input_kind_ : {"samples", "table", "pairs"}
+        Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, or pairs of texts.
+        Other methods require the same kind.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)

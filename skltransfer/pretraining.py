@@ -38,6 +38,7 @@ from skltransfer.engine import (
     adapt_to_texts,
 )
 from skltransfer.exceptions import AdaptationWarning, UnsupportedBackboneError
+from skltransfer.inputs import ONE
 
 NO_BETTER = (
     "Hidden tokens of held-out texts are guessed no better than before (loss {loss_after:.4g}, before "
@@ -330,6 +331,10 @@ class AdaptedBackbone(
         model._refuse_unknown_choices()
         model.backbone_ = reload_backbone(adapted.name, adapted.weights, adapted.options, expected)
         return model
+
+    @property
+    def _reads_columns(self) -> str:
+        return ONE  # hidden words are guessed in single texts
 
     def _adapt(self, X: Any) -> Self:
         backbone = self._loaded_backbone()

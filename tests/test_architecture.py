@@ -25,6 +25,7 @@ FLOORS = {
     "few_shot": 4,
     "fine_tuning": 4,
     "multi_task": 4,
+    "paired_features": 4,
     "pretraining": 4,
     "segmentation": 4,
     "tagging": 4,

@@ -22,6 +22,7 @@ from skltransfer import (
     FineTunedSegmenter,
     FineTunedTagger,
     MultiTaskFineTuner,
+    PairedFeatureExtractor,
     PretrainedFeatureExtractor,
     model_selection,
 )
@@ -80,6 +81,13 @@ TARGETS = {
 ESTIMATORS = [thing for _, thing in PUBLIC if hasattr(thing, "fit")]
 
 
+def new(kind):
+    """An estimator with default parameters; of parts, with a transformer of texts for each."""
+    if kind is not PairedFeatureExtractor:
+        return kind()
+    return kind(PretrainedFeatureExtractor("toy:text"), PretrainedFeatureExtractor("toy:text"))
+
+
 def fitted(kind):
     """Fits of a frame, and of texts of which one is long and one cannot be read: between them, all attributes."""
     pandas = pytest.importorskip("pandas")
@@ -96,6 +104,8 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
+    if kind is PairedFeatureExtractor:
+        return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:
         return [kind().fit(frame, y)]
     short = {"max_epochs": 1} if "max_epochs" in inspect.signature(kind).parameters else {}
@@ -123,7 +133,7 @@ def test_documented_attributes_are_those_that_a_fit_leaves(kind):
 
 @pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
 def test_each_estimator_says_which_version_pickled_it(kind):
-    content = pickle.dumps(kind())
+    content = pickle.dumps(new(kind))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(content)

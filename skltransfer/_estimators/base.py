@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skltransfer.backbones import Backbone, load_backbone
+from skltransfer.backbones import Backbone, load_backbone, refuse_unless_it_reads_pairs
 from skltransfer.engine import (
     DTYPE_NAMES,
     INT8,
@@ -38,7 +38,21 @@ from skltransfer.engine import (
     shared_store,
 )
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import NOUNS, SAMPLES, TABLE, Samples, contained, samples_from_collection, samples_from_table
+from skltransfer.inputs import (
+    COLUMNS,
+    NOUNS,
+    PAIR,
+    PAIRS,
+    SAMPLES,
+    TABLE,
+    JoinedSamples,
+    PairSamples,
+    Samples,
+    contained,
+    samples_from_collection,
+    samples_from_pairs,
+    samples_from_table,
+)
 
 MOST_KNOWN = 100_000
 
@@ -47,6 +61,11 @@ class BackboneEstimator:
     """Parent of estimators that read X with a backbone: from parameters and X to samples and frozen stages."""
 
     _kind_of_samples: str | None = None  # where it is not what the backbone reads
+
+    @property
+    def _reads_columns(self) -> str:
+        """How several columns are read; two of texts are pairs."""
+        return PAIR
 
     def _loaded_backbone(self) -> Backbone:
         """The estimator's backbone, loaded once per process."""
@@ -71,8 +90,9 @@ class BackboneEstimator:
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
         kind = self._kind_of_samples or backbone.modality
-        container = contained(X, kind, channels=reading.get("channels", "auto"), expected=expected)
-        if expected is not None and self._image_shape is None:
+        channels, columns = reading.get("channels", "auto"), self._reads_columns
+        container = contained(X, kind, channels=channels, expected=expected, columns=columns)
+        if expected is not None:
             _refuse_other_kind(self, container.kind, X, backbone)
         estimator = self
         if not reset and not hasattr(self, "n_features_in_"):  # stateless, or fitted on what has no columns
@@ -83,12 +103,19 @@ class BackboneEstimator:
             is_flat = self._image_shape is not None and backbone.modality == "image"
             X = _checked_table(estimator, container.items, reset=reset, dtype="numeric" if is_flat else np.float32)
             return samples_from_table(X, backbone.modality, image_shape=self._image_shape, **reading)
-        if hasattr(X, "columns"):
+        if hasattr(X, "columns") or (container.kind in (PAIRS, COLUMNS) and getattr(X, "ndim", 1) == 2):
             _check_feature_names(estimator, X, reset=reset)
             _check_n_features(estimator, X, reset=reset)
         elif reset:
             for stale in ("n_features_in_", "feature_names_in_"):
                 vars(estimator).pop(stale, None)
+        if container.kind == PAIRS:
+            refuse_unless_it_reads_pairs(backbone.preprocessing, backbone.name)
+            return samples_from_pairs(container.items, backbone.preprocessing)
+        if container.kind == COLUMNS:
+            parts = [self._read(items, backbone) for items in container.items]
+            names = map(repr, X.columns) if hasattr(X, "columns") else (f":, {i}" for i in range(len(parts)))
+            return JoinedSamples(parts, [f"X[{name}]" for name in names])
         return self._read(container.items, backbone)
 
     @property
@@ -203,6 +230,10 @@ class NamesFeatures:
         if hasattr(self, "n_features_in_"):
             _check_feature_names_in(self, input_features, generate_names=False)
         columns = getattr(self, "feature_names_in_", ())
+        if getattr(self, "input_kind_", None) == COLUMNS:
+            n = self.n_features_in_
+            columns = columns if len(columns) else [f"x{i}" for i in range(n)]
+            return np.concatenate([numbered(f"{column}_", self._n_features_out // n) for column in columns])
         prefix = f"{columns[0]}_" if len(columns) == 1 else type(self).__name__.lower()
         return numbered(prefix, self._n_features_out)
 
@@ -216,13 +247,19 @@ def _store(cache: Any) -> ActivationStore | None:
 def _refuse_other_kind(estimator: Any, kind: str, X: Any, backbone: Backbone) -> None:
     """Raise where ``fit`` saw a table and X is a collection of samples, or the other way round."""
     noun = NOUNS[backbone.modality]
-    if (estimator.input_kind_, kind) == (SAMPLES, TABLE):
+    seen, names = estimator.input_kind_, {PAIRS: "pairs of texts", COLUMNS: f"several columns of {noun}"}
+    if seen != kind and {seen, kind} & names.keys():
+        was, now = (names.get(one, "a table" if one == TABLE else f"single {noun}") for one in (seen, kind))
+        raise ValueError(f"fit saw {was}, but X holds {now}. Pass X in the form that fit saw, or fit again.")
+    if estimator._image_shape is not None:
+        return
+    if (seen, kind) == (SAMPLES, TABLE):
         shape = getattr(X, "shape", None) or np.shape(X)
         raise ValueError(
             f"fit saw a collection of {noun}, but X is a table of numbers of shape {tuple(shape)}. Pass one image in a "
             "list: [image]; for images that were flattened, set image_shape=(height, width, channels)."
         )
-    if (estimator.input_kind_, kind) == (TABLE, SAMPLES):
+    if (seen, kind) == (TABLE, SAMPLES):
         raise ValueError(
             f"fit saw a table of {estimator.n_features_in_} columns, but X is a collection of {noun}. Pass rows of as "
             f"many numbers, or fit on {noun}."
@@ -247,17 +284,26 @@ _cut: dict[tuple[str, bytes], bool] = {}  # (backbone, text), since counting rea
 
 def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> int:
     """Count texts or audio clips that are longer than the backbone reads, and warn if ``tell`` is True."""
+    if isinstance(samples, JoinedSamples):
+        return sum(n_truncated(part, backbone, tell=tell) for part in samples.parts)
     if backbone.modality not in ("audio", "text") or backbone.is_windowed:
         return 0
     cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]
     if cut and tell:
-        first = ", ".join(f"X[{samples.rows[position]}]" for position in cut[:3])
-        warnings.warn(f"{len(cut)} of {len(samples)} {_longer(backbone)} (first: {first})", stacklevel=3)
+        first = ", ".join(f"{samples.remarks.name}[{samples.rows[position]}]" for position in cut[:3])
+        longer = _longer(backbone, are_pairs=isinstance(samples, PairSamples))
+        warnings.warn(f"{len(cut)} of {len(samples)} {longer} (first: {first})", stacklevel=3)
     return len(cut)
 
 
-def _longer(backbone: Backbone) -> str:
+def _longer(backbone: Backbone, *, are_pairs: bool) -> str:
     reader = backbone.preprocessing
+    if are_pairs:
+        return (
+            f"pairs of texts are longer than max_length={reader.max_length} tokens; part of the longer text was not "
+            "read. Set long_samples='windows' to read all of the second texts, or raise max_length where the network "
+            "allows."
+        )
     if backbone.modality == "text":
         part = {"start": "what comes after", "end": "their beginning", "both ends": "their middle"}[reader.keeps]
         return (

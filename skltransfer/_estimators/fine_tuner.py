@@ -99,7 +99,8 @@ class FineTuner(
         ----------
         X : sequence of samples, or array-like of shape (n_samples, n_features)
             Training samples: a list, array or column of images, texts or audio clips as the backbone reads them (file
-            paths, bytes, PIL images, strings or arrays), or a 2-D table of numbers.
+            paths, bytes, PIL images, strings or arrays), or a 2-D table of numbers. Pairs of texts that the network
+            reads together are tuples of two strings, or two columns of strings.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` one
             column of 0 and 1 per label, :class:`FineTunedRegressor` one column per target, and

@@ -51,7 +51,7 @@ class Validates(BackboneEstimator):
         both, ones = np.concatenate([y, y_val]), np.ones(len(others))
         targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
         self._refuse_new_labels(both, np.concatenate([weights, ones]))
-        return JoinedSamples(samples, others, "X_val"), targets, np.concatenate([weights, ones])
+        return JoinedSamples([samples, others], ["X", "X_val"]), targets, np.concatenate([weights, ones])
 
     def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:
         """y_val as an array of the same type as y."""

@@ -8,6 +8,7 @@ from skltransfer.backbones._description import BackboneDescription, StageDescrip
 from skltransfer.backbones._freeze_depth import freeze_boundary, is_automatic, layer_boundaries, layer_boundary
 from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
+from skltransfer.backbones._pairs import refuse_unless_it_reads_pairs
 from skltransfer.backbones._pooling import POOLINGS, Pooling
 from skltransfer.backbones._random import reseed, seeded
 from skltransfer.backbones._registry import (

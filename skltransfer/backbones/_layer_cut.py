@@ -6,7 +6,8 @@ the run ends. So masks, position encodings and all that the model makes for its 
 parameters keep the library's names.
 
 A batch of texts is one tensor: (n, tokens, d) in which padding is NaN, or (n, tokens) of token ids in which padding is
--1; a batch of waveforms (n, samples) is padded with NaN too. So the mask travels with the activation.
+-1, and ids of the second of two texts are raised by a constant; a batch of waveforms (n, samples) is padded with NaN
+too. So the mask, and the segments, travel with the activation.
 """
 
 import copy
@@ -48,11 +49,14 @@ class TokenEntry:
     ----------
     network : nn.Module
         The library's model.
+    segment_step : int, default=0
+        By how much a token's id is raised per segment; 0 for networks that know no segments.
     """
 
     has_one_shape = False
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, segment_step: int = 0) -> None:
+        self.segment_step = segment_step
         self.width = network.get_input_embeddings().embedding_dim
         self.takes_embeddings = "inputs_embeds" in inspect.signature(network.forward).parameters
 
@@ -60,8 +64,12 @@ class TokenEntry:
         return torch.ones(1, 3, dtype=torch.long)
 
     def run(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-        """Call it with token ids."""
-        return model(input_ids=batch.clamp_min(0), attention_mask=mask_of(batch).long()).last_hidden_state
+        """Call it with token ids, and with their segments where it knows some."""
+        inputs = {"input_ids": batch.clamp_min(0), "attention_mask": mask_of(batch).long()}
+        if self.segment_step:
+            segments = torch.div(inputs["input_ids"], self.segment_step, rounding_mode="floor")
+            inputs |= {"input_ids": inputs["input_ids"] - self.segment_step * segments, "token_type_ids": segments}
+        return model(**inputs).last_hidden_state
 
     def run_from(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Call it with what has the shape of these activations, which will replace what it makes of that."""

@@ -1,4 +1,6 @@
-"""From one text to token ids, as a tokenizer makes them. Knows tokenizers by what they do, not where they come from.
+"""From one text, or a pair of texts, to token ids, as a tokenizer makes them.
+
+Knows tokenizers by what they do, not where they come from.
 
 Tokenizers of transformers hold their truncation and padding as state. Threads share them, so none is ever set after
 loading: the whole text is tokenized, and cut here.
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from skltransfer.backbones._pairs import Layout, Pair, PairReader, special_tokens_of_pairs
 from skltransfer.backbones._windows import KEPT, both_ends, window_starts
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -42,6 +45,10 @@ class TextPreprocessing:
         How longer texts are treated; ``"truncate"`` keeps what the tokenizer does.
     n_special : (int, int), default=(0, 0)
         Tokens that the tokenizer adds before and after each text.
+    special_of_pairs : (int, int, int), optional
+        Tokens that it adds before, between and after two texts that are read together.
+    segment_step : int, default=0
+        By how much the ids of the second of two texts are raised; 0 for networks that know no segments.
     """
 
     tokenizer_hash: str
@@ -50,24 +57,29 @@ class TextPreprocessing:
     tokenizer: object = field(repr=False, compare=False)
     long_samples: str = field(default="truncate", repr=False)
     n_special: tuple[int, int] = field(default=(0, 0), repr=False)
+    special_of_pairs: Layout | None = field(default=None, repr=False)
+    segment_step: int = field(default=0, repr=False)
 
     modality = "text"
     is_ragged = True
 
     @classmethod
-    def of(cls, tokenizer, max_length: int, long_samples: str = "truncate") -> "TextPreprocessing":
+    def of(
+        cls, tokenizer, max_length: int, long_samples: str = "truncate", *, segment_step: int = 0
+    ) -> "TextPreprocessing":
         """With the hash of a tokenizer of transformers, whose own truncation and padding are turned off."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         content += _manners(tokenizer, is_fast=backend is not None)
         digest = hashlib.sha256(content.encode()).hexdigest()
-        special = _special_tokens(tokenizer)
+        special, of_pairs = _special_tokens(tokenizer)
         if long_samples == "windows" and max_length <= sum(special):
             raise UnsupportedBackboneError(
                 f"max_length={max_length!r} leaves no room for a text beside the {sum(special)} tokens that the "
                 "tokenizer adds to each window. Raise max_length, or set long_samples='truncate'."
             )
-        return cls(digest, len(tokenizer), int(max_length), tokenizer, long_samples, special)
+        longest = int(max_length)
+        return cls(digest, len(tokenizer), longest, tokenizer, long_samples, special, of_pairs, segment_step)
 
     @property
     def input_shape(self) -> tuple[int]:
@@ -80,24 +92,34 @@ class TextPreprocessing:
         return self.long_samples == "windows"
 
     def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Random token ids of which the first row is whole and the others end in padding."""
+        """Random token ids of which the first row is whole and the others end in padding; in segments, if any."""
         (length,) = self.input_shape
         ids = torch.randint(0, self.n_tokens, (n, length), generator=generator)
+        ids[:, length // 2 :] += self.segment_step
         for row in range(1, n):
             ids[row, max(1, length - 3 * row) :] = -1
         return ids
 
-    def __call__(self, text: str) -> torch.Tensor:
-        """A text -> at most ``max_length`` ids, (tokens,)."""
+    @property
+    def pairs(self) -> PairReader:
+        """The same for two texts that are read together."""
+        return PairReader(self)
+
+    def __call__(self, text: str | Pair) -> torch.Tensor:
+        """A text or a pair of texts -> at most ``max_length`` ids, (tokens,)."""
+        if isinstance(text, tuple):
+            return self.pairs.ids(text)
         ids = self._ids(text)
         if self.keeps == "both ends":
             ids = self._without_middle(ids)
         return self._window(ids, max(0, len(ids) - self.max_length) if self.keeps == "end" else 0)
 
-    def parts(self, text: str) -> list[torch.Tensor]:
+    def parts(self, text: str | Pair) -> list[torch.Tensor]:
         """A text -> ids of all that is read of it: one tensor, or overlapping windows of ``max_length`` tokens."""
         if not self.is_windowed:
             return [self(text)]
+        if isinstance(text, tuple):
+            return self.pairs.windows(text)
         ids, n_special = self._ids(text), sum(self.n_special)
         starts = window_starts(len(ids) - n_special, max(1, self.max_length - n_special))
         return [self._window(ids, start) for start in starts]
@@ -136,8 +158,10 @@ class TextPreprocessing:
         """The text that is read for a list of words."""
         return " ".join(words)
 
-    def cuts(self, text: str) -> bool:
+    def cuts(self, text: str | Pair) -> bool:
         """True if ``max_length`` leaves out part of a text."""
+        if isinstance(text, tuple):
+            return not self.is_windowed and self.pairs.cuts(text)
         if self.is_windowed or (text.isascii() and len(text) + SPECIAL <= self.max_length):
             return False  # no token is shorter than a letter
         return len(self._ids(text)) > self.max_length
@@ -225,8 +249,11 @@ def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name
     return int(asked)
 
 
-def _special_tokens(tokenizer) -> tuple[int, int]:
-    """How many tokens a tokenizer adds before and after a text. Its first call settles its state for all threads."""
+def _special_tokens(tokenizer) -> tuple[tuple[int, int], Layout | None]:
+    """How many tokens a tokenizer adds before and after a text, and around the texts of a pair.
+
+    Its first call settles its state for all threads.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()
@@ -235,8 +262,8 @@ def _special_tokens(tokenizer) -> tuple[int, int]:
         whole, own = (tokenizer(text, add_special_tokens=special)["input_ids"] for special in (True, False))
         before = next((n for n in range(len(whole) - len(own) + 1) if whole[n : n + len(own)] == own), None)
         if own and before is not None:
-            return before, len(whole) - len(own) - before
-    return 0, 0
+            return (before, len(whole) - len(own) - before), special_tokens_of_pairs(tokenizer, text)
+    return (0, 0), None
 
 
 def _manners(tokenizer, *, is_fast: bool) -> str:

@@ -140,12 +140,23 @@ class ToyListener(nn.Module):
 
 
 class ToyTokenizer:
-    """A token is a byte of UTF-8; the byte 0, which no text needs, hides others."""
+    """A token is a byte of UTF-8; of those that no text needs, 0 hides others and 255 is put between two texts."""
 
     is_fast = False
-    mask_token_id, all_special_ids = 0, [0]
+    mask_token_id, between, all_special_ids = 0, 255, [0]
 
-    def __call__(self, text: str, *, verbose: bool = True, return_offsets_mapping: bool = False) -> dict[str, list]:
+    def __call__(
+        self,
+        text: str | list[str],
+        text_pair: list[str] | None = None,
+        *,
+        verbose: bool = True,
+        return_offsets_mapping: bool = False,
+        add_special_tokens: bool = True,
+    ) -> dict[str, list]:
+        if text_pair is not None:
+            pairs = zip(text, text_pair, strict=True)
+            return {"input_ids": [[*first.encode(), self.between, *second.encode()] for first, second in pairs]}
         read: dict[str, list] = {"input_ids": list(text.encode())}
         if return_offsets_mapping:
             read["offset_mapping"] = [(i, i + 1) for i, letter in enumerate(text) for _ in letter.encode()]
@@ -161,7 +172,7 @@ def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]
     if name == "text":
         longest = chosen_max_length(options, ToyEncoder.POSITIONS, ToyEncoder.POSITIONS, "toy:text")
         long_samples = options.get("long_samples") or "truncate"
-        reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer(), long_samples)
+        reader = TextPreprocessing("bytes of UTF-8", 256, longest, ToyTokenizer(), long_samples, (0, 0), (0, 1, 0))
         entry = TokenEntry(network)
     else:
         reader = AudioPreprocessing("as it is", ToyListener.RATE, shortest=ToyListener.FRAME)

@@ -5,6 +5,7 @@ Folders of sentence-transformers are recognised: their pooling, normalisation an
 """
 
 import contextlib
+import inspect
 import json
 import operator
 import os
@@ -21,6 +22,7 @@ from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._hub import hub_folder
 from skltransfer.backbones._image_processors import image_preprocessing
 from skltransfer.backbones._layer_cut import DenseEntry, Entry, LayerCut, TokenEntry, WaveformEntry
+from skltransfer.backbones._pairs import segment_step
 from skltransfer.backbones._preprocessing import ImagePreprocessing, Preprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._tokens import TextPreprocessing, chosen_max_length
@@ -148,17 +150,20 @@ def _text_preprocessing(name: str, place: str, network, options: Mapping[str, ob
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(place, **shared)
-    largest, known = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
-    if largest >= known:
+    largest, n_embeddings = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
+    if largest >= n_embeddings:
         raise UnsupportedBackboneError(
-            f"The tokenizer of {name!r} makes token ids up to {largest}, the network knows {known}: they do not "
+            f"The tokenizer of {name!r} makes token ids up to {largest}, the network knows {n_embeddings}: they do not "
             "belong together. Save the tokenizer that the network was trained with beside it."
         )
     known = _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST
     most = _positions(network.config)
     usual = min(known, getattr(tokenizer, "model_max_length", LONGEST), most)
     longest = chosen_max_length(options, usual, most, name)
-    return TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate")
+    takes_segments = "token_type_ids" in inspect.signature(network.forward).parameters
+    n_segments = getattr(network.config, "type_vocab_size", None) or 0
+    step = segment_step(tokenizer, n_segments, n_embeddings) if takes_segments else 0
+    return TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate", segment_step=step)
 
 
 def _image_preprocessing(name: str, place: str, network, options: Mapping[str, object], shared) -> ImagePreprocessing:
@@ -194,7 +199,7 @@ READERS = {
 
 def _entry(network, reader: Preprocessing) -> Entry:
     if reader.modality == "text":
-        return TokenEntry(network)
+        return TokenEntry(network, reader.segment_step)
     if reader.is_ragged:
         return WaveformEntry(network.config.conv_kernel, network.config.conv_stride)
     return DenseEntry(network.main_input_name, reader.input_shape)

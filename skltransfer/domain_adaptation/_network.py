@@ -199,9 +199,9 @@ class DomainAdaptedClassifier(
 
     Attributes
     ----------
-    input_kind_ : {"samples", "table"}
-        Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
-        require the same kind.
+    input_kind_ : {"samples", "table", "pairs"}
+        Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, or pairs of texts.
+        Other methods require the same kind.
     classes_ : ndarray of shape (n_classes,)
         Sorted labels of the source samples.
     n_features_in_ : int

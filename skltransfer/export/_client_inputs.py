@@ -141,6 +141,37 @@ class TokenInput(ClientInput):
         }
 
 
+class PairInput(TokenInput):
+    """Token ids of two texts; of networks that know segments also the segment of each token."""
+
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        super().__init__(backbone, width)
+        self.step = self.preprocessing.segment_step
+        self.axes = super().axes | ({"token_type_ids": ("n", "length")} if self.step else {})
+
+    def example(self, n: int, *, longer: bool) -> Arrays:
+        ids, mask = super().example(n, longer=longer)
+        segments = torch.zeros_like(ids)
+        segments[:, ids.shape[1] // 2 :] = 1
+        return (ids, mask, segments) if self.step else (ids, mask)
+
+    def one(self, sample: tuple[str, str]) -> Arrays:
+        ids, mask = super().one(sample)
+        return (ids % self.step, mask, ids // self.step) if self.step else (ids, mask)
+
+    def batch(self, *arrays: torch.Tensor) -> torch.Tensor:
+        ids, mask, *segments = arrays
+        return super().batch(ids + self.step * segments[0] if segments else ids, mask)
+
+    def recipe(self) -> dict[str, Any]:
+        names = [*self.axes]
+        return {
+            "input": f"{', '.join(names[:-1])} and {names[-1]} of pairs",
+            "max_length": self.preprocessing.max_length,
+            "truncation": "longest_first",
+        }
+
+
 class SoundInput(ClientInput):
     """Output of the feature extractor for audio: waveforms (n, length), all equally long, or (n, bands, frames)."""
 

@@ -23,7 +23,7 @@ from skltransfer._system.validation import checks_arguments
 from skltransfer._system.version import __version__
 from skltransfer.backbones import Backbone, reload_backbone, seeded
 from skltransfer.exceptions import UnsupportedBackboneError
-from skltransfer.export._client_inputs import CLIENT_INPUTS, ClientInput
+from skltransfer.export._client_inputs import CLIENT_INPUTS, ClientInput, PairInput
 from skltransfer.export._whole_network import (
     WholeNetwork,
     frozen_reference,
@@ -32,6 +32,7 @@ from skltransfer.export._whole_network import (
     tuned_whole,
 )
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
+from skltransfer.inputs import COLUMNS, PAIRS, PairSamples
 
 FORMAT, MOST_BYTES = 1, 2_000_000_000  # a file of ONNX ends at 2 GiB
 TOLERANCE, WORTHLESS = 1e-4, 1.0  # a probability that is off by 1 is another's
@@ -176,6 +177,8 @@ class _Source:
     def read(self, estimator: Any, X: Any) -> list[tuple[torch.Tensor, ...]]:
         """The arrays of each sample."""
         samples = estimator._samples(X, self.backbone, reset=False)
+        if isinstance(samples, PairSamples) != isinstance(self.client_input, PairInput):
+            raise ValueError("X holds pairs of texts, which the extractor was not fitted on. Fit it on pairs first.")
         return [self.client_input.one(samples.read(row)) for row in range(len(samples))]
 
     def feeds(self, arrays: Sequence[tuple[torch.Tensor, ...]]) -> list[dict[str, np.ndarray]]:
@@ -242,7 +245,12 @@ def _client_input_of(estimator: Any, backbone: Backbone) -> ClientInput:
             "long_samples='windows' cannot be exported: a file of ONNX reads one input at a time. Fit with "
             "long_samples='truncate', and average what the file says of windows that the client cuts."
         )
-    width = getattr(estimator, "n_features_in_", None)
+    width, kind = getattr(estimator, "n_features_in_", None), getattr(estimator, "input_kind_", None)
+    if kind == COLUMNS:
+        raise UnsupportedBackboneError(
+            f"The extractor was fitted on {width} columns of samples; a file of ONNX reads one. Fit and export an "
+            "extractor for one column, and use it for each."
+        )
     if backbone.modality == "image" and estimator.image_shape is None and width not in (None, 1):
         raise ValueError(
             f"The estimator was fitted on rows of {width} numbers, drawn as narrow images; the file would take images. "
@@ -253,7 +261,7 @@ def _client_input_of(estimator: Any, backbone: Backbone) -> ClientInput:
         raise UnsupportedBackboneError(
             f"{backbone.name!r} has {n_bytes / 1e9:.1f} GB of weights; one file of ONNX holds 2. Choose a smaller one."
         )
-    return CLIENT_INPUTS[backbone.modality](backbone, width)
+    return PairInput(backbone) if kind == PAIRS else CLIENT_INPUTS[backbone.modality](backbone, width)
 
 
 def _name_of(backbone: Backbone) -> str:

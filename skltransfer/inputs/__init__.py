@@ -9,13 +9,16 @@ from skltransfer.inputs._annotations import read_coco, read_mask_folder, read_vo
 from skltransfer.inputs._audio import AudioSamples
 from skltransfer.inputs._beside import Split, split_columns
 from skltransfer.inputs._boxes import read_boxes
-from skltransfer.inputs._containers import SAMPLES, TABLE, Container, contained
+from skltransfer.inputs._columns import ONE, PAIR, SEPARATE
+from skltransfer.inputs._containers import COLUMNS, PAIRS, SAMPLES, TABLE, Container, contained
 from skltransfer.inputs._digests import forget_digests, learn_digests
 from skltransfer.inputs._image_folder import load_image_folder
 from skltransfer.inputs._images import ImageSamples
 from skltransfer.inputs._joined import JoinedSamples
 from skltransfer.inputs._kinds import NOUNS
 from skltransfer.inputs._masks import read_mask
+from skltransfer.inputs._pairs import PairSamples
+from skltransfer.inputs._parts import Distinct, distinct, parts_of
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, digest_of
@@ -65,6 +68,25 @@ def samples_from_collection(X: Sequence[Any], modality: str, **reading: Any) -> 
     """
     _refuse_nothing(X, modality)
     return READERS[modality](X, **reading)
+
+
+def samples_from_pairs(X: Sequence[Any], preprocessing: Any) -> PairSamples:
+    """The elements of a sequence of pairs of texts.
+
+    Parameters
+    ----------
+    X : sequence of (str, str)
+        Pairs of texts.
+    preprocessing : TextPreprocessing
+        The backbone's.
+
+    Raises
+    ------
+    ValueError
+        If X is empty.
+    """
+    _refuse_nothing(X, "pair of texts")
+    return PairSamples(X, preprocessing)
 
 
 def samples_from_words(X: Sequence[Any], preprocessing: Any) -> WordSamples:

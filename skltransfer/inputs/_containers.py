@@ -1,33 +1,45 @@
 """What X is: a table of numbers, or a collection of samples. Judged once, before any element is read.
 
 Promises to judge by type and shape alone and to consume nothing: whatever has no order, no length or several columns
-is refused by name, with what to pass instead. Must not know what the elements mean.
+that are not read together is refused by name, with what to pass instead. Must not know what the elements mean.
 """
 
 import numbers
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skltransfer.inputs._columns import (
+    ONE,
+    PAIR,
+    are_pairs,
+    contents_of_columns,
+    refuse_other_pairs,
+    refuse_unreadable_columns,
+)
 from skltransfer.inputs._hugging_face import content_of
 from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
-TABLE, SAMPLES = "table", "samples"
-LOOKED_AT = 10  # columns
+TABLE, SAMPLES, PAIRS, COLUMNS = "table", "samples", "pairs", "columns"
 
 
 class Container(NamedTuple):
-    """X, judged: ``kind`` is ``"table"`` or ``"samples"``; ``items`` are X itself or a sequence of its elements."""
+    """X, judged: ``kind`` is ``"table"``, ``"samples"``, ``"pairs"`` of texts, or ``"columns"`` of samples.
+
+    ``items`` are X itself, a sequence of its elements, of tuples, or of columns.
+    """
 
     kind: str
     items: Any
 
 
-def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | None = None) -> Container:
+def contained(
+    X: Any, modality: str, *, channels: str = "auto", expected: str | None = None, columns: str = ONE
+) -> Container:
     """Determine whether X is a table or a collection of samples.
 
     Parameters
@@ -38,8 +50,10 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
         Kind of samples that are read; ``"words"`` are texts that are split into words.
     channels : {"auto", "first", "last"}, default="auto"
         Position of the channels in image arrays.
-    expected : {"table", "samples"}, optional
+    expected : {"table", "samples", "pairs", "columns"}, optional
         Kind of container that ``fit`` saw.
+    columns : {"one", "pair", "separate"}, default="one"
+        How several columns are read: not at all, two of texts as pairs, or each on its own.
 
     Raises
     ------
@@ -49,14 +63,13 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
     noun = NOUNS[modality]
     is_sparse = hasattr(X, "toarray")
     if not is_sparse:
-        _refuse_one(X, noun)
-        _refuse_lazy_or_unordered(X, noun)
+        refuse_what_is_no_collection(X, noun)
     if modality == "words":
         return Container(SAMPLES, _texts_of_words(X))
     if is_sparse:
         found = Container(TABLE, X)
     elif hasattr(X, "columns"):
-        found = _of_frame(X, modality, expected)
+        found = _of_frame(X, modality, expected, columns)
     elif hasattr(X, "to_list") or hasattr(X, "to_pylist"):  # a column of pandas, polars or pyarrow
         found = _of_items(X.to_list() if hasattr(X, "to_list") else X.to_pylist(), modality)
     elif hasattr(X, "__array__"):
@@ -65,12 +78,14 @@ def contained(X: Any, modality: str, *, channels: str = "auto", expected: str | 
         if is_column and expected == SAMPLES and all(map(is_missing, array.reshape(-1).tolist())):
             found = Container(SAMPLES, array.reshape(-1).tolist())
         else:
-            found = _of_array(array, array if hasattr(X, "detach") else X, modality, channels)
+            found = _of_array(array, array if hasattr(X, "detach") else X, modality, channels, expected, columns)
     elif hasattr(X, "__len__"):
         found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
     else:
         found = Container(TABLE, X)  # a number, say: scikit-learn has words for it
-    _refuse_other_content(found, X, modality)
+    if found.kind == SAMPLES and expected == PAIRS and all(map(is_missing, found.items)):
+        found = Container(PAIRS, found.items)
+    _refuse_other_content(found, X, modality, columns)
     return found
 
 
@@ -79,7 +94,7 @@ def _texts_of_words(X: Any) -> list[Any]:
     if hasattr(X, "columns"):
         names = list(X.columns)
         if len(names) != 1:
-            raise _several_columns(names)
+            refuse_unreadable_columns(names, [], "words", ONE)
         X = X.iloc[:, 0] if hasattr(X, "iloc") else X[names[0]]
     if hasattr(X, "to_list") or hasattr(X, "to_pylist"):
         return X.to_list() if hasattr(X, "to_list") else X.to_pylist()
@@ -88,15 +103,43 @@ def _texts_of_words(X: Any) -> list[Any]:
     return list(X)
 
 
-def _refuse_other_content(found: Container, X: Any, modality: str) -> None:
-    if found.kind == SAMPLES:
-        refuse_other_kind(found.items, modality)
+def _refuse_other_content(found: Container, X: Any, modality: str, columns: str) -> None:
+    if found.kind == PAIRS:
+        if columns == ONE:
+            raise ValueError(
+                "This estimator reads single texts, but X holds pairs of them (tuples). Pass each text of a pair as an "
+                "element of its own."
+            )
+        refuse_other_pairs(found.items)
+        return
+    if found.kind in (SAMPLES, COLUMNS):
+        for items in found.items if found.kind == COLUMNS else [found.items]:
+            refuse_other_kind(items, modality)
         return
     if modality in ("image", "text") and isinstance(found.items, list):
         refuse_unequal_rows(found.items, modality)
     if modality in ("audio", "text"):
         noun = NOUNS[modality]
         raise ValueError(f"Expected {noun}, got a table of numbers{_size(X)}. Pass a list or a column of {noun}.")
+
+
+def refuse_what_is_no_collection(X: Any, noun: str) -> None:
+    """Raise if X is one sample, or has no order or no length.
+
+    Parameters
+    ----------
+    X : object
+        Argument of an estimator's method.
+    noun : str
+        Name of the elements that are expected, for the message.
+
+    Raises
+    ------
+    ValueError
+        With what to pass instead.
+    """
+    _refuse_one(X, noun)
+    _refuse_lazy_or_unordered(X, noun)
 
 
 def _refuse_one(X: Any, noun: str) -> None:
@@ -148,27 +191,39 @@ def _is_sequence(X: Any) -> bool:
     return isinstance(X, Sequence) or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
 
 
-def _of_frame(X: Any, modality: str, expected: str | None) -> Container:
+def _of_frame(X: Any, modality: str, expected: str | None, how: str) -> Container:
     names = list(X.columns)
     columns = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
     if modality == "rows":
         return Container(TABLE, X)
+    values = [column.to_list() if hasattr(column, "to_list") else list(column) for column in columns]
     if len(columns) == 1:
-        values = columns[0].to_list() if hasattr(columns[0], "to_list") else list(columns[0])
-        is_empty_column = all(map(is_missing, values)) and (modality != "image" or expected == SAMPLES)
+        is_empty_column = all(map(is_missing, values[0])) and (modality != "image" or expected == SAMPLES)
         if is_empty_column or not _are_numbers(columns[0]):
-            return Container(SAMPLES, [content_of(value, modality) for value in values])
+            return _of_samples([content_of(value, modality) for value in values[0]], modality)
         return Container(TABLE, X)
-    if all(map(_are_numbers, columns)) and modality != "audio":
+    numeric = [_are_numbers(column) for column in columns]
+    if all(numeric) and modality != "audio" and not (expected in (PAIRS, COLUMNS) and _are_missing(values)):
         return Container(TABLE, X)
-    raise _several_columns(names)
+    return _of_columns(names, values, numeric, modality, how)
 
 
-def _several_columns(names: Sequence[Any]) -> ValueError:
-    return ValueError(
-        f"Expected one column of samples, got {len(names)}: {list(names)[:LOOKED_AT]}. Choose one, or use a "
-        "ColumnTransformer with one extractor per column."
-    )
+def _of_columns(
+    names: Sequence[Any], columns: Sequence[list[Any]], numeric: Sequence[bool], modality: str, how: str
+) -> Container:
+    """Several columns of samples; one without any sample is none of numbers."""
+    full = (all(map(is_missing, column)) for column in columns)
+    of_numbers = [name for name, one, is_empty in zip(names, numeric, full, strict=True) if one and not is_empty]
+    refuse_unreadable_columns(names, of_numbers, modality, how)
+    return Container(PAIRS if how == PAIR else COLUMNS, contents_of_columns(columns, modality, how))
+
+
+def _are_missing(columns: Sequence[list[Any]]) -> bool:
+    return all(is_missing(value) for column in columns for value in column)
+
+
+def _of_samples(items: list[Any], modality: str) -> Container:
+    return Container(PAIRS if are_pairs(items, modality) else SAMPLES, items)
 
 
 def _are_numbers(column: Any) -> bool:
@@ -176,17 +231,21 @@ def _are_numbers(column: Any) -> bool:
     values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     if values.dtype.kind != "O":
         return values.dtype.kind in "biufc"
+    return _hold_numbers(values)
+
+
+def _hold_numbers(values: Iterable[Any]) -> bool:
     present = [value for value in values if not is_missing(value)]
     return bool(present) and all(map(_is_number, present))
 
 
-def _of_array(array: np.ndarray, X: Any, modality: str, channels: str) -> Container:
+def _of_array(array: np.ndarray, X: Any, modality: str, channels: str, expected: str | None, columns: str) -> Container:
     if array.dtype.kind in "mM" or array.dtype.names is not None:
         raise ValueError(f"Expected {NOUNS[modality]}, got an array of {array.dtype}. Pass one column of samples.")
     if array.ndim == 0 and array.dtype.kind in "OUST":
         raise ValueError(f"Expected a collection of samples, got one: {array.item()!r}. Pass it in a list: [sample].")
     if array.dtype.kind in "OUSVT" and modality != "rows":
-        return _of_objects(array, X, modality)
+        return _of_objects(array, X, modality, expected, columns)
     if modality == "image" and array.ndim == 3:
         _refuse_one_image(array.shape, channels)
     if modality == "audio" and array.ndim == 1 and len(array):
@@ -195,16 +254,23 @@ def _of_array(array: np.ndarray, X: Any, modality: str, channels: str) -> Contai
     return Container(SAMPLES, array) if are_samples else Container(TABLE, X)
 
 
-def _of_objects(array: np.ndarray, X: Any, modality: str) -> Container:
+def _of_objects(array: np.ndarray, X: Any, modality: str, expected: str | None, how: str) -> Container:
     """An array of strings or of any objects."""
     if array.ndim == 1 or array.ndim == 2 and array.shape[1] == 1:
         return _of_items(array.astype(object).reshape(-1).tolist(), modality, table=X)
     if array.ndim == 2:
-        hold_samples = any(isinstance(v, str | bytes | os.PathLike | np.ndarray) for v in array.reshape(-1).tolist())
-        if modality != "audio" and array.dtype.kind == "O" and not hold_samples:
+        columns = [column.tolist() for column in array.astype(object).T]
+        hold_samples = any(_is_plainly_a_sample(value) for column in columns for value in column)
+        are_expected = expected in (PAIRS, COLUMNS) and _are_missing(columns)
+        if modality != "audio" and array.dtype.kind == "O" and not hold_samples and not are_expected:
             return Container(TABLE, X)  # scikit-learn has words for what is no number
-        raise _several_columns(range(array.shape[1]))
+        numeric = list(map(_hold_numbers, columns))
+        return _of_columns(range(len(columns)), columns, numeric, modality, how)
     return Container(SAMPLES, array)
+
+
+def _is_plainly_a_sample(value: Any) -> bool:
+    return isinstance(value, str | bytes | os.PathLike | np.ndarray) or hasattr(value, "getexif")
 
 
 def _refuse_one_image(shape: tuple[int, ...], channels: str) -> None:
@@ -222,6 +288,8 @@ def _of_items(items: list[Any], modality: str, table: Any = None) -> Container:
     if modality == "rows":
         return Container(TABLE, items if table is None else table)
     items = [content_of(item, modality) for item in items]
+    if are_pairs(items, modality):
+        return Container(PAIRS, items)
     present = [item for item in items if not is_missing(item)]
     if modality == "audio":
         if present and all(map(_is_number, present)):

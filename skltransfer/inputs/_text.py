@@ -37,7 +37,10 @@ class TextSamples(Samples):
         if isinstance(item, bytes | bytearray | memoryview):
             raise refuse("bytes, not text", "decode it: value.decode('utf-8')")
         if isinstance(item, list | tuple):
-            raise refuse(f"a {type(item).__name__}, not text", "join its words or parts: ' '.join(words)")
+            raise refuse(
+                f"a {type(item).__name__}, not text",
+                "join its words or parts: ' '.join(words); a pair of texts is a tuple",
+            )
         if isinstance(item, os.PathLike):
             raise refuse("a path, not text", "read it: path.read_text()")
         if not isinstance(item, str):

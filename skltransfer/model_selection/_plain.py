@@ -21,7 +21,7 @@ from sklearn.random_projection import SparseRandomProjection
 
 from skltransfer.elm import ELMClassifier, ELMRegressor
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs import Samples
+from skltransfer.inputs import JoinedSamples, Samples
 
 SIDE = 16  # px of a thumbnail
 WINDOW, BANDS = 512, 32  # of a sound's spectrum
@@ -30,7 +30,7 @@ STRENGTHS = [1e-4, 1e-3, 1e-2, 0.1, 1.0]  # C of logistic regression on standard
 
 
 def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
-    """X without a network: thumbnails as rows, texts, the table itself, or loudness by pitch.
+    """X without a network: thumbnails as rows, texts (those of a pair as one), the table itself, or loudness by pitch.
 
     Parameters
     ----------
@@ -47,10 +47,13 @@ def plain_samples(X: Any, *, reader: Any) -> np.ndarray:
     samples = reader._samples(X, backbone, reset=False)
     read = partial(_content, samples, modality=backbone.modality, policy=reader._bad_sample_policy())
     contents = [read(position) for position in range(len(samples))]
+    n = len(samples) // (len(samples.parts) if isinstance(samples, JoinedSamples) else 1)
     if backbone.modality == "text":
-        return np.array(["" if content is None else content for content in contents], dtype=object)
+        texts = ["" if content is None else _joined(content) for content in contents]
+        return np.array([" ".join(texts[row::n]) for row in range(n)], dtype=object)
     width = next((len(content) for content in contents if content is not None), 1)
-    return np.stack([np.full(width, np.nan) if content is None else content for content in contents])
+    numbers = [np.full(width, np.nan) if content is None else content for content in contents]
+    return np.stack([np.concatenate(numbers[row::n]) for row in range(n)])
 
 
 def _content(samples: Samples, position: int, *, modality: str, policy: Any) -> Any:
@@ -63,6 +66,11 @@ def _content(samples: Samples, position: int, *, modality: str, policy: Any) -> 
     if modality == "audio":
         return _loudness(content)
     return _thumbnail(content) if modality != "text" and content.ndim == 3 else content
+
+
+def _joined(text: str | tuple[str, str]) -> str:
+    """A text, or both texts of a pair."""
+    return " ".join(text) if isinstance(text, tuple) else text
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:

@@ -197,6 +197,8 @@ class CompiledRuntime:
         versions = (_openvino().get_version(), torch.__version__, os.environ.get("ONEDNN_MAX_CPU_ISA"))
         kind = f"int8 {int8.GROUP}" if self.is_quantized else str(dtype)
         how = (backbone.fingerprint, start, stop, kind, sorted(map(str, processor.items())), versions)
+        if getattr(backbone.preprocessing, "segment_step", 0):
+            how = (*how, "segments")  # those that were compiled without them would take their ids for other tokens
         return cache_folder() / f"{hashlib.sha256(repr(how).encode()).hexdigest()}.openvino"
 
 
