@@ -9,6 +9,7 @@ from skltransfer.backbones._freeze_depth import freeze_boundary, is_automatic, l
 from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pooling import POOLINGS, Pooling
+from skltransfer.backbones._preprocessing import RESIZINGS
 from skltransfer.backbones._random import reseed, seeded
 from skltransfer.backbones._registry import (
     adapted_backbone,

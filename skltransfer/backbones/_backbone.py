@@ -24,7 +24,7 @@ from skltransfer.exceptions import UnsupportedBackboneError
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
-TOLD = ("input_size", "letterbox", "max_length", "white")  # options that a repr shows, where they were set
+TOLD = ("input_size", "max_length", "resize", "white")  # options that a repr shows, where they were set
 
 
 class Backbone(Value):
@@ -439,13 +439,18 @@ class Backbone(Value):
         fit_state(network, network.state_dict() | weights.tensors(), optional=(), where=f"weights={weights!r}")
         return self._with(cut.of(network), weights=weights)
 
-    def letterboxed(self) -> "Backbone":
-        """Make a backbone with the same network that sees whole images, which therefore has another fingerprint.
+    def resizing(self, how: str) -> "Backbone":
+        """Make a backbone with the same network that resizes images in another way, with another fingerprint.
+
+        Parameters
+        ----------
+        how : {"crop", "letterbox", "squash"}
+            How an image that is not square becomes the square input, as in :func:`load_backbone`.
 
         Returns
         -------
         Backbone
-            The new backbone, which resizes the longer side of an image and fills the rest.
+            The new backbone.
 
         Raises
         ------
@@ -454,10 +459,10 @@ class Backbone(Value):
         """
         if self.modality != "image":
             raise UnsupportedBackboneError(
-                f"Masks and letterbox=True are for images, and {self.name!r} reads samples of kind {self.modality!r}. "
+                f"resize={how!r} is for images, and {self.name!r} reads samples of kind {self.modality!r}. "
                 "Choose a backbone that reads images, such as 'bundled:efficientnet-lite0'."
             )
-        return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.letterboxed())
+        return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.resizing(how))
 
     def _with(
         self,

@@ -15,6 +15,7 @@ from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 
 LONGEST_ASPECT = 20
+RESIZINGS = ("crop", "letterbox", "squash")  # ways in which an image that is not square becomes one
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,11 @@ class ImagePreprocessing:
         offset = (-cut[0] - left * scale[0], -cut[1] - top * scale[1])
         return Geometry((width, height), scale, offset, self.crop)
 
-    def letterboxed(self) -> "LetterboxPreprocessing":
-        """The same input, in which the whole image is seen."""
-        return LetterboxPreprocessing(self.crop, self.crop, self.mean, self.std, self.interpolation)
+    def resizing(self, how: str) -> "ImagePreprocessing":
+        """The same input, of which an image that is not square becomes a part as one of ``RESIZINGS`` says."""
+        if how == "letterbox":
+            return LetterboxPreprocessing(self.crop, self.crop, self.mean, self.std, self.interpolation)
+        return replace(self, resize=self.crop, squash=True) if how == "squash" else replace(self, squash=False)
 
     def _from_photo(self, photo: np.ndarray) -> torch.Tensor:
         x = self.pixels(photo).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here

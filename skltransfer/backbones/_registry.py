@@ -28,6 +28,7 @@ from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
+from skltransfer.backbones._preprocessing import RESIZINGS
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
 from skltransfer.backbones._torchvision import load_torchvision, own_head_of, own_network
@@ -46,6 +47,7 @@ ADAPTERS = {
 }
 IDENTITY = ("name", "weights", "options", "fingerprint")
 CHANNELS = ("auto", "first", "last")
+TAKE_SIZES = ("bundled:", "hf:", "timm:", "torchvision:", "toy:images")
 KEPT = 4
 NO_MODULES = " A torch module has no stages that are known: name its architecture, and pass its state dict as weights."
 BEFORE_HUB_NAME = (
@@ -66,6 +68,7 @@ def load_backbone(
     max_pixels: int = 64_000_000,
     channels: str = "auto",
     input_size: int | None = None,
+    resize: str | None = None,
     letterbox: bool = False,
     max_length: int | None = None,
     long_samples: str = "truncate",
@@ -108,9 +111,13 @@ def load_backbone(
     input_size : int, default=None
         Side of the square input of an image network, in pixels, at least 1, if the network accepts several sizes. None
         uses the size for which the weights were made. Do not enlarge images beyond their own size.
+    resize : {"crop", "letterbox", "squash"} or None, default=None
+        How an image that is not square becomes the square input. ``"crop"`` resizes its shorter side, and cuts off what
+        is left of its longer side. ``"letterbox"`` resizes its longer side, and fills the rest with the mean color.
+        ``"squash"`` resizes both sides and changes the aspect ratio. The last two show the whole image. None does what
+        was done in the pretraining, which is ``"crop"`` for most networks.
     letterbox : bool, default=False
-        If True, see the whole image: its longer side is resized to the side of the input, and the rest is filled with
-        the mean color. By default, most networks crop the margins away, as in their pretraining.
+        If True, the same as ``resize="letterbox"``.
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512.
     long_samples : {"truncate", "windows"}, default="truncate"
@@ -133,8 +140,8 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If ``channels`` or ``long_samples`` is not one of the choices, ``white`` is not positive, or ``input_size`` is
-        not a number of pixels.
+        If ``channels``, ``resize`` or ``long_samples`` is not one of the choices, ``white`` is not positive, or
+        ``input_size`` is not a number of pixels.
     BackboneNotFoundError
         If there is no backbone of this name; the message suggests the nearest names.
     WeightsError
@@ -165,12 +172,12 @@ def load_backbone(
     if white is not None and not is_level:
         raise ValueError(f"white must be a positive number or None, got {white!r}.")
     input_size = checked_input_size(input_size)
-    if input_size is not None and not name.startswith(("bundled:", "hf:", "timm:", "torchvision:")):
+    if input_size is not None and not name.startswith(TAKE_SIZES):
         raise UnsupportedBackboneError(
             f"{name!r} does not take input_size; only images of these sources do: bundled, hf, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
-    options |= {"input_size": input_size, "letterbox": bool(letterbox), "max_length": max_length}
+    options |= {"input_size": input_size, "resize": _checked_resize(resize, letterbox), "max_length": max_length}
     options |= {"trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
     key = (name, source, _file_stamp(source), _folder_stamp(name), *options.values())
@@ -211,7 +218,16 @@ def _named(adapter: Callable, source: str, model: str, weights: str, options: di
     """Load through an adapter; a library's own error is raised with the backbone's name."""
     with refusing(f"{source}:{model}"):
         backbone = adapter(model, weights, options | {"input_size": input_size})
-    return backbone.letterboxed() if options.get("letterbox") else backbone
+    return backbone.resizing(options["resize"]) if options.get("resize") else backbone
+
+
+def _checked_resize(resize: str | None, letterbox: bool) -> str | None:
+    """The choice, which may be made in two ways."""
+    if resize is not None and resize not in RESIZINGS:
+        raise ValueError(f"resize must be one of {RESIZINGS} or None, got {resize!r}.")
+    if letterbox and resize not in (None, "letterbox"):
+        raise ValueError(f"letterbox=True means resize='letterbox', but got resize={resize!r}. Leave out letterbox.")
+    return "letterbox" if letterbox else resize
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:

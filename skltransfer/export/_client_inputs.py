@@ -88,8 +88,8 @@ class PixelInput(ClientInput):
         how = self.preprocessing
         if how.is_letterbox:
             raise UnsupportedBackboneError(
-                "Clients of an exported model know no letterbox, with which this backbone was loaded. Load it with "
-                "letterbox=False, and fit again."
+                "Clients of an exported model know no letterbox, with which this backbone reads images. Set "
+                "resize='squash' or resize='crop', and fit again."
             )
         return {
             "input": "pixels",

@@ -17,7 +17,7 @@ ROUNDING, OVERSHOOT = 1e-5, 0.3  # of floats beyond [0, 1]: no excess at all, an
 SMALL = f"X holds images of less than {SMALLEST_SIDE} px; there is little to see in them."
 LONG = (
     f"X holds images more than {LONGEST_ASPECT} times as long as wide; only their middle is seen, unless "
-    "letterbox=True."
+    "resize='letterbox' or resize='squash'."
 )
 OPAQUE = "X holds arrays of four channels; they are read as RGBA, the fourth as opacity before a white background."
 BEYOND = "X holds floats beyond [0, 1], as resizing makes them; what is beyond was clipped."
