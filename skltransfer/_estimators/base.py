@@ -76,7 +76,8 @@ class BackboneEstimator:
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
         kind = self._kind_of_samples or backbone.modality
-        container = contained(X, kind, channels=reading.get("channels", "auto"), expected=expected)
+        how = {name: reading[name] for name in ("channels", "bands") if name in reading}
+        container = contained(X, kind, **how, expected=expected)
         if expected is not None and self._image_shape is None:
             _refuse_other_kind(self, container.kind, X, backbone)
         estimator = self
