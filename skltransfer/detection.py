@@ -52,8 +52,12 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
         :func:`load_backbone`.
     input_size : int or None, default=320
-        Side of the square input of the network, in pixels. Each image is resized as a whole, so that its longer side
-        has this length. A larger input finds smaller objects and takes longer. None uses that of the backbone.
+        Side of the square input of the network, in pixels. A larger one finds smaller objects and takes
+        longer. None uses that of the backbone.
+    resize : {"letterbox", "squash"} or None, default=None
+        How an image becomes the square input as a whole. ``"letterbox"`` resizes its longer side, and fills the rest
+        with the mean color. ``"squash"`` resizes both sides and changes the aspect ratio; answers are at the image's
+        own size in both cases. None keeps the setting with which ``backbone`` was loaded, by default ``"letterbox"``.
     freeze_depth : float, int or str, default=0.5
         How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
         1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either

@@ -72,6 +72,15 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     image_shape : tuple of int, default=None
         Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
         an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
+    input_size : int, default=None
+        Side of the square input of an image network, in pixels, if the network accepts several sizes. A smaller one is
+        faster and often suits small images. None keeps the setting with which ``backbone`` was loaded, by default the
+        size for which the weights were made.
+    resize : {"crop", "letterbox", "squash"} or None, default=None
+        How an image that is not square becomes the square input. ``"crop"`` resizes its shorter side, and cuts off what
+        is left of its longer side. ``"letterbox"`` resizes its longer side, and fills the rest with the mean color.
+        ``"squash"`` resizes both sides and changes the aspect ratio. None keeps the setting with which ``backbone`` was
+        loaded, by default what was done in the pretraining.
     sampling_rate : int, default=None
         Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
         bring their own.

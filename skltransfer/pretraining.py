@@ -28,7 +28,7 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.version_stamp import VersionStamp
 from skltransfer._system.validation import checks_parameters
-from skltransfer.backbones import Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
+from skltransfer.backbones import COLOURS, Backbone, adapted_backbone, freeze_boundary, load_backbone, reload_backbone
 from skltransfer.engine import (
     DTYPES,
     Pretrained,
@@ -114,6 +114,15 @@ class AdaptedBackbone(
     image_shape : tuple of int, default=None
         Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
         an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
+    input_size : int, default=None
+        Side of the square input of an image network, in pixels, if the network accepts several sizes. A smaller one is
+        faster and often suits small images. None keeps the setting with which ``backbone`` was loaded, by default the
+        size for which the weights were made.
+    resize : {"crop", "letterbox", "squash"} or None, default=None
+        How an image that is not square becomes the square input. ``"crop"`` resizes its shorter side, and cuts off what
+        is left of its longer side. ``"letterbox"`` resizes its longer side, and fills the rest with the mean color.
+        ``"squash"`` resizes both sides and changes the aspect ratio. None keeps the setting with which ``backbone`` was
+        loaded, by default what was done in the pretraining.
     sampling_rate : int, default=None
         Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
         bring their own.
@@ -305,11 +314,19 @@ class AdaptedBackbone(
         ------
         NotFittedError
             If the estimator is not fitted.
+        UnsupportedBackboneError
+            If the backbone reads three bands other than red, green and blue, which a file of weights does not say.
         IsADirectoryError, FileNotFoundError
             If ``path`` is a folder, or its folder does not exist.
         """
         check_is_fitted(self)
         backbone = self.backbone_
+        bands = backbone.options.get("bands") or COLOURS
+        if len(bands) == len(COLOURS) and bands != COLOURS:
+            raise UnsupportedBackboneError(
+                f"A file of weights does not say that its three channels are {bands}, not red, green and blue. Pickle "
+                "the estimator instead."
+            )
         base = load_backbone(backbone.name, weights=backbone.weights.base, **backbone.options)
         header = {
             **serialization.described(self),

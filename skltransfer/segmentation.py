@@ -61,7 +61,11 @@ class FineTunedSegmenter(
         :func:`load_backbone`.
     input_size : int, default=None
         Side of the square input of the network, in pixels. None uses that of the backbone. A larger one gives finer
-        masks and takes longer. Each image is resized as a whole, so that its longer side has this length.
+        masks and takes longer.
+    resize : {"letterbox", "squash"} or None, default=None
+        How an image becomes the square input as a whole. ``"letterbox"`` resizes its longer side, and fills the rest
+        with the mean color. ``"squash"`` resizes both sides and changes the aspect ratio; answers are at the image's
+        own size in both cases. None keeps the setting with which ``backbone`` was loaded, by default ``"letterbox"``.
     freeze_depth : float, int or str, default=0.5
         How much of the backbone is frozen. A number in [0, 1] is the fraction of frozen stages, counted from the input:
         1.0 trains only the head, 0.0 trains everything, and any number between them keeps at least one stage on either

@@ -61,6 +61,7 @@ TENANTS = {
     "onnxscript": "_onnx.py",
     "peft": "adapters.py",
     "pyarrow": "distributed.py",
+    "tifffile": "_tiff.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
     "transformers": "_transformers.py",

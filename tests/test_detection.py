@@ -716,7 +716,7 @@ def test_images_that_cannot_be_read_are_named_or_left_out():
 def test_other_things_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="X is a table of 100 columns, but FineTunedDetector needs images"):
         detector().fit(np.random.default_rng(0).random((10, 100)), Y)
-    with pytest.raises(UnsupportedBackboneError, match="letterbox=True are for images"):
+    with pytest.raises(UnsupportedBackboneError, match="resize=.letterbox. is for images"):
         FineTunedDetector("toy:text", input_size=None).fit(X, Y)
     with pytest.raises(ValueError, match="head_width must be a multiple of 32, got 40"):
         detector(head_width=40).fit(X, Y)

@@ -55,6 +55,7 @@ from skltransfer.inputs import (
 )
 
 MOST_KNOWN = 100_000
+READING = ("input_size", "long_samples", "max_length", "resize")  # options of a backbone that are parameters, too
 
 
 class BackboneEstimator:
@@ -69,15 +70,19 @@ class BackboneEstimator:
 
     def _loaded_backbone(self) -> Backbone:
         """The estimator's backbone, loaded once per process."""
-        options = {} if self.max_length is None else {"max_length": int(self.max_length)}
-        if getattr(self, "long_samples", None) is not None:
-            options["long_samples"] = self.long_samples
+        options = self._reading_options()
         if not isinstance(self.backbone, Backbone):
             return load_backbone(self.backbone, weights=self.weights, **options)
         backbone = self.backbone
         if not options:
             return backbone
         return load_backbone(backbone.name, weights=backbone.weights, **backbone.options | options)
+
+    def _reading_options(self) -> dict[str, Any]:
+        """Options of the backbone that parameters of the estimator set, as far as it has them."""
+        asked = {name: getattr(self, name, None) for name in READING}
+        numbers_or_words = {k: int(v) if isinstance(v, numbers.Integral) else v for k, v in asked.items()}
+        return {name: value for name, value in numbers_or_words.items() if value is not None}
 
     def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
         """X as samples: a table in scikit-learn's sense, or a collection of what the backbone reads.
@@ -90,8 +95,8 @@ class BackboneEstimator:
         expected = None if reset else getattr(self, "input_kind_", None)
         reading = backbone.reading
         kind = self._kind_of_samples or backbone.modality
-        channels, columns = reading.get("channels", "auto"), self._reads_columns
-        container = contained(X, kind, channels=channels, expected=expected, columns=columns)
+        how = {name: reading[name] for name in ("channels", "bands") if name in reading}
+        container = contained(X, kind, **how, expected=expected, columns=self._reads_columns)
         if expected is not None:
             _refuse_other_kind(self, container.kind, X, backbone)
         estimator = self

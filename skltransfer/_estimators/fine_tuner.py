@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skltransfer._estimators import serialization
-from skltransfer._estimators.base import n_truncated
+from skltransfer._estimators.base import READING, n_truncated
 from skltransfer._estimators.callbacks import CallbackSupportMixin, FitCallbacks, fit_callbacks
 from skltransfer._estimators.parameters import RunsBackbone, TrainsStages
 from skltransfer._estimators.target_checks import checked_groups
@@ -349,9 +349,10 @@ class FineTuner(
         fitted = (self._origin_[-1], start.spec.architecture)
         if fitted != (backbone.fingerprint, spec.architecture):
             raise ValueError(
-                "warm_start and partial_fit go on with the same backbone, reading alike (max_length, long_samples, "
-                "window_pooling), and the same freeze_depth, head, pooling, adapter and columns beside the samples: "
-                f"fitted with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, now {backbone.name!r} with "
+                "warm_start and partial_fit go on with the same backbone, reading alike (input_size, resize, "
+                "max_length, long_samples, window_pooling), and the same freeze_depth, head, pooling, adapter and "
+                f"columns beside the samples: fitted with {self._origin_[0]!r} frozen up to {self.freeze_boundary_!r}, "
+                f"now {backbone.name!r} with "
                 f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
                 f"adapter={self.adapter!r}. "
                 "Set warm_start=False, or fit a clone."
@@ -433,7 +434,8 @@ class FineTuner(
             }
             weights = AdaptedWeights(weights.base, changed)
         if backbone is not None:
-            own = {key: options[key] for key in cls._sets_options if key in options}
+            asked = {key for key in READING if header["parameters"].get(key) is not None}
+            own = {key: options[key] for key in {*cls._sets_options, *asked} if key in options}
             name, weights, options = backbone.name, backbone.weights, backbone.options | own
         found = reload_backbone(name, weights, options, expected)
         model = serialization.restored(cls, header, found, has_moved=backbone is not None)

@@ -1,43 +1,48 @@
 """What the fine-tuning estimators share whose targets lie at places of an image: masks and boxes.
 
-They see the whole image in a letterbox, and read the maps of several stages. Must not know what a target means.
+They see the whole image, in a letterbox or squashed, and read the maps of several stages. Must not know what a target
+means.
 """
 
-import numbers
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
 
 from skltransfer._catalogue import OwnHead
-from skltransfer._estimators.parameters import declared, parameter, positive
+from skltransfer._estimators.parameters import ReadsImages, declared, parameter
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
-from skltransfer.backbones import Backbone, layer_boundaries, load_backbone, own_head
+from skltransfer.backbones import Backbone, layer_boundaries, own_head
 from skltransfer.engine import OWN_HEAD, NetworkSpec, NetworkState, map_shape
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import Samples
 
+WHOLE = {"letterbox", "squash"}  # ways to resize that cut nothing off
+
 
 @declared
-class MapFineTuner(StructuredFineTuner):
+class MapFineTuner(ReadsImages, StructuredFineTuner):
     """Parent of the fine-tuning estimators whose targets lie at places of an image."""
 
-    _sets_options = ("letterbox", "input_size")
+    _sets_options = ("resize", "input_size")
     _most_maps = 4
     _finds, _with_own = "", ""  # what a head finds, and a backbone whose network has such a head of its own
     _new_heads: ClassVar[tuple[str, ...]] = ()  # the first one is that of head="auto"
-    input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
+    resize: str | None = parameter(default=None, constraint=[StrOptions(WHOLE), None])
     layer: str | float | list = parameter(default="auto", constraint=["array-like", str, float, int])
 
-    def _loaded_backbone(self) -> Backbone:
-        how: dict[str, Any] = {"letterbox": True}
-        if self.input_size is not None:
-            how["input_size"] = int(self.input_size)
-        if isinstance(self.backbone, Backbone):
-            name, weights, how = self.backbone.name, self.backbone.weights, self.backbone.options | how
-        else:
-            name, weights = self.backbone, self.weights
-        return load_backbone(name, weights=weights, **how)
+    def _reading_options(self) -> dict[str, Any]:
+        """Images are seen as a whole: in a letterbox, unless they are to be squashed."""
+        asked = super()._reading_options()
+        loaded = self.backbone.options.get("resize") if isinstance(self.backbone, Backbone) else None
+        how = asked.get("resize") or loaded or "letterbox"
+        if how not in WHOLE:
+            raise ValueError(
+                f"{type(self).__name__} needs images as a whole, but backbone was loaded with resize={how!r}, which "
+                f"cuts margins off. Load it with one of {sorted(WHOLE)}, or set resize."
+            )
+        return asked | {"resize": how}
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         if self.input_kind_ != "samples":

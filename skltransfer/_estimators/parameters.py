@@ -14,7 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skltransfer.backbones import LONG_SAMPLES, POOLINGS, Backbone
+from skltransfer.backbones import LONG_SAMPLES, POOLINGS, RESIZINGS, Backbone
 from skltransfer.engine import DTYPE_NAMES, RUNTIMES, ActivationStore
 
 Class = TypeVar("Class", bound=type)
@@ -137,7 +137,28 @@ class ReadsTexts:
 
 
 @declared
-class ReadsBackbone(ReadsTexts, RunsBackbone):
+class ReadsImages:
+    """At which size images are read, and how they become square.
+
+    Parameters
+    ----------
+    input_size : int, default=None
+        Side of the square input of an image network, in pixels, if the network accepts several sizes. A smaller one is
+        faster and often suits small images. None keeps the setting with which ``backbone`` was loaded, by default the
+        size for which the weights were made.
+    resize : {"crop", "letterbox", "squash"} or None, default=None
+        How an image that is not square becomes the square input. ``"crop"`` resizes its shorter side, and cuts off what
+        is left of its longer side. ``"letterbox"`` resizes its longer side, and fills the rest with the mean color.
+        ``"squash"`` resizes both sides and changes the aspect ratio. None keeps the setting with which ``backbone`` was
+        loaded, by default what was done in the pretraining.
+    """
+
+    input_size: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
+    resize: str | None = parameter(default=None, constraint=[StrOptions(set(RESIZINGS)), None])
+
+
+@declared
+class ReadsBackbone(ReadsTexts, ReadsImages, RunsBackbone):
     """The network, how samples of all kinds are read, and how its output becomes a vector.
 
     Parameters

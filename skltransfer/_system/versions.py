@@ -20,6 +20,7 @@ LIBRARIES = (
     "peft",
     "accelerate",
     "soundfile",
+    "tifffile",
     "onnx",
     "onnxruntime",
     "onnxscript",

@@ -13,18 +13,19 @@ from torch import nn
 
 from skltransfer._system.forks import Lock
 from skltransfer._system.values import Value
+from skltransfer.backbones._bands import read_bands, refusal, refuse_unless_mixed
 from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
-from skltransfer.backbones._refusals import refusing
+from skltransfer.backbones._refusals import refusing, summary
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint, fit_state
 from skltransfer.exceptions import UnsupportedBackboneError
 
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 ORIGINAL = (torch.float32, CPU)
-TOLD = ("input_size", "letterbox", "max_length", "white")  # options that a repr shows, where they were set
+TOLD = ("bands", "input_size", "max_length", "resize", "white")  # options that a repr shows, where they were set
 
 
 class Backbone(Value):
@@ -150,6 +151,7 @@ class Backbone(Value):
             "channels": self.options.get("channels", "auto"),
             "draft": self.preprocessing.draft,
             "white": self.options.get("white"),
+            **({"bands": self.preprocessing.n_channels} if self.options.get("bands") else {}),
         }
 
     @property
@@ -440,13 +442,18 @@ class Backbone(Value):
         fit_state(network, network.state_dict() | weights.tensors(), optional=(), where=f"weights={weights!r}")
         return self._with(cut.of(network), weights=weights)
 
-    def letterboxed(self) -> "Backbone":
-        """Make a backbone with the same network that sees whole images, which therefore has another fingerprint.
+    def resizing(self, how: str) -> "Backbone":
+        """Make a backbone with the same network that resizes images in another way, with another fingerprint.
+
+        Parameters
+        ----------
+        how : {"crop", "letterbox", "squash"}
+            How an image that is not square becomes the square input, as in :func:`load_backbone`.
 
         Returns
         -------
         Backbone
-            The new backbone, which resizes the longer side of an image and fills the rest.
+            The new backbone.
 
         Raises
         ------
@@ -455,10 +462,44 @@ class Backbone(Value):
         """
         if self.modality != "image":
             raise UnsupportedBackboneError(
-                f"Masks and letterbox=True are for images, and {self.name!r} reads samples of kind {self.modality!r}. "
+                f"resize={how!r} is for images, and {self.name!r} reads samples of kind {self.modality!r}. "
                 "Choose a backbone that reads images, such as 'bundled:efficientnet-lite0'."
             )
-        return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.letterboxed())
+        return self._with(self._cuts[ORIGINAL], preprocessing=self.preprocessing.resizing(how))
+
+    def reading_bands(self, bands: Sequence[str]) -> "Backbone":
+        """Make a backbone that reads images of other channels than red, green and blue.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            Names of the channels. ``"red"``, ``"green"`` and ``"blue"`` keep their pretrained filters in the first
+            layer, and others get the mean of these, with less weight if the three colors are there.
+
+        Returns
+        -------
+        Backbone
+            The new backbone, which has another fingerprint.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the network does not read images, or its first layer is not one convolution.
+        """
+        if self.modality != "image":
+            raise refusal(self.name, f"it reads samples of kind {self.modality!r}")
+        cut, preprocessing = self._cuts[ORIGINAL], self.preprocessing.reading(bands)
+        network = copy.deepcopy(cut.network)
+        begin = cut.of(network).piece(0, min(2, self.n_stages))  # the first layer is in the stem, or else after it
+        name = read_bands(network, bands, begin, self.example(1), self.name)
+        stop = next(stage for stage in range(self.n_stages) if name in self.stage_parameters(stage)) + 1
+        inputs = preprocessing.example(1, torch.Generator().manual_seed(0))
+        try:
+            changed = cut.of(network, preprocessing.input_shape)
+        except Exception as error:
+            raise refusal(self.name, f"its library raises {summary(error)}") from None
+        refuse_unless_mixed(changed.piece(0, stop), cut.piece(0, stop), bands, inputs, self.name)
+        return self._with(changed, preprocessing=preprocessing)
 
     def _with(
         self,

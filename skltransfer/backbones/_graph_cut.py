@@ -237,8 +237,8 @@ class GraphCut:
                 _fold(network, convolution, norm)
         return self.of(network.to(device, dtype, memory_format=torch.channels_last))
 
-    def of(self, network: nn.Module) -> "GraphCut":
-        """The same cut of another network of this kind."""
+    def of(self, network: nn.Module, input_shape: tuple[int, ...] | None = None) -> "GraphCut":
+        """The same cut of another network of this kind, whose inputs may have another shape."""
         return GraphCut(network, list(zip(self.stage_names, self.end_modules, strict=True)), self.whole)
 
     @property

@@ -323,6 +323,6 @@ class LayerCut:
         """The same cut of a copy of the network."""
         return self.of(copy.deepcopy(self.network).to(device, dtype))
 
-    def of(self, network: nn.Module) -> "LayerCut":
-        """The same cut of another network of this kind."""
-        return LayerCut(network, self.entry)
+    def of(self, network: nn.Module, input_shape: tuple[int, ...] | None = None) -> "LayerCut":
+        """The same cut of another network of this kind, whose inputs may have another shape."""
+        return LayerCut(network, self.entry if input_shape is None else DenseEntry(self.entry.name, input_shape))

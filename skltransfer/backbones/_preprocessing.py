@@ -3,6 +3,7 @@
 Values, hashable and comparable: they are part of a backbone's fingerprint. They know decoded arrays, not containers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from skltransfer.backbones._bands import per_band
 from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._tokens import TextPreprocessing
 from skltransfer.backbones._waveforms import AudioPreprocessing
 
 LONGEST_ASPECT = 20
+RESIZINGS = ("crop", "letterbox", "squash")  # ways in which an image that is not square becomes one
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class ImagePreprocessing:
         Shorter side after resizing, in pixels.
     crop : int
         Side of the central crop, in pixels: the side of the backbone's input.
-    mean, std : tuple of 3 floats
-        Mean and standard deviation of each channel of photos in [0, 1].
+    mean, std : tuple of float
+        Mean and standard deviation of each channel of photos in [0, 1]: of red, green and blue, or of other bands.
     interpolation : {"nearest", "bilinear", "bicubic"}
         Interpolation method of the resizing.
     squash : bool
@@ -48,15 +51,24 @@ class ImagePreprocessing:
     longest_aspect = LONGEST_ASPECT
 
     @property
+    def n_channels(self) -> int:
+        """Number of channels: three but where images have other bands."""
+        return len(self.mean)
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        return (3, self.crop, self.crop)
+        return (self.n_channels, self.crop, self.crop)
 
     def at(self, side: int | None) -> "ImagePreprocessing":
         """The same at another side of the input; the margin that is cropped away keeps its share."""
         return self if side is None else replace(self, resize=round(self.resize * side / self.crop), crop=side)
 
+    def reading(self, bands: Sequence[str]) -> "ImagePreprocessing":
+        """The same of other channels; what is no color is normalized by the colors' mean values."""
+        return replace(self, mean=per_band(self.mean, bands), std=per_band(self.std, bands))
+
     def example(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Random inputs, (n, 3, side, side)."""
+        """Random inputs, (n, channels, side, side)."""
         return torch.randn(n, *self.input_shape, generator=generator)
 
     @property
@@ -65,7 +77,8 @@ class ImagePreprocessing:
         return 2 * self.resize
 
     def __call__(self, sample: np.ndarray) -> torch.Tensor:
-        """A photo (h, w, 3) of uint8, or a row of numbers (f,), read as one line of pixels -> (3, side, side)."""
+        """A photo (h, w, channels) of uint8, or a row of numbers (f,), read as one line of pixels -> (channels, side,
+        side)."""
         return self._from_strip(sample) if sample.ndim == 1 else self._from_photo(sample)
 
     def parts(self, sample: np.ndarray) -> list[torch.Tensor]:
@@ -73,9 +86,8 @@ class ImagePreprocessing:
         return [self(sample)]
 
     def pixels(self, photo: np.ndarray) -> np.ndarray:
-        """A photo (h, w, 3), resized and cropped: (side, side, 3) of uint8."""
-        image = Image.fromarray(photo)
-        return np.asarray(self._central_crop(self._resized(image if self.squash else _shortened(image))))
+        """A photo (h, w, channels), resized and cropped: (side, side, channels) of uint8."""
+        return _stacked([self._seen(image) for image in _images_of(photo)])
 
     def geometry(self, width: int, height: int) -> Geometry:
         """Position of a photo of this size, in pixels, in the input."""
@@ -86,9 +98,14 @@ class ImagePreprocessing:
         offset = (-cut[0] - left * scale[0], -cut[1] - top * scale[1])
         return Geometry((width, height), scale, offset, self.crop)
 
-    def letterboxed(self) -> "LetterboxPreprocessing":
-        """The same input, in which the whole image is seen."""
-        return LetterboxPreprocessing(self.crop, self.crop, self.mean, self.std, self.interpolation)
+    def resizing(self, how: str) -> "ImagePreprocessing":
+        """The same input, of which an image that is not square becomes a part as one of ``RESIZINGS`` says."""
+        if how == "letterbox":
+            return LetterboxPreprocessing(self.crop, self.crop, self.mean, self.std, self.interpolation)
+        return replace(self, resize=self.crop, squash=True) if how == "squash" else replace(self, squash=False)
+
+    def _seen(self, image: Image.Image) -> Image.Image:
+        return self._central_crop(self._resized(image if self.squash else _shortened(image)))
 
     def _from_photo(self, photo: np.ndarray) -> torch.Tensor:
         x = self.pixels(photo).astype(np.float32)  # (side, side, 3); numpy, since torch would start threads here
@@ -116,7 +133,7 @@ class ImagePreprocessing:
     def _from_strip(self, row: np.ndarray) -> torch.Tensor:
         strip = torch.tensor(row, dtype=torch.float32).view(1, 1, 1, -1)
         square = F.interpolate(strip, size=(self.crop, self.crop), mode="bilinear", align_corners=True)
-        return square[0].expand(3, -1, -1).contiguous()
+        return square[0].expand(self.n_channels, -1, -1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -126,11 +143,12 @@ class LetterboxPreprocessing(ImagePreprocessing):
     is_letterbox = True
 
     def pixels(self, photo: np.ndarray) -> np.ndarray:
-        """A photo (h, w, 3), resized, in the middle of a canvas: (side, side, 3) of uint8."""
-        canvas = Image.new("RGB", (self.crop, self.crop), tuple(round(255 * level) for level in self.mean))
-        image = self._resized(Image.fromarray(photo))
-        canvas.paste(image, self._corner(*image.size))
-        return np.asarray(canvas)
+        """A photo (h, w, channels), resized, in the middle of a canvas: (side, side, channels) of uint8."""
+        image = _stacked([self._resized(image) for image in _images_of(photo)])  # (h', w', channels)
+        canvas = np.full((self.crop, self.crop, self.n_channels), np.rint(255 * np.array(self.mean)), dtype=np.uint8)
+        left, top = self._corner(*image.shape[1::-1])
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+        return canvas
 
     def geometry(self, width: int, height: int) -> Geometry:
         """Position of a photo of this size, in pixels, in the input."""
@@ -145,6 +163,18 @@ class LetterboxPreprocessing(ImagePreprocessing):
 
     def _corner(self, width: int, height: int) -> tuple[int, int]:
         return (self.crop - width) // 2, (self.crop - height) // 2
+
+
+def _images_of(photo: np.ndarray) -> list[Image.Image]:
+    """Images that Pillow resizes: one of three channels, or one of each band."""
+    if photo.shape[-1] == 3:
+        return [Image.fromarray(photo)]
+    return [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(photo, -1, 0)]
+
+
+def _stacked(images: Sequence[Image.Image]) -> np.ndarray:
+    """The images as one array (h, w, channels)."""
+    return np.dstack([np.asarray(image) for image in images])
 
 
 def _shortened(image: Image.Image) -> Image.Image:

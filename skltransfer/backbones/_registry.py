@@ -15,7 +15,7 @@ import re
 import tempfile
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,10 @@ from torch import nn
 from skltransfer._catalogue import RECOMMENDED, OwnHead, list_backbones
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._bands import checked_bands
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
+from skltransfer.backbones._preprocessing import RESIZINGS
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
 from skltransfer.backbones._torchvision import load_torchvision, own_head_of, own_network
@@ -46,6 +48,7 @@ ADAPTERS = {
 }
 IDENTITY = ("name", "weights", "options", "fingerprint")
 CHANNELS = ("auto", "first", "last")
+TAKE_SIZES = ("bundled:", "hf:", "timm:", "torchvision:", "toy:images")
 KEPT = 4
 NO_MODULES = " A torch module has no stages that are known: name its architecture, and pass its state dict as weights."
 BEFORE_HUB_NAME = (
@@ -65,7 +68,9 @@ def load_backbone(
     local_files_only: bool = False,
     max_pixels: int = 64_000_000,
     channels: str = "auto",
+    bands: int | Sequence[str] | None = None,
     input_size: int | None = None,
+    resize: str | None = None,
     letterbox: bool = False,
     max_length: int | None = None,
     long_samples: str = "truncate",
@@ -105,12 +110,24 @@ def load_backbone(
     channels : {"auto", "first", "last"}, default="auto"
         Position of the channels in image arrays: ``"first"`` for (channels, height, width), ``"last"`` for (height,
         width, channels). ``"auto"`` infers it from the shape and rejects shapes that could be either.
+    bands : int or sequence of str, default=None
+        Channels of images that are not red, green and blue, in their order: names such as ``("red", "green", "blue",
+        "nir")``, or their number. Bands named ``"red"``, ``"green"`` and ``"blue"`` keep their pretrained filters in
+        the first layer, and all others get the mean of these. If the three colors are there, the others together have
+        5 % of the weight; else all bands have equal weight. The size of the layer's output is kept in both cases. A
+        number of three or more takes the first three for red, green and blue, and a warning says so once; with one or
+        two, no band is a color. Images with another number of channels raise an error. None reads gray, RGB and RGBA
+        images.
     input_size : int, default=None
         Side of the square input of an image network, in pixels, at least 1, if the network accepts several sizes. None
         uses the size for which the weights were made. Do not enlarge images beyond their own size.
+    resize : {"crop", "letterbox", "squash"} or None, default=None
+        How an image that is not square becomes the square input. ``"crop"`` resizes its shorter side, and cuts off what
+        is left of its longer side. ``"letterbox"`` resizes its longer side, and fills the rest with the mean color.
+        ``"squash"`` resizes both sides and changes the aspect ratio. The last two show the whole image. None does what
+        was done in the pretraining, which is ``"crop"`` for most networks.
     letterbox : bool, default=False
-        If True, see the whole image: its longer side is resized to the side of the input, and the rest is filled with
-        the mean color. By default, most networks crop the margins away, as in their pretraining.
+        If True, the same as ``resize="letterbox"``.
     max_length : int, default=None
         Maximum number of tokens per text, special tokens included. None uses the network's own limit, at most 512.
     long_samples : {"truncate", "keep_start", "keep_end", "keep_both_ends", "windows"}, default="truncate"
@@ -135,14 +152,15 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If ``channels`` or ``long_samples`` is not one of the choices, ``white`` is not positive, or ``input_size`` is
-        not a number of pixels.
+        If ``channels``, ``resize`` or ``long_samples`` is not one of the choices, ``white`` is not positive, ``bands``
+        is neither a number nor different names, or ``input_size`` is not a number of pixels.
     BackboneNotFoundError
         If there is no backbone of this name; the message suggests the nearest names.
     WeightsError
         If weights are missing, cannot be downloaded, or do not match the network.
     UnsupportedBackboneError
-        If the network cannot be divided into stages, does not take ``input_size``, or does not run at this size.
+        If the network cannot be divided into stages, does not take ``input_size``, does not run at this size, or cannot
+        read ``bands`` because its first layer is not one convolution.
     MissingDependencyError
         If the source requires a library that is not installed; the message names the extra that installs it.
 
@@ -167,13 +185,13 @@ def load_backbone(
     if white is not None and not is_level:
         raise ValueError(f"white must be a positive number or None, got {white!r}.")
     input_size = checked_input_size(input_size)
-    if input_size is not None and not name.startswith(("bundled:", "hf:", "timm:", "torchvision:")):
+    if input_size is not None and not name.startswith(TAKE_SIZES):
         raise UnsupportedBackboneError(
             f"{name!r} does not take input_size; only images of these sources do: bundled, hf, timm, torchvision."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
-    options |= {"input_size": input_size, "letterbox": bool(letterbox), "max_length": max_length}
-    options |= {"trust_remote_code": trust_remote_code}
+    options |= {"bands": checked_bands(bands), "input_size": input_size, "resize": _checked_resize(resize, letterbox)}
+    options |= {"max_length": max_length, "trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
     key = (name, source, _file_stamp(source), _folder_stamp(name), *options.values())
     load = functools.partial(_named, adapter, name.split(":")[0], model, source, options)
@@ -213,7 +231,17 @@ def _named(adapter: Callable, source: str, model: str, weights: str, options: di
     """Load through an adapter; a library's own error is raised with the backbone's name."""
     with refusing(f"{source}:{model}"):
         backbone = adapter(model, weights, options | {"input_size": input_size})
-    return backbone.letterboxed() if options.get("letterbox") else backbone
+        backbone = backbone.reading_bands(options["bands"]) if options.get("bands") else backbone
+    return backbone.resizing(options["resize"]) if options.get("resize") else backbone
+
+
+def _checked_resize(resize: str | None, letterbox: bool) -> str | None:
+    """The choice, which may be made in two ways."""
+    if resize is not None and resize not in RESIZINGS:
+        raise ValueError(f"resize must be one of {RESIZINGS} or None, got {resize!r}.")
+    if letterbox and resize not in (None, "letterbox"):
+        raise ValueError(f"letterbox=True means resize='letterbox', but got resize={resize!r}. Leave out letterbox.")
+    return "letterbox" if letterbox else resize
 
 
 def _shared(key: tuple, make: Callable[[], Backbone]) -> Backbone:
@@ -418,7 +446,8 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     needs_tokenizer = backbone.modality == "text" and not name.startswith("toy:")
     if needs_tokenizer or name.startswith("hf:") or name.count(":") > 1:  # a folder, or weights that the name holds
         raise UnsupportedBackboneError(f"{refusal} Keep its folder, cache or package, and leave out include_backbone.")
-    arrays = {f"{INSIDE}{key}": value.numpy() for key, value in backbone.library_state().items()}
+    of_colours = load_backbone(name, weights=weights, **options | {"bands": None})  # bands are mixed again from these
+    arrays = {f"{INSIDE}{key}": value.numpy() for key, value in of_colours.library_state().items()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.safetensors")
         save_file(arrays, file)

@@ -224,7 +224,7 @@ def load_toy(name: str, weights: str, options: Mapping[str, object], *, outline:
         GraphCut(network.eval(), [(stage, stage) for stage in STAGES]),
         name=f"toy:{name}",
         weights=weights,
-        preprocessing=preprocessing,
+        preprocessing=preprocessing.at(options.get("input_size")) if name == "images" else preprocessing,
         pooling="mean",
         head_names={"head.weight", "head.bias"},
         options=options,

@@ -69,12 +69,17 @@ class ClientInput(ABC):
 
 
 class PixelInput(ClientInput):
-    """Images as Pillow gives them, resized and cropped: (n, h, w, 3) of uint8."""
+    """Images as Pillow gives them, or of other bands, resized and cropped: (n, h, w, channels) of uint8."""
 
     axes = {"pixels": ("n",)}
 
+    def __init__(self, backbone: Backbone, width: int | None = None) -> None:
+        super().__init__(backbone, width)
+        self.bands = None if backbone.options.get("bands") is None else list(backbone.options["bands"])
+
     def example(self, n: int, *, longer: bool) -> Arrays:
-        return (torch.randint(0, 256, (n, *self.preprocessing.input_shape[1:], 3), dtype=torch.uint8),)
+        channels, *sides = self.preprocessing.input_shape
+        return (torch.randint(0, 256, (n, *sides, channels), dtype=torch.uint8),)
 
     def one(self, sample: np.ndarray) -> Arrays:
         return (torch.tensor(self.preprocessing.pixels(sample))[None],)
@@ -88,16 +93,17 @@ class PixelInput(ClientInput):
         how = self.preprocessing
         if how.is_letterbox:
             raise UnsupportedBackboneError(
-                "Clients of an exported model know no letterbox, with which this backbone was loaded. Load it with "
-                "letterbox=False, and fit again."
+                "Clients of an exported model know no letterbox, with which this backbone reads images. Set "
+                "resize='squash' or resize='crop', and fit again."
             )
         return {
             "input": "pixels",
-            "reader": "Pillow",
+            "reader": "Pillow" if self.bands is None else None,
             "draft": how.draft,
             "exif_transpose": True,
-            "background": "white",
-            "mode": "RGB",
+            "background": "white" if self.bands is None else None,
+            "mode": "RGB" if self.bands is None else None,
+            "bands": self.bands,
             "white": self.reading["white"],
             "longest_aspect": None if how.squash else how.longest_aspect,
             "resize": how.resize,

@@ -19,6 +19,7 @@ from skltransfer.inputs._kinds import NOUNS
 from skltransfer.inputs._masks import read_mask
 from skltransfer.inputs._pairs import PairSamples
 from skltransfer.inputs._parts import Distinct, distinct, parts_of
+from skltransfer.inputs._pixels import CHANNELS
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, digest_of
@@ -42,9 +43,10 @@ def samples_from_table(X: np.ndarray, modality: str, *, image_shape: tuple[int, 
         raise ValueError(
             f"image_shape={image_shape!r} needs {int(np.prod(image_shape))} features per row, but X has {X.shape[1]}."
         )
-    channels = reading.get("channels", "auto")
+    channels, bands = reading.get("channels", "auto"), reading.get("bands")
     if channels == "auto":
-        is_last = len(image_shape) == 2 or image_shape[-1] in (1, 3, 4) or image_shape[0] not in (1, 3, 4)
+        counts = CHANNELS if bands is None else (bands,)
+        is_last = len(image_shape) == 2 or image_shape[-1] in counts or image_shape[0] not in counts
         channels = "last" if is_last else "first"
     return ImageSamples(X.reshape(len(X), *image_shape), **{**reading, "channels": channels})
 

@@ -22,6 +22,7 @@ from skltransfer.inputs._columns import (
 )
 from skltransfer.inputs._hugging_face import content_of
 from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
+from skltransfer.inputs._pixels import CHANNELS
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
 TABLE, SAMPLES, PAIRS, COLUMNS = "table", "samples", "pairs", "columns"
@@ -38,7 +39,13 @@ class Container(NamedTuple):
 
 
 def contained(
-    X: Any, modality: str, *, channels: str = "auto", expected: str | None = None, columns: str = ONE
+    X: Any,
+    modality: str,
+    *,
+    channels: str = "auto",
+    bands: int | None = None,
+    expected: str | None = None,
+    columns: str = ONE,
 ) -> Container:
     """Determine whether X is a table or a collection of samples.
 
@@ -50,6 +57,8 @@ def contained(
         Kind of samples that are read; ``"words"`` are texts that are split into words.
     channels : {"auto", "first", "last"}, default="auto"
         Position of the channels in image arrays.
+    bands : int, optional
+        Number of channels of images, if these are not gray or colors.
     expected : {"table", "samples", "pairs", "columns"}, optional
         Kind of container that ``fit`` saw.
     columns : {"one", "pair", "separate"}, default="one"
@@ -78,7 +87,8 @@ def contained(
         if is_column and expected == SAMPLES and all(map(is_missing, array.reshape(-1).tolist())):
             found = Container(SAMPLES, array.reshape(-1).tolist())
         else:
-            found = _of_array(array, array if hasattr(X, "detach") else X, modality, channels, expected, columns)
+            given = array if hasattr(X, "detach") else X
+            found = _of_array(array, given, modality, channels, bands, expected, columns)
     elif hasattr(X, "__len__"):
         found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
     else:
@@ -239,7 +249,9 @@ def _hold_numbers(values: Iterable[Any]) -> bool:
     return bool(present) and all(map(_is_number, present))
 
 
-def _of_array(array: np.ndarray, X: Any, modality: str, channels: str, expected: str | None, columns: str) -> Container:
+def _of_array(
+    array: np.ndarray, X: Any, modality: str, channels: str, bands: int | None, expected: str | None, columns: str
+) -> Container:
     if array.dtype.kind in "mM" or array.dtype.names is not None:
         raise ValueError(f"Expected {NOUNS[modality]}, got an array of {array.dtype}. Pass one column of samples.")
     if array.ndim == 0 and array.dtype.kind in "OUST":
@@ -247,7 +259,7 @@ def _of_array(array: np.ndarray, X: Any, modality: str, channels: str, expected:
     if array.dtype.kind in "OUSVT" and modality != "rows":
         return _of_objects(array, X, modality, expected, columns)
     if modality == "image" and array.ndim == 3:
-        _refuse_one_image(array.shape, channels)
+        _refuse_one_image(array.shape, channels, CHANNELS if bands is None else (bands,))
     if modality == "audio" and array.ndim == 1 and len(array):
         raise ValueError(f"Expected a collection of audio clips, got one: {shown(array)}. Pass it in a list: [clip].")
     are_samples = array.ndim >= {"image": 3, "audio": 1, "text": 3, "rows": 99}[modality]
@@ -273,9 +285,9 @@ def _is_plainly_a_sample(value: Any) -> bool:
     return isinstance(value, str | bytes | os.PathLike | np.ndarray) or hasattr(value, "getexif")
 
 
-def _refuse_one_image(shape: tuple[int, ...], channels: str) -> None:
+def _refuse_one_image(shape: tuple[int, ...], channels: str, counts: tuple[int, ...]) -> None:
     """A stack of grey images is hardly ever three pixels wide; one image with its channels is a common slip."""
-    is_one = shape[-1] in (1, 3, 4) if channels != "first" else shape[0] in (1, 3, 4)
+    is_one = shape[-1] in counts if channels != "first" else shape[0] in counts
     if is_one and 0 not in shape:
         raise ValueError(
             f"Expected a collection of images, got an array of shape {shape}, which is that of one image with its "

@@ -1,4 +1,4 @@
-"""Images: paths, bytes, PIL images and arrays -> RGB photos (h, w, 3) of uint8.
+"""Images: paths, bytes, PIL images and arrays -> RGB photos (h, w, 3) of uint8, or images of other bands.
 
 What is settled here, once: EXIF rotation is applied, transparency is composited on white, 16-bit grey is scaled to 8
 bits, the first frame of an animation is taken, and an image of more than ``max_pixels`` is refused by its header.
@@ -21,7 +21,7 @@ from skltransfer._system.forks import Lock
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
-from skltransfer.inputs._pixels import LEVELS, Odd, as_rgb, with_channels_last
+from skltransfer.inputs._pixels import LEVELS, Odd, as_bands, as_rgb, of_bands, with_channels_last
 from skltransfer.inputs._samples import (
     BadMaskError,
     Peeked,
@@ -32,6 +32,7 @@ from skltransfer.inputs._samples import (
     refuse_missing,
     shown,
 )
+from skltransfer.inputs._tiff import BandImage, is_tiff, opened_tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 DAMAGE = (
@@ -70,6 +71,8 @@ class ImageSamples(Samples):
         size, and never below it.
     white : float, optional
         Value of white in images of integers.
+    bands : int, optional
+        Number of channels that images must have. Without it, images are gray or colors, with or without opacity.
     """
 
     judges: ClassVar = LEVELS
@@ -82,10 +85,12 @@ class ImageSamples(Samples):
         channels: str = "auto",
         draft: int | None = None,
         white: float | None = None,
+        bands: int | None = None,
     ) -> None:
         super().__init__(items)
         self._sizes: dict[int, tuple[int, int]] = {}
         self.max_pixels, self.channels, self.draft, self.white = max_pixels, channels, draft, white
+        self.bands = bands
 
     @property
     def slow_to_peek(self) -> bool:
@@ -94,8 +99,9 @@ class ImageSamples(Samples):
         return isinstance(first, np.ndarray) and first.nbytes > SLOW_TO_HASH
 
     def _key(self, encoded: bytes) -> bytes:
-        """Key of all that decides on the pixels: content, draft size and level of white."""
+        """Key of all that decides on the pixels: content, draft size, level of white and number of bands."""
         how = f"{self.draft}" if self.white is None else f"{self.draft} {self.white}"
+        how += "" if self.bands is None else f" {self.bands} bands"
         return digest_of(b"encoded", how.encode(), encoded)
 
     def _peek(self, row: int) -> Peeked:
@@ -104,13 +110,13 @@ class ImageSamples(Samples):
             key = self._key(encoded)
             known = known_digest(key)
             if known is None:
-                with self._opened(row, encoded):
+                with self._opened_tiff(row, encoded) if self._has_bands(encoded) else self._opened(row, encoded):
                     pass
             return Peeked(key, known)
         item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(item, self.max_pixels, refuse)
+            _refuse_larger(*item.size, self.max_pixels, refuse)
             return Peeked()
         return Peeked(digest=_digest_of_pixels(self._read(row)))
 
@@ -136,8 +142,8 @@ class ImageSamples(Samples):
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             with readable(item, refuse) as image:
-                return self._rgb(image, row)
-        return self._rgb_of_array(with_channels_last(_array(item, refuse), self.channels, refuse), row)
+                return self._pixels(image, row)
+        return self._of_array(with_channels_last(_array(item, refuse), self.channels, refuse, self.bands), row)
 
     def _size(self, row: int) -> tuple[int, int]:
         if row not in self._sizes:
@@ -146,13 +152,16 @@ class ImageSamples(Samples):
 
     def _found_size(self, row: int) -> tuple[int, int]:
         encoded, item, refuse = self._encoded(row), self.items[row], self._refusal(row)
+        if encoded is not None and self._has_bands(encoded):
+            with self._opened_tiff(row, encoded) as tiff:
+                return tiff.shape[1], tiff.shape[0]
         if encoded is not None:
             with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-                _refuse_larger(image, self.max_pixels, refuse)
+                _refuse_larger(*image.size, self.max_pixels, refuse)
                 return upright_size(image, encoded)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(item, self.max_pixels, refuse)
+            _refuse_larger(*item.size, self.max_pixels, refuse)
             with readable(item, refuse) as image:
                 return upright_size(image)
         height, width = self._read(row).shape[:2]
@@ -164,9 +173,29 @@ class ImageSamples(Samples):
             return file_content(item, self._refusal(row))
         return encoded_content(item)
 
+    def _has_bands(self, encoded: bytes) -> bool:
+        """True if another library than Pillow reads the file."""
+        return self.bands is not None and is_tiff(encoded)
+
+    @contextlib.contextmanager
+    def _opened_tiff(self, row: int, encoded: bytes) -> Iterator[BandImage]:
+        """A TIFF file of bands of which only the header was read."""
+        refuse = self._refusal(row)
+        with opened_tiff(encoded, refuse) as tiff:
+            height, width, bands = tiff.shape
+            _refuse_larger(width, height, self.max_pixels, refuse)
+            if bands != self.bands:
+                raise refuse(f"{bands} channels", of_bands(self.bands))
+            yield tiff
+
     def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
+        if self._has_bands(encoded):
+            with self._opened_tiff(row, encoded) as tiff:
+                if tiff.has_others:
+                    self.remarks.add(_FRAMES, row)
+                return self._of_array(tiff.read(), row, is_negative=tiff.is_negative)
         with self._opened(row, encoded) as image:
-            return self._rgb(image, row)
+            return self._pixels(image, row)
 
     @contextlib.contextmanager
     def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
@@ -175,26 +204,32 @@ class ImageSamples(Samples):
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
         with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            _refuse_larger(image, self.max_pixels, refuse)
+            _refuse_larger(*image.size, self.max_pixels, refuse)
             if self.draft is not None:
                 image.draft(None, (self.draft, self.draft))
             yield image
 
-    def _rgb(self, image: Image.Image, row: int) -> np.ndarray:
-        """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
-        _refuse_larger(image, self.max_pixels, self._refusal(row))
+    def _pixels(self, image: Image.Image, row: int) -> np.ndarray:
+        """Any mode of PIL -> RGB, or bands; the size is known before a pixel is decoded."""
+        _refuse_larger(*image.size, self.max_pixels, self._refusal(row))
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and image.tell() == 0:
             self.remarks.add(_FRAMES, row)  # an MPO is a photo with its own thumbnail; another frame was chosen
         is_negative = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == WHITE_IS_ZERO
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
-            return self._rgb_of_array(_of_16_bits(np.asarray(image)), row, is_negative=is_negative)
+            return self._of_array(_of_16_bits(np.asarray(image)), row, is_negative=is_negative)
+        if self.bands is not None:
+            return self._of_array(np.asarray(_with_own_channels(image)), row, is_file=True)
         has_opacity = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
         mode = "RGBA" if has_opacity else "L" if image.mode == "L" else "RGB"
-        return self._rgb_of_array(np.asarray(image.convert(mode)), row, is_file=True)
+        return self._of_array(np.asarray(image.convert(mode)), row, is_file=True)
 
-    def _rgb_of_array(self, array: np.ndarray, row: int, **how: bool) -> np.ndarray:
-        pixels, odd = as_rgb(array, self._refusal(row), white=self.white, **how)
+    def _of_array(self, array: np.ndarray, row: int, **how: bool) -> np.ndarray:
+        refuse = self._refusal(row)
+        if self.bands is None:
+            pixels, odd = as_rgb(array, refuse, white=self.white, **how)
+        else:
+            pixels, odd = as_bands(array, refuse, self.bands, white=self.white, **how)
         self._note(odd, row)
         return pixels
 
@@ -218,7 +253,7 @@ def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
         if start.startswith((b"II*\0", b"MM\0*")):
             raise refuse(
                 "a TIFF of a kind that Pillow does not read, such as one of many bands or of floats in colour",
-                "read it with another library, and pass an array of 1, 3 or 4 channels",
+                "say how many channels it has: backbone=load_backbone(name, bands=...)",
             ) from None
         shown_start = start.decode("latin-1")
         raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
@@ -258,9 +293,9 @@ def _digest_of_pixels(pixels: np.ndarray) -> bytes:
     return digest_of(b"photo", str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
 
 
-def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:
-    if image.width * image.height > max_pixels:
-        raise refuse(f"{image.width} x {image.height} px, more than max_pixels={max_pixels:,}", _LARGER)
+def _refuse_larger(width: int, height: int, max_pixels: int, refuse) -> None:
+    if width * height > max_pixels:
+        raise refuse(f"{width} x {height} px, more than max_pixels={max_pixels:,}", _LARGER)
 
 
 @contextlib.contextmanager
@@ -274,6 +309,15 @@ def _opened_again(image: Image.Image, refuse) -> Iterator[Image.Image]:
         raise refuse("its file was closed before its pixels were read", "call image.load() first, or pass the path")
     with Image.open(path, formats=FORMATS) as again:
         yield again
+
+
+def _with_own_channels(image: Image.Image) -> Image.Image:
+    """An image whose channels are bands as they are; one of other modes, such as a palette, is made RGB or RGBA."""
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGBA" if "transparency" in image.info or image.mode in ("PA", "La", "RGBa") else "RGB")
 
 
 def _of_16_bits(array: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 SMALLEST_SIDE, LONGEST_ASPECT = 8, 20
+CHANNELS = (1, 3, 4)
 KINDS = {"i": "integers", "u": "integers", "f": "floats"}
 DARK = 32  # of 256: where no number of X is larger, the pictures are all but black
 DEPTHS = (255, 1023, 4095, 16383)  # levels of white of cameras whose numbers come in 16 bits
@@ -17,9 +18,12 @@ ROUNDING, OVERSHOOT = 1e-5, 0.3  # of floats beyond [0, 1]: no excess at all, an
 SMALL = f"X holds images of less than {SMALLEST_SIDE} px; there is little to see in them."
 LONG = (
     f"X holds images more than {LONGEST_ASPECT} times as long as wide; only their middle is seen, unless "
-    "letterbox=True."
+    "resize='letterbox' or resize='squash'."
 )
-OPAQUE = "X holds arrays of four channels; they are read as RGBA, the fourth as opacity before a white background."
+OPAQUE = (
+    "X holds arrays of four channels; they are read as RGBA, the fourth as opacity before a white background. If they "
+    "are other bands, say so: load_backbone(name, bands=4)."
+)
 BEYOND = "X holds floats beyond [0, 1], as resizing makes them; what is beyond was clipped."
 
 
@@ -69,14 +73,15 @@ def _said_of_floats(brightest: float) -> str | None:
 LEVELS = {"bytes": _said_of_bytes, "16 bits": _said_of_16_bits, "floats": _said_of_floats, "settled": lambda _: None}
 
 
-def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
-    """(h, w), (h, w, 1 | 3 | 4) or (1 | 3 | 4, h, w) -> (h, w) or (h, w, channels)."""
+def with_channels_last(array: np.ndarray, channels: str, refuse, bands: int | None = None) -> np.ndarray:
+    """(h, w), (h, w, 1 | 3 | 4) or (1 | 3 | 4, h, w), or of this number of bands -> (h, w) or (h, w, channels)."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise refuse(f"shape {array.shape} is not that of an image", "pass (h, w) or (h, w, channels)")
     if array.ndim == 2:
         return array
-    may_be_first = channels != "last" and array.shape[0] in (1, 3, 4)
-    may_be_last = channels != "first" and array.shape[-1] in (1, 3, 4)
+    counts = CHANNELS if bands is None else (bands,)
+    may_be_first = channels != "last" and array.shape[0] in counts
+    may_be_last = channels != "first" and array.shape[-1] in counts
     if may_be_first and may_be_last and not array.shape[-1] == 3 != array.shape[0]:
         raise refuse(
             f"shape {array.shape} may have its channels first or last",
@@ -84,7 +89,10 @@ def with_channels_last(array: np.ndarray, channels: str, refuse) -> np.ndarray:
         )
     if not may_be_first and not may_be_last:
         n = array.shape[0 if channels == "first" else -1]
-        raise refuse(f"{n} channels", "pass (h, w) or 1, 3 or 4 channels; multispectral images are not supported")
+        if bands is not None:
+            raise refuse(f"shape {array.shape}, which has no axis of {bands} bands", of_bands(bands))
+        remedy = "pass (h, w) or 1, 3 or 4 channels; or say how many: backbone=load_backbone(name, bands=...)"
+        raise refuse(f"{n} channels", remedy)
     return array if may_be_last else np.moveaxis(array, 0, -1)
 
 
@@ -108,6 +116,30 @@ def as_rgb(
         picture = Image.fromarray(np.concatenate([colours, opacity], axis=-1))
         colours = np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3))), odd
+
+
+def as_bands(
+    array: np.ndarray,
+    refuse,
+    bands: int,
+    *,
+    white: float | None = None,
+    is_negative: bool = False,
+    is_file: bool = False,
+) -> tuple[np.ndarray, Odd]:
+    """(h, w) or (h, w, bands) of numbers -> (h, w, bands) of uint8, and what is odd about them."""
+    array = array[..., None] if array.ndim == 2 else array
+    if array.shape[-1] != bands:
+        raise refuse(f"{array.shape[-1]} channels", of_bands(bands))
+    pixels, odd = _as_bytes(array, white, refuse)
+    if is_file and bands >= 3:
+        odd = odd._replace(kind="settled")
+    return np.ascontiguousarray(255 - pixels if is_negative else pixels), odd
+
+
+def of_bands(bands: int) -> str:
+    """What to do about images of another number of channels."""
+    return f"pass images of {bands} bands, as backbone was loaded for, or name theirs: load_backbone(name, bands=...)"
 
 
 def _as_bytes(array: np.ndarray, white: float | None, refuse) -> tuple[np.ndarray, Odd]:

@@ -437,6 +437,8 @@ def _boundaries(backbone: Backbone, layers: Any) -> list[int]:
 def _name(backbone: Backbone) -> str:
     notes = [] if backbone.weights == "pretrained" else [str(backbone.weights)]
     notes += [f"{backbone.options['input_size']} px"] if backbone.options.get("input_size") else []
+    notes += [f"{len(backbone.options['bands'])} bands"] if backbone.options.get("bands") else []
+    notes += [backbone.options["resize"]] if backbone.options.get("resize") else []
     return f"{backbone.name} ({', '.join(notes)})" if notes else backbone.name
 
 

@@ -256,7 +256,7 @@ FAULTS = [
             BadSampleError,
             r"X\[2\]",
             f"{n} channels",
-            "Fix: pass .*multispectral images are not supported",
+            r"Fix: pass .*or say how many: backbone=load_backbone\(name, bands=",
         )
         for n in (2, 5)
     ),

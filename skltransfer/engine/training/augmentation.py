@@ -3,7 +3,8 @@
 Randomness is torch's own generator's, which :func:`train` seeds. Must not know y, losses or scikit-learn.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ class AugmentedActivations:
     addresses : sequence of Address
         Stages in increasing order; several are packed.
     augment : callable
-        Transform of ``torchvision.transforms.v2`` from a uint8 image (3, h, w) to another one, or from an image and its
-        target.
+        Transform of ``torchvision.transforms.v2`` from a uint8 image (channels, h, w) to another one, or from an image
+        and its target.
     task : Task
         The task, which knows whether a transform changes targets.
     unplaced : mapping of int to object
@@ -79,14 +80,15 @@ class AugmentedActivations:
         target = self._unplaced.get(row)
         width, height = picture.shape[1::-1] if target is None else self._samples.size(row)
         factors = (picture.shape[1] / width, picture.shape[0] / height)
-        changed, target = self._task.changed(self._augment, image, target, factors)
-        if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
+        preprocessing, n = self._stages.backbone.preprocessing, len(image)
+        with _naming_bands(n):
+            changed, target = self._task.changed(self._augment, image, target, factors)
+        if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (n,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
-                f"augment must turn a uint8 tensor (3, h, w) into another, got {shown}. Leave out ToDtype, Normalize: "
-                "the backbone's own preprocessing comes after it."
+                f"augment must turn a uint8 tensor ({n}, h, w) into another, got {shown}. Leave out ToDtype, "
+                "Normalize: the backbone's own preprocessing comes after it."
             )
-        preprocessing = self._stages.backbone.preprocessing
         if target is not None:
             geometry = preprocessing.geometry(changed.shape[2], changed.shape[1])
             (target,) = self._task.placed(RecordTargets([target]), lambda: [geometry]).take(np.array([0]))
@@ -105,3 +107,17 @@ class AugmentedActivations:
         if len(found) == 1:
             return found[0]
         return Packing.at(stages.backbone, [address.boundary for address in self._addresses]).packed(found)
+
+
+@contextlib.contextmanager
+def _naming_bands(n: int) -> Iterator[None]:
+    """Say that a transform may be for colors alone, where it fails on an image of ``n`` other channels."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        if n == 3:
+            raise
+        raise ValueError(
+            f"augment failed on an image of {n} bands ({error}). Leave out transforms of colors, such as ColorJitter "
+            "and RandomGrayscale; those that move pixels, such as RandomHorizontalFlip, take any number of bands."
+        ) from error
