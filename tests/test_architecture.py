@@ -58,6 +58,7 @@ TENANTS = {
     "onnxruntime": "_onnx.py",
     "onnxscript": "_onnx.py",
     "peft": "adapters.py",
+    "pillow_heif": "_heif.py",
     "pyarrow": "distributed.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",

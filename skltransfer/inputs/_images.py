@@ -21,6 +21,8 @@ from skltransfer._system.forks import Lock
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
+from skltransfer.inputs._heif import FORM as HEIF
+from skltransfer.inputs._heif import coded_sizes, heif_image, is_heif
 from skltransfer.inputs._pixels import LEVELS, Odd, as_rgb, with_channels_last
 from skltransfer.inputs._samples import (
     BadMaskError,
@@ -110,7 +112,7 @@ class ImageSamples(Samples):
         item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(item, self.max_pixels, refuse)
+            _refuse_larger(item.size, self.max_pixels, refuse)
             return Peeked()
         return Peeked(digest=_digest_of_pixels(self._read(row)))
 
@@ -147,12 +149,11 @@ class ImageSamples(Samples):
     def _found_size(self, row: int) -> tuple[int, int]:
         encoded, item, refuse = self._encoded(row), self.items[row], self._refusal(row)
         if encoded is not None:
-            with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-                _refuse_larger(image, self.max_pixels, refuse)
+            with self._opened(row, encoded) as image:
                 return upright_size(image, encoded)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(item, self.max_pixels, refuse)
+            _refuse_larger(item.size, self.max_pixels, refuse)
             with readable(item, refuse) as image:
                 return upright_size(image)
         height, width = self._read(row).shape[:2]
@@ -166,25 +167,26 @@ class ImageSamples(Samples):
 
     def _decoded(self, row: int, encoded: bytes) -> np.ndarray:
         with self._opened(row, encoded) as image:
+            if self.draft is not None and image.format != HEIF:  # of which another encoding would be decoded
+                image.draft(None, (self.draft, self.draft))
             return self._rgb(image, row)
 
     @contextlib.contextmanager
     def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
-        """An image of which only the header was read."""
+        """An image of which only the header was read, and found to be no larger than it may be."""
         refuse = self._refusal(row)
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
-        with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            _refuse_larger(image, self.max_pixels, refuse)
-            if self.draft is not None:
-                image.draft(None, (self.draft, self.draft))
+        with damage_named(refuse, encoded[:16]), open_image(encoded) as image:
+            for size in (image.size, *coded_sizes(encoded)):
+                _refuse_larger(size, self.max_pixels, refuse)
             yield image
 
     def _rgb(self, image: Image.Image, row: int) -> np.ndarray:
         """Any mode of PIL -> RGB; the size is known before a pixel is decoded."""
-        _refuse_larger(image, self.max_pixels, self._refusal(row))
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and image.tell() == 0:
-            self.remarks.add(_FRAMES, row)  # an MPO is a photo with its own thumbnail; another frame was chosen
+        _refuse_larger(image.size, self.max_pixels, self._refusal(row))
+        if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", HEIF) and image.tell() == 0:
+            self.remarks.add(_FRAMES, row)  # an MPO or HEIF says which one is its photo; another frame was chosen
         is_negative = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == WHITE_IS_ZERO
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
@@ -207,6 +209,11 @@ class ImageSamples(Samples):
         return functools.partial(BadSampleError, row, shown(self.items[row]))
 
 
+def open_image(content: bytes) -> Image.Image:
+    """An encoded image, of which only the header was read."""
+    return heif_image(content) if is_heif(content) else Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 @contextlib.contextmanager
 def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
     """Raise Pillow's error about a damaged image with the row and a remedy."""
@@ -221,11 +228,12 @@ def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
                 "read it with another library, and pass an array of 1, 3 or 4 channels",
             ) from None
         shown_start = start.decode("latin-1")
-        raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
+        formats = ", ".join([*FORMATS, HEIF])
+        raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {formats}") from None
     except Image.DecompressionBombError:
         raise refuse("more than max_pixels", _LARGER) from None
     except DAMAGE as error:
-        raise refuse(f"damaged image ({error})", "replace it or drop the row") from error
+        raise refuse(f"damaged image ({str(error).strip()})", "replace it or drop the row") from error
 
 
 @contextlib.contextmanager
@@ -258,9 +266,10 @@ def _digest_of_pixels(pixels: np.ndarray) -> bytes:
     return digest_of(b"photo", str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
 
 
-def _refuse_larger(image: Image.Image, max_pixels: int, refuse) -> None:
-    if image.width * image.height > max_pixels:
-        raise refuse(f"{image.width} x {image.height} px, more than max_pixels={max_pixels:,}", _LARGER)
+def _refuse_larger(size: tuple[int, int], max_pixels: int, refuse) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise refuse(f"{width} x {height} px, more than max_pixels={max_pixels:,}", _LARGER)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from pillow_heif import from_pillow
 
 from skltransfer import inputs
 from skltransfer.exceptions import SkltransferError
@@ -63,7 +64,9 @@ def _pictures() -> dict[str, bytes]:
         buffer = io.BytesIO()
         (ramp.convert("L").convert("I").convert("I;16") if mode == "I;16" else ramp.convert(mode)).save(buffer, form)
         found[form] = buffer.getvalue()
-    return found
+    buffer = io.BytesIO()
+    from_pillow(ramp).save(buffer)
+    return found | {"HEIC": buffer.getvalue()}
 
 
 def _sounds() -> dict[str, bytes]:
