@@ -52,6 +52,7 @@ WITHIN_ENGINE = {
 MOST_ROOMS = 25
 TENANTS = {
     "accelerate": "processes.py",
+    "av": "_mp4.py",
     "dask": "distributed.py",
     "huggingface_hub": "_hub.py",
     "onnx": "_onnx.py",

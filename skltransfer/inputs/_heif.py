@@ -9,20 +9,13 @@ import re
 from PIL import Image
 
 from skltransfer.exceptions import MissingDependencyError
+from skltransfer.inputs._files import brands
 
 FORM = "HEIF"  # what pillow-heif calls the format of its images
 BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 BRANDS_OF_AVIF = {b"avif", b"avis"}  # which Pillow reads, in the same container
 
 SIZE = re.compile(rb"\0\0\0\x14ispe\0{4}(.{4})(.{4})", re.DOTALL)  # a box of 20 bytes
-
-
-def brands(content: bytes) -> set[bytes]:
-    """What a file says in its first box that it is, if it is of the family of MP4; empty otherwise."""
-    if content[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(content[:4], "big"), len(content))
-    return {content[8:12], *(content[start : start + 4] for start in range(16, end - 3, 4))}
 
 
 def is_heif(content: bytes) -> bool:

@@ -23,7 +23,7 @@ LOOKED_AT = 10  # elements
 SHOWN = 60  # characters
 OF_FILES = {
     "image": re.compile(r"\S+\.(jpe?g?|jfif|png|webp|gif|bmp|tiff?|p[pgb]m|jp2|j2k|avif|hei[cf]|hif)", re.IGNORECASE),
-    "audio": re.compile(r"\S+\.(wav|flac|ogg|mp3|aiff?|au)", re.IGNORECASE),
+    "audio": re.compile(r"\S+\.(wav|flac|ogg|mp3|aiff?|au|m4a|aac)", re.IGNORECASE),
 }
 SUFFIX = re.compile(r"\.[a-z]\w{0,4}$", re.IGNORECASE)
 PICTURE = re.compile(

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from phones import heic
 from PIL import Image
 from pillow_heif import HeifFile, HeifImageFile, encode, from_pillow
 from sklearn.model_selection import GridSearchCV
@@ -18,18 +19,6 @@ from skltransfer.inputs._images import ImageSamples
 UPRIGHT = np.zeros((30, 40, 3), np.uint8)
 UPRIGHT[:, :20] = 200
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
-
-
-def heic(pixels, mode=None, orientation=None, **how):
-    """Real bytes, of pixels that decoding gives back within rounding."""
-    file = from_pillow(Image.fromarray(pixels, mode))
-    if orientation is not None:
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        file[0].info["exif"] = exif.tobytes()
-    buffer = io.BytesIO()
-    file.save(buffer, **{"quality": -1, "chroma": 444, **how})
-    return buffer.getvalue()
 
 
 def read(item, **options):
