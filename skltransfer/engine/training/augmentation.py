@@ -16,6 +16,7 @@ from skltransfer.engine.inference.reading import in_threads
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import Task
+from skltransfer.engine.training.keyword_transforms import KeywordTransform, takes_keywords
 from skltransfer.inputs import Samples
 
 Augment = Callable[..., Any]
@@ -36,7 +37,7 @@ class AugmentedActivations:
         Stages in increasing order; several are packed.
     augment : callable
         Transform of ``torchvision.transforms.v2`` from a uint8 image (3, h, w) to another one, or from an image and its
-        target.
+        target; or a transform of albumentations.
     task : Task
         The task, which knows whether a transform changes targets.
     unplaced : mapping of int to object
@@ -55,7 +56,8 @@ class AugmentedActivations:
         unplaced: Mapping[int, Any],
     ) -> None:
         self.take, self.exact_batches, self.lengths = activations.take, activations.exact_batches, activations.lengths
-        self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
+        self._stages, self._samples, self._addresses = stages, samples, addresses
+        self._augment = KeywordTransform(augment) if takes_keywords(augment) else augment
         self._task, self._unplaced = task, unplaced
 
     def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[torch.Tensor, Any]:
@@ -81,8 +83,8 @@ class AugmentedActivations:
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (3,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
-                f"augment must turn a uint8 tensor (3, h, w) into another, got {shown}. Leave out ToDtype, Normalize: "
-                "the backbone's own preprocessing comes after it."
+                f"augment must turn a uint8 tensor (3, h, w) into another, got {shown}. Leave out ToDtype, ToFloat and "
+                "Normalize: the backbone's own preprocessing comes after it."
             )
         preprocessing = self._stages.backbone.preprocessing
         if target is not None:
