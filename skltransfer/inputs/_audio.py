@@ -17,6 +17,7 @@ import numpy as np
 from skltransfer.exceptions import BadSampleError, MissingDependencyError
 from skltransfer.inputs._digests import known_digest, known_length, learn_digests, learn_length
 from skltransfer.inputs._files import file_content
+from skltransfer.inputs._lazy import DatasetItem
 from skltransfer.inputs._mp4 import Mp4Audio, is_mp4_or_aac
 from skltransfer.inputs._samples import (
     Peeked,
@@ -60,7 +61,10 @@ class AudioSamples(Samples):
         self.rate, self.sampling_rate, self.shortest = rate, sampling_rate, shortest
 
     def _peek(self, row: int) -> Peeked:
-        encoded = self._encoded(row)
+        item = self.items[row]
+        if isinstance(item, DatasetItem):
+            return Peeked()  # it is decoded when it is read
+        encoded = self._encoded(item, row)
         if encoded is None:
             return Peeked(digest=self._identify(row)[0])
         key = self._key(encoded)
@@ -70,12 +74,13 @@ class AudioSamples(Samples):
         return Peeked(key, known)
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
-        encoded = self._encoded(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
         key = None if encoded is None else self._key(encoded)
         known = None if key is None else known_digest(key)
         if known is not None:
             return known, None
-        waveform = self._read_from(row, encoded)
+        waveform = self._read_from(row, item, encoded)
         digest = digest_of(b"sound", str(self.rate).encode(), waveform.tobytes())
         learn_length(digest, len(waveform))
         if key is not None:
@@ -83,7 +88,8 @@ class AudioSamples(Samples):
         return digest, waveform
 
     def _read(self, row: int) -> np.ndarray:
-        return self._read_from(row, self._encoded(row))
+        item = self._item(row)
+        return self._read_from(row, item, self._encoded(item, row))
 
     def length(self, position: int) -> int:
         """Samples at the network's rate; a file is decoded for it once per process.
@@ -104,19 +110,18 @@ class AudioSamples(Samples):
         """Key of all that decides on the waveform: content and rate."""
         return digest_of(b"encoded sound", f"{self.rate} {self.shortest}".encode(), encoded)
 
-    def _encoded(self, row: int) -> bytes | None:
-        item = self.items[row]
+    def _encoded(self, item: Any, row: int) -> bytes | None:
         if isinstance(item, str | os.PathLike):
             return file_content(item, self._refusal(row))
         return encoded_content(item)
 
-    def _read_from(self, row: int, encoded: bytes | None) -> np.ndarray:
+    def _read_from(self, row: int, item: Any, encoded: bytes | None) -> np.ndarray:
         refuse = self._refusal(row)
-        refuse_missing(self.items[row], row)
+        refuse_missing(item, row)
         if encoded is not None:
             waveform, rate, limit = self._decoded(row, encoded, refuse)
         else:
-            (waveform, rate), limit = self._given(row, refuse), 1 + OVERSHOOT
+            (waveform, rate), limit = self._given(item, row, refuse), 1 + OVERSHOOT
         if rate is None:
             raise refuse("an array without a rate", "set sampling_rate=, or pass (array, rate)")
         if not 1 <= rate <= MAX_RATE:
@@ -127,9 +132,8 @@ class AudioSamples(Samples):
             raise refuse(f"a rate of {rate} Hz", "pass the number of samples per second, in Hz and not in kHz")
         return self._resampled(self._checked(waveform, row, limit, refuse), rate, refuse)
 
-    def _given(self, row: int, refuse) -> tuple[np.ndarray, float | None]:
+    def _given(self, item: Any, row: int, refuse) -> tuple[np.ndarray, float | None]:
         """Waveform and rate of an element that is not an encoded file."""
-        item = self.items[row]
         if isinstance(item, tuple) and len(item) == 2:
             if isinstance(item[0], numbers.Real):
                 raise refuse("a rate before an array", "pass (array, rate), in this order")

@@ -23,6 +23,7 @@ from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
 from skltransfer.inputs._heif import FORM as HEIF
 from skltransfer.inputs._heif import coded_sizes, heif_image, is_heif
+from skltransfer.inputs._lazy import DatasetItem
 from skltransfer.inputs._pixels import LEVELS, Odd, as_rgb, with_channels_last
 from skltransfer.inputs._samples import (
     BadMaskError,
@@ -101,7 +102,10 @@ class ImageSamples(Samples):
         return digest_of(b"encoded", how.encode(), encoded)
 
     def _peek(self, row: int) -> Peeked:
-        encoded = self._encoded(row)
+        item, refuse = self.items[row], self._refusal(row)
+        if isinstance(item, DatasetItem):
+            return Peeked()  # it is decoded when it is read
+        encoded = self._encoded(item, row)
         if encoded is not None:
             key = self._key(encoded)
             known = known_digest(key)
@@ -109,17 +113,17 @@ class ImageSamples(Samples):
                 with self._opened(row, encoded):
                     pass
             return Peeked(key, known)
-        item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             _refuse_larger(item.size, self.max_pixels, refuse)
             return Peeked()
-        return Peeked(digest=_digest_of_pixels(self._read(row)))
+        return Peeked(digest=_digest_of_pixels(self._pixels(item, row)))
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
-        encoded = self._encoded(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
         if encoded is None:
-            pixels = self._read(row)
+            pixels = self._pixels(item, row)
             return _digest_of_pixels(pixels), pixels
         key = self._key(encoded)
         known = known_digest(key)
@@ -131,10 +135,13 @@ class ImageSamples(Samples):
         return digest, pixels
 
     def _read(self, row: int) -> np.ndarray:
-        encoded = self._encoded(row)
-        if encoded is not None:
-            return self._decoded(row, encoded)
-        item, refuse = self.items[row], self._refusal(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
+        return self._pixels(item, row) if encoded is None else self._decoded(row, encoded)
+
+    def _pixels(self, item: Any, row: int) -> np.ndarray:
+        """Pixels of an element that is not encoded."""
+        refuse = self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             with readable(item, refuse) as image:
@@ -147,7 +154,8 @@ class ImageSamples(Samples):
         return self._sizes[row]
 
     def _found_size(self, row: int) -> tuple[int, int]:
-        encoded, item, refuse = self._encoded(row), self.items[row], self._refusal(row)
+        item, refuse = self._item(row), self._refusal(row)
+        encoded = self._encoded(item, row)
         if encoded is not None:
             with self._opened(row, encoded) as image:
                 return upright_size(image, encoded)
@@ -156,11 +164,10 @@ class ImageSamples(Samples):
             _refuse_larger(item.size, self.max_pixels, refuse)
             with readable(item, refuse) as image:
                 return upright_size(image)
-        height, width = self._read(row).shape[:2]
+        height, width = self._pixels(item, row).shape[:2]
         return width, height
 
-    def _encoded(self, row: int) -> bytes | None:
-        item = self.items[row]
+    def _encoded(self, item: Any, row: int) -> bytes | None:
         if isinstance(item, str | os.PathLike):
             return file_content(item, self._refusal(row))
         return encoded_content(item)
