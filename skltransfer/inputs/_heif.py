@@ -24,6 +24,11 @@ def is_heif(content: bytes) -> bool:
     return bool(found & BRANDS) and not found & BRANDS_OF_AVIF
 
 
+def is_image(content: bytes) -> bool:
+    """True for HEIC, HEIF and AVIF."""
+    return bool(brands(content[:1024]) & (BRANDS | BRANDS_OF_AVIF))
+
+
 def coded_sizes(content: bytes) -> list[tuple[int, int]]:
     """Width and height of all that is encoded in a file, of which the image may show a part; empty for other files."""
     if not is_heif(content):

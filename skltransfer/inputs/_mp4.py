@@ -14,7 +14,7 @@ import numpy as np
 
 from skltransfer.exceptions import MissingDependencyError
 from skltransfer.inputs._files import brands
-from skltransfer.inputs._heif import is_heif
+from skltransfer.inputs._heif import is_image
 
 CODECS = ("aac", "alac")
 AAC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
@@ -25,7 +25,7 @@ ROUNDING = 1e-3  # seconds, to which some write how much of a track is to be hea
 
 def is_mp4_or_aac(content: bytes) -> bool:
     """True for MP4 and its family, unless it is an image, and for a stream of AAC."""
-    return bool(AAC.match(content)) or (bool(brands(content[:1024])) and not is_heif(content))
+    return bool(AAC.match(content)) or (bool(brands(content[:1024])) and not is_image(content))
 
 
 class Mp4Audio:

@@ -189,6 +189,13 @@ def test_the_library_of_other_formats_is_not_needed(monkeypatch):
     assert len(read(WHOLE)) == RATE
 
 
+@pytest.mark.parametrize("brand", [b"avif", b"heic"])
+def test_an_image_in_the_same_container_is_no_sound(brand, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(BadSampleError, match=r"X\[1\] .*no audio that can be read"):
+        features([(chirp(), RATE), WHOLE.replace(b"isom", brand)])
+
+
 def test_other_estimators_are_told_that_this_is_sound():
     with pytest.raises(ValueError, match="The backbone reads images, but X looks like audio clips"):
         PretrainedFeatureExtractor("toy:images").transform(["memo.m4a", "b.M4A"])
