@@ -37,6 +37,7 @@ _ROOMS = {
     "export_onnx": "export",
     "extract_to_parquet": "distributed",
     "freeze_depth_grid": "model_selection",
+    "from_torch_dataset": "inputs",
     "importance_weighted_accuracy": "domain_adaptation",
     "list_backbones": "_catalogue",
     "load": "persistence",

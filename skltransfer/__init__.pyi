@@ -21,6 +21,7 @@ from skltransfer.feature_extraction import PretrainedFeatureExtractor as Pretrai
 from skltransfer.few_shot import FewShotClassifier as FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier as FineTunedClassifier
 from skltransfer.fine_tuning import FineTunedRegressor as FineTunedRegressor
+from skltransfer.inputs import from_torch_dataset as from_torch_dataset
 from skltransfer.inputs import load_image_folder as load_image_folder
 from skltransfer.inputs import read_coco as read_coco
 from skltransfer.inputs import read_mask_folder as read_mask_folder

@@ -113,7 +113,8 @@ class FineTunedDetector(HasAdapter, Resumes, StopsEarly, TrainsOnImages, TrainsJ
         are trained in both cases.
     augment : callable, default=None
         Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that is called with an
-        image, a uint8 tensor of shape (3, height, width), and its dict of boxes and labels, and changes both. It is
+        image, a uint8 tensor of shape (3, height, width), and its dict of boxes and labels, and changes both, or a
+        ``Compose`` of albumentations 2 with ``bbox_params=BboxParams("pascal_voc", label_fields=["labels"])``. It is
         applied before the backbone's own preprocessing, each time an image is used. The frozen stages then run in every
         epoch. Boxes that leave the image are dropped. Wrap a single transform in ``Compose``, because its
         ``get_params`` method conflicts with scikit-learn's.

@@ -132,10 +132,11 @@ class FineTunedSegmenter(
         are trained in both cases.
     augment : callable, default=None
         Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that is called with an
-        image, a uint8 tensor of shape (3, height, width), and a dict of its ``"mask"``, and changes both. It is applied
-        before the backbone's own preprocessing, each time an image is used. The frozen stages then run in every epoch,
-        and at ``freeze_depth=1.0`` the head is trained rather than solved. Pixels that a transform fills in do not
-        count. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with scikit-learn's.
+        image, a uint8 tensor of shape (3, height, width), and a dict of its ``"mask"``, and changes both, or a
+        ``Compose`` of albumentations 2. It is applied before the backbone's own preprocessing, each time an image is
+        used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather than
+        solved. Pixels that a transform fills in do not count. Wrap a single transform in ``Compose``, because its
+        ``get_params`` method conflicts with scikit-learn's.
     adapter : {"lora"} or None, default=None
         ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
         convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights

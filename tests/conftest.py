@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn's array-API check runs only then
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
 
 import numpy as np
 import pytest

@@ -54,12 +54,14 @@ WITHIN_ENGINE = {
 MOST_ROOMS = 25
 TENANTS = {
     "accelerate": "processes.py",
+    "av": "_mp4.py",
     "dask": "distributed.py",
     "huggingface_hub": "_hub.py",
     "onnx": "_onnx.py",
     "onnxruntime": "_onnx.py",
     "onnxscript": "_onnx.py",
     "peft": "adapters.py",
+    "pillow_heif": "_heif.py",
     "pyarrow": "distributed.py",
     "tifffile": "_tiff.py",
     "timm": "_timm.py",

@@ -292,9 +292,10 @@ class FineTuner(
             what = "partial_fit" if single_pass else f"{backbone.modality} backbones"
             raise ValueError(f"augment is for images in fit; {what} cannot use it. Set augment=None.")
         if hasattr(self.augment, "get_params"):
+            library = "albumentations" if hasattr(self.augment, "available_keys") else "torchvision.transforms.v2"
             raise ValueError(
                 f"{self.augment!r} has a get_params of its own, which scikit-learn's clone would misread. "
-                "Wrap it: torchvision.transforms.v2.Compose([...])."
+                f"Wrap it: {library}.Compose([...])."
             )
         return self.augment
 

@@ -326,10 +326,10 @@ class TrainsOnImages:
         are trained in both cases.
     augment : callable, default=None
         Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
-        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
-        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
-        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
-        scikit-learn's.
+        shape (3, height, width) to another one, or a ``Compose`` of albumentations 2. It is applied before the
+        backbone's own preprocessing, each time an image is used. The frozen stages then run in every epoch, and at
+        ``freeze_depth=1.0`` the head is trained rather than solved. Wrap a single transform in ``Compose``, because its
+        ``get_params`` method conflicts with scikit-learn's.
     """
 
     norm_policy: str = parameter(default="frozen", constraint=[StrOptions({"frozen", "train"})])

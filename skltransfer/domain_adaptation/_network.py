@@ -129,10 +129,10 @@ class DomainAdaptedClassifier(
         Label smoothing of the training loss. The probe is solved without it.
     augment : callable, default=None
         Random augmentation of training images: a transform of ``torchvision.transforms.v2`` that maps a uint8 tensor of
-        shape (3, height, width) to another one. It is applied before the backbone's own preprocessing, each time an
-        image is used. The frozen stages then run in every epoch, and at ``freeze_depth=1.0`` the head is trained rather
-        than solved. Wrap a single transform in ``Compose``, because its ``get_params`` method conflicts with
-        scikit-learn's.
+        shape (3, height, width) to another one, or a ``Compose`` of albumentations 2. It is applied before the
+        backbone's own preprocessing, each time an image is used. The frozen stages then run in every epoch, and at
+        ``freeze_depth=1.0`` the head is trained rather than solved. Wrap a single transform in ``Compose``, because its
+        ``get_params`` method conflicts with scikit-learn's.
     early_stopping : bool, default=False
         If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
         the best weights.

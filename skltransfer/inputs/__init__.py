@@ -24,6 +24,7 @@ from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, digest_of
 from skltransfer.inputs._text import TextSamples
+from skltransfer.inputs._torch_datasets import from_torch_dataset
 from skltransfer.inputs._words import WordSamples
 
 READERS: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples, "audio": AudioSamples}

@@ -5,7 +5,6 @@ nothing is left are dropped, with one warning; what cannot be understood is refu
 """
 
 import glob
-import io
 import json
 import math
 import os
@@ -17,10 +16,10 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from skltransfer.inputs._image_folder import SUFFIXES, is_picture, is_skipped
-from skltransfer.inputs._images import ORIENTATION, upright_size
+from skltransfer.inputs._images import ORIENTATION, open_image, upright_size
 
 Target = dict[str, Any]
 Size = tuple[Any, Any]
@@ -487,10 +486,10 @@ def _size(path: Path) -> tuple[tuple[int, int], int]:
     """Width and height of an image as one sees it, from its header, and its orientation."""
     content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(content) as image:
             size = upright_size(image, content)
             return size, (image.getexif().get(ORIENTATION, 1) if size != image.size else 1)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{str(path)!r} is no image that can be read ({error}).") from None
 
 

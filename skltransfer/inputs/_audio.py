@@ -1,7 +1,7 @@
 """Audio: paths, bytes, arrays with a sampling rate -> mono waveforms of float32 in [-1, 1] at the network's rate.
 
 What is settled here, once: channels are averaged, integers are scaled by their range, another rate is resampled. The
-libraries that read and resample are those of the extra ``audio``.
+libraries that read and resample are those of the extra ``audio``; M4A, MP4 and AAC need that of the extra ``m4a``.
 """
 
 import functools
@@ -17,6 +17,8 @@ import numpy as np
 from skltransfer.exceptions import BadSampleError, MissingDependencyError
 from skltransfer.inputs._digests import known_digest, known_length, learn_digests, learn_length
 from skltransfer.inputs._files import file_content
+from skltransfer.inputs._lazy import DatasetItem
+from skltransfer.inputs._mp4 import Mp4Audio, is_mp4_or_aac
 from skltransfer.inputs._samples import (
     Peeked,
     Samples,
@@ -31,7 +33,7 @@ MAX_SECONDS, MAX_VALUES, LEAST_RATE, MAX_RATE, CLIPPED_SHARE = 600, 2**27, 200, 
 ROUNDING, OVERSHOOT = 1e-6, 0.25  # beyond 1: what is no excess at all, and what resampling may give
 LOSSY = 4.0  # what a lossy codec may decode to
 MOST_CHANNELS, CANCELLED = 8, 0.01  # share of the channels' power that their mean has, where one is turned round
-FORMATS = "WAV, FLAC, OGG, MP3, AIFF or AU"
+FORMATS = "WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4 or AAC"
 BEGINNINGS = re.compile(
     rb"R(IF[FX]|F64)....WAVE|fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]|FORM....AIF[FC]|\.snd", re.S
 )
@@ -59,7 +61,10 @@ class AudioSamples(Samples):
         self.rate, self.sampling_rate, self.shortest = rate, sampling_rate, shortest
 
     def _peek(self, row: int) -> Peeked:
-        encoded = self._encoded(row)
+        item = self.items[row]
+        if isinstance(item, DatasetItem):
+            return Peeked()  # it is decoded when it is read
+        encoded = self._encoded(item, row)
         if encoded is None:
             return Peeked(digest=self._identify(row)[0])
         key = self._key(encoded)
@@ -69,12 +74,13 @@ class AudioSamples(Samples):
         return Peeked(key, known)
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
-        encoded = self._encoded(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
         key = None if encoded is None else self._key(encoded)
         known = None if key is None else known_digest(key)
         if known is not None:
             return known, None
-        waveform = self._read_from(row, encoded)
+        waveform = self._read_from(row, item, encoded)
         digest = digest_of(b"sound", str(self.rate).encode(), waveform.tobytes())
         learn_length(digest, len(waveform))
         if key is not None:
@@ -82,7 +88,8 @@ class AudioSamples(Samples):
         return digest, waveform
 
     def _read(self, row: int) -> np.ndarray:
-        return self._read_from(row, self._encoded(row))
+        item = self._item(row)
+        return self._read_from(row, item, self._encoded(item, row))
 
     def length(self, position: int) -> int:
         """Samples at the network's rate; a file is decoded for it once per process.
@@ -103,19 +110,18 @@ class AudioSamples(Samples):
         """Key of all that decides on the waveform: content and rate."""
         return digest_of(b"encoded sound", f"{self.rate} {self.shortest}".encode(), encoded)
 
-    def _encoded(self, row: int) -> bytes | None:
-        item = self.items[row]
+    def _encoded(self, item: Any, row: int) -> bytes | None:
         if isinstance(item, str | os.PathLike):
             return file_content(item, self._refusal(row))
         return encoded_content(item)
 
-    def _read_from(self, row: int, encoded: bytes | None) -> np.ndarray:
+    def _read_from(self, row: int, item: Any, encoded: bytes | None) -> np.ndarray:
         refuse = self._refusal(row)
-        refuse_missing(self.items[row], row)
+        refuse_missing(item, row)
         if encoded is not None:
             waveform, rate, limit = self._decoded(row, encoded, refuse)
         else:
-            (waveform, rate), limit = self._given(row, refuse), 1 + OVERSHOOT
+            (waveform, rate), limit = self._given(item, row, refuse), 1 + OVERSHOOT
         if rate is None:
             raise refuse("an array without a rate", "set sampling_rate=, or pass (array, rate)")
         if not 1 <= rate <= MAX_RATE:
@@ -126,9 +132,8 @@ class AudioSamples(Samples):
             raise refuse(f"a rate of {rate} Hz", "pass the number of samples per second, in Hz and not in kHz")
         return self._resampled(self._checked(waveform, row, limit, refuse), rate, refuse)
 
-    def _given(self, row: int, refuse) -> tuple[np.ndarray, float | None]:
+    def _given(self, item: Any, row: int, refuse) -> tuple[np.ndarray, float | None]:
         """Waveform and rate of an element that is not an encoded file."""
-        item = self.items[row]
         if isinstance(item, tuple) and len(item) == 2:
             if isinstance(item[0], numbers.Real):
                 raise refuse("a rate before an array", "pass (array, rate), in this order")
@@ -159,34 +164,41 @@ class AudioSamples(Samples):
         refuse = self._refusal(row)
         if not content:
             raise refuse("it is empty", "replace it or drop the row")
-        soundfile = _library("soundfile")
-        start = content[:12].decode("latin-1")
-        if not BEGINNINGS.match(content):  # soundfile would try two dozen more
+        start, is_mp4 = content[:12].decode("latin-1"), is_mp4_or_aac(content)
+        soundfile = None if is_mp4 else _library("soundfile")
+        if not is_mp4 and not BEGINNINGS.match(content):  # soundfile would try two dozen more
             raise refuse(f"no audio that can be read (starts with {start!r})", f"pass {FORMATS}")
         try:
-            sound = soundfile.SoundFile(_Content(content))
-        except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+            sound = Mp4Audio(content) if is_mp4 else soundfile.SoundFile(_Content(content))
+        except (RuntimeError, ValueError) as error:  # one of libsndfile is a RuntimeError
             raise refuse(f"no audio that can be read (starts with {start!r}; {error})", f"pass {FORMATS}") from None
         if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 > len(content):
             self.remarks.add(_MISSING_END, row)
-        n_seconds, n_values = sound.frames / max(1, sound.samplerate), sound.frames * sound.channels
-        if n_seconds > MAX_SECONDS or n_values > MAX_VALUES:
+        try:
+            _refuse_longer(sound.frames, sound, " by its header", refuse)
+        except BadSampleError:
             sound.close()
-            limit = f"{MAX_SECONDS} seconds" if n_seconds > MAX_SECONDS else f"{MAX_VALUES:,} values"
-            raise refuse(f"more than {limit} by its header", "cut it into pieces")
+            raise
         return sound
 
     def _decoded(self, row: int, content: bytes, refuse) -> tuple[np.ndarray, int, float]:
         """Waveform, rate, and the largest value that the codec may honestly give."""
         with self._opened(row, content) as sound:
             try:
-                values = sound.read(dtype="float32", always_2d=True)
+                if isinstance(sound, Mp4Audio):
+                    values, is_whole = sound.read(MAX_VALUES)
+                else:
+                    values = sound.read(dtype="float32", always_2d=True)
+                    is_whole = len(values) >= sound.frames
             except (RuntimeError, ValueError) as error:
                 raise refuse(f"damaged audio ({error})", "replace it or drop the row") from error
-            if len(values) < sound.frames:
+            _refuse_longer(len(values), sound, "", refuse)
+            if not is_whole:
                 self.remarks.add(_MISSING_END, row)
-            limit = LOSSY if sound.format in ("MPEG", "MP3", "OGG") else 1 + OVERSHOOT
-            return self._mean(values, 1, row), sound.samplerate, limit
+            if getattr(sound, "n_tracks", 1) > 1:
+                self.remarks.add(_TRACKS, row)
+            limit = LOSSY if sound.format in ("MPEG", "MP3", "OGG", "AAC") else 1 + OVERSHOOT
+            return self._mean(_scaled(values, refuse), 1, row), sound.samplerate, limit
 
     def _mean(self, values: np.ndarray, axis: int, row: int) -> np.ndarray:
         """The mean of the channels."""
@@ -238,12 +250,21 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
+_TRACKS = "X holds files with several audio tracks; the main one is read."
 _MISSING_END = "Audio is shorter than its header says; what is there is read."
 _CLIPPED = "Audio is clipped: more than one in a hundred of its values is at the limit."
 _BEYOND = "Audio goes beyond [-1, 1], as lossy codecs and resampling make it; what is beyond was clipped."
 _CANCELLING = (
     "Audio has channels that cancel each other, so that their mean is nearly silent; pass one of the channels."
 )
+
+
+def _refuse_longer(n: int, sound: Any, by: str, refuse) -> None:
+    """Raise where there are more values per channel than a clip may have."""
+    is_long = n > MAX_SECONDS * max(1, sound.samplerate)
+    if is_long or n * sound.channels > MAX_VALUES:
+        limit = f"{MAX_SECONDS} seconds" if is_long else f"{MAX_VALUES:,} values"
+        raise refuse(f"more than {limit}{by}", "cut it into pieces")
 
 
 def _said_of_integers(loudest: float) -> str | None:

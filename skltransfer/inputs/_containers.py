@@ -22,6 +22,7 @@ from skltransfer.inputs._columns import (
 )
 from skltransfer.inputs._hugging_face import content_of
 from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
+from skltransfer.inputs._lazy import DatasetItem, refusal_of_torch
 from skltransfer.inputs._pixels import CHANNELS
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
@@ -90,13 +91,27 @@ def contained(
             given = array if hasattr(X, "detach") else X
             found = _of_array(array, given, modality, channels, bands, expected, columns)
     elif hasattr(X, "__len__"):
-        found = _of_items(list(X) if hasattr(X, "__iter__") else [X[i] for i in range(len(X))], modality)
+        found = _of_items(list(X) if hasattr(X, "__iter__") else _of_dataset(X, modality), modality)
     else:
         found = Container(TABLE, X)  # a number, say: scikit-learn has words for it
     if found.kind == SAMPLES and expected == PAIRS and all(map(is_missing, found.items)):
         found = Container(PAIRS, found.items)
     _refuse_other_content(found, X, modality, columns)
     return found
+
+
+def _of_dataset(X: Any, modality: str) -> list[Any]:
+    """Elements of what has positions but cannot be iterated over, as datasets of PyTorch; images are read later."""
+    first = X[0] if len(X) else None
+    if isinstance(first, tuple) and not _is_row(first) and modality != "audio":  # of which pairs may have a rate
+        raise ValueError(
+            f"Expected {NOUNS[modality]}, got the dataset {type(X).__name__}, whose items are tuples of {len(first)}. "
+            "Split pairs of samples and labels: X, y = from_torch_dataset(dataset)."
+        )
+    is_image = hasattr(first, "getexif") or getattr(first, "ndim", 0) > 1
+    if modality == "image" and is_image and getattr(X, "transform", None) is None:
+        return [DatasetItem(X, i, is_pair=False) for i in range(len(X))]
+    return [X[i] for i in range(len(X))]
 
 
 def _texts_of_words(X: Any) -> list[Any]:
@@ -172,7 +187,9 @@ def _is_folder(text: str) -> bool:
 def _refuse_lazy_or_unordered(X: Any, noun: str) -> None:
     """Refuse what cannot be read twice, in one order, row by row."""
     kind, remedy = type(X).__name__, None
-    if hasattr(X, "column_names"):
+    if (refusal := refusal_of_torch(X)) is not None:
+        kind, remedy = f"{kind}, {refusal[0]}", refusal[1]
+    elif hasattr(X, "column_names"):
         remedy = f"Choose one column: X[{next(iter(X.column_names), 'name')!r}], as a list"
         kind += f" with the columns {list(X.column_names)}"
     elif callable(getattr(X, "collect", None)) or (hasattr(X, "columns") and callable(getattr(X, "compute", None))):

@@ -1,4 +1,4 @@
-"""The content of a file, or what is wrong with its path."""
+"""The content of a file, or what is wrong with its path; and what kind of MP4 it says that it is."""
 
 import os
 import re
@@ -56,3 +56,11 @@ def file_content(path: str | os.PathLike, refuse: Callable[[str, str], BadSample
     if is_huge:
         raise refuse(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}", "cut it into pieces, or compress it")
     return content
+
+
+def brands(content: bytes) -> set[bytes]:
+    """What a file says in its first box that it is, if it is of the family of MP4; empty otherwise."""
+    if content[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(content[:4], "big"), len(content))
+    return {content[8:12], *(content[start : start + 4] for start in range(16, end - 3, 4))}

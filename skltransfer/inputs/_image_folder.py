@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-SUFFIXES = (*JPEG, ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".j2k", ".avif")
+NEWER = (".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif")
+SUFFIXES = (*JPEG, ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", *NEWER)
 OF_SYSTEMS = {
     "#recycle",
     "$recycle.bin",
@@ -72,8 +73,8 @@ def load_image_folder(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     path : path-like
         Folder with images at ``path/<class>/**/<image>``. Images are files that end in ``.jpg``, ``.jpeg``, ``.jpe``,
         ``.jfif``, ``.png``, ``.webp``, ``.gif``, ``.bmp``, ``.tif``, ``.tiff``, ``.ppm``, ``.pgm``, ``.pbm``, ``.jp2``,
-        ``.j2k`` or ``.avif``. Hidden files and folders are skipped
-        at any depth, and so are those of operating systems and network storage, such as ``@eaDir`` and ``__MACOSX``.
+        ``.j2k``, ``.avif``, ``.heic``, ``.heif`` or ``.hif``. Hidden files and folders are skipped at any depth, and so
+        are those of operating systems and network storage, such as ``@eaDir`` and ``__MACOSX``.
 
     Returns
     -------

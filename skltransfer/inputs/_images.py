@@ -21,6 +21,9 @@ from skltransfer._system.forks import Lock
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._digests import known_digest, learn_digests
 from skltransfer.inputs._files import file_content
+from skltransfer.inputs._heif import FORM as HEIF
+from skltransfer.inputs._heif import coded_sizes, heif_image, is_heif
+from skltransfer.inputs._lazy import DatasetItem
 from skltransfer.inputs._pixels import LEVELS, Odd, as_bands, as_rgb, of_bands, with_channels_last
 from skltransfer.inputs._samples import (
     BadMaskError,
@@ -105,7 +108,10 @@ class ImageSamples(Samples):
         return digest_of(b"encoded", how.encode(), encoded)
 
     def _peek(self, row: int) -> Peeked:
-        encoded = self._encoded(row)
+        item, refuse = self.items[row], self._refusal(row)
+        if isinstance(item, DatasetItem):
+            return Peeked()  # it is decoded when it is read
+        encoded = self._encoded(item, row)
         if encoded is not None:
             key = self._key(encoded)
             known = known_digest(key)
@@ -113,17 +119,17 @@ class ImageSamples(Samples):
                 with self._opened_tiff(row, encoded) if self._has_bands(encoded) else self._opened(row, encoded):
                     pass
             return Peeked(key, known)
-        item, refuse = self.items[row], self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(*item.size, self.max_pixels, refuse)
+            _refuse_larger(item.size, self.max_pixels, refuse)
             return Peeked()
-        return Peeked(digest=_digest_of_pixels(self._read(row)))
+        return Peeked(digest=_digest_of_pixels(self._pixels(item, row)))
 
     def _identify(self, row: int) -> tuple[bytes, np.ndarray | None]:
-        encoded = self._encoded(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
         if encoded is None:
-            pixels = self._read(row)
+            pixels = self._pixels(item, row)
             return _digest_of_pixels(pixels), pixels
         key = self._key(encoded)
         known = known_digest(key)
@@ -135,10 +141,13 @@ class ImageSamples(Samples):
         return digest, pixels
 
     def _read(self, row: int) -> np.ndarray:
-        encoded = self._encoded(row)
-        if encoded is not None:
-            return self._decoded(row, encoded)
-        item, refuse = self.items[row], self._refusal(row)
+        item = self._item(row)
+        encoded = self._encoded(item, row)
+        return self._pixels(item, row) if encoded is None else self._decoded(row, encoded)
+
+    def _pixels(self, item: Any, row: int) -> np.ndarray:
+        """Pixels of an element that is not encoded."""
+        refuse = self._refusal(row)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             with readable(item, refuse) as image:
@@ -151,24 +160,23 @@ class ImageSamples(Samples):
         return self._sizes[row]
 
     def _found_size(self, row: int) -> tuple[int, int]:
-        encoded, item, refuse = self._encoded(row), self.items[row], self._refusal(row)
+        item, refuse = self._item(row), self._refusal(row)
+        encoded = self._encoded(item, row)
         if encoded is not None and self._has_bands(encoded):
             with self._opened_tiff(row, encoded) as tiff:
                 return tiff.shape[1], tiff.shape[0]
         if encoded is not None:
-            with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-                _refuse_larger(*image.size, self.max_pixels, refuse)
+            with self._opened(row, encoded) as image:
                 return upright_size(image, encoded)
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
-            _refuse_larger(*item.size, self.max_pixels, refuse)
+            _refuse_larger(item.size, self.max_pixels, refuse)
             with readable(item, refuse) as image:
                 return upright_size(image)
-        height, width = self._read(row).shape[:2]
+        height, width = self._pixels(item, row).shape[:2]
         return width, height
 
-    def _encoded(self, row: int) -> bytes | None:
-        item = self.items[row]
+    def _encoded(self, item: Any, row: int) -> bytes | None:
         if isinstance(item, str | os.PathLike):
             return file_content(item, self._refusal(row))
         return encoded_content(item)
@@ -195,25 +203,26 @@ class ImageSamples(Samples):
                     self.remarks.add(_FRAMES, row)
                 return self._of_array(tiff.read(), row, is_negative=tiff.is_negative)
         with self._opened(row, encoded) as image:
-            return self._pixels(image, row)
+            if self.draft is not None and image.format != HEIF:  # of which another encoding would be decoded
+                image.draft(None, (self.draft, self.draft))
+            return self._of_image(image, row)
 
     @contextlib.contextmanager
     def _opened(self, row: int, encoded: bytes) -> Iterator[Image.Image]:
-        """An image of which only the header was read."""
+        """An image of which only the header was read, and found to be no larger than it may be."""
         refuse = self._refusal(row)
         if not encoded:
             raise refuse("it is empty", "replace it or drop the row")
-        with damage_named(refuse, encoded[:16]), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            _refuse_larger(*image.size, self.max_pixels, refuse)
-            if self.draft is not None:
-                image.draft(None, (self.draft, self.draft))
+        with damage_named(refuse, encoded[:16]), open_image(encoded) as image:
+            for size in (image.size, *coded_sizes(encoded)):
+                _refuse_larger(size, self.max_pixels, refuse)
             yield image
 
-    def _pixels(self, image: Image.Image, row: int) -> np.ndarray:
+    def _of_image(self, image: Image.Image, row: int) -> np.ndarray:
         """Any mode of PIL -> RGB, or bands; the size is known before a pixel is decoded."""
-        _refuse_larger(*image.size, self.max_pixels, self._refusal(row))
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and image.tell() == 0:
-            self.remarks.add(_FRAMES, row)  # an MPO is a photo with its own thumbnail; another frame was chosen
+        _refuse_larger(image.size, self.max_pixels, self._refusal(row))
+        if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", HEIF) and image.tell() == 0:
+            self.remarks.add(_FRAMES, row)  # an MPO or HEIF says which one is its photo; another frame was chosen
         is_negative = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == WHITE_IS_ZERO
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
@@ -242,6 +251,11 @@ class ImageSamples(Samples):
         return functools.partial(BadSampleError, row, shown(self.items[row]))
 
 
+def open_image(content: bytes) -> Image.Image:
+    """An encoded image, of which only the header was read."""
+    return heif_image(content) if is_heif(content) else Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 @contextlib.contextmanager
 def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
     """Raise Pillow's error about a damaged image with the row and a remedy."""
@@ -256,11 +270,12 @@ def damage_named(refuse, start: bytes = b"") -> Iterator[None]:
                 "say how many channels it has: backbone=load_backbone(name, bands=...)",
             ) from None
         shown_start = start.decode("latin-1")
-        raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {', '.join(FORMATS)}") from None
+        formats = ", ".join([*FORMATS, HEIF])
+        raise refuse(f"not an image (starts with {shown_start!r})", f"pass one of {formats}") from None
     except Image.DecompressionBombError:
         raise refuse("more than max_pixels", _LARGER) from None
     except DAMAGE as error:
-        raise refuse(f"damaged image ({error})", "replace it or drop the row") from error
+        raise refuse(f"damaged image ({str(error).strip()})", "replace it or drop the row") from error
 
 
 @contextlib.contextmanager
@@ -293,7 +308,8 @@ def _digest_of_pixels(pixels: np.ndarray) -> bytes:
     return digest_of(b"photo", str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
 
 
-def _refuse_larger(width: int, height: int, max_pixels: int, refuse) -> None:
+def _refuse_larger(size: tuple[int, int], max_pixels: int, refuse) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise refuse(f"{width} x {height} px, more than max_pixels={max_pixels:,}", _LARGER)
 

@@ -22,11 +22,14 @@ READS = {"audio": "hf:openai/whisper-base", "image": "bundled:efficientnet-lite0
 LOOKED_AT = 10  # elements
 SHOWN = 60  # characters
 OF_FILES = {
-    "image": re.compile(r"\S+\.(jpe?g?|jfif|png|webp|gif|bmp|tiff?|p[pgb]m|jp2|j2k|avif)", re.IGNORECASE),
-    "audio": re.compile(r"\S+\.(wav|flac|ogg|mp3|aiff?|au)", re.IGNORECASE),
+    "image": re.compile(r"\S+\.(jpe?g?|jfif|png|webp|gif|bmp|tiff?|p[pgb]m|jp2|j2k|avif|hei[cf]|hif)", re.IGNORECASE),
+    "audio": re.compile(r"\S+\.(wav|flac|ogg|mp3|aiff?|au|m4a|aac)", re.IGNORECASE),
 }
 SUFFIX = re.compile(r"\.[a-z]\w{0,4}$", re.IGNORECASE)
-PICTURE = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|II\*\0|MM\0\*|\0\0\0.ftypavif|\0\0\0\x0cjP  ", re.DOTALL)
+PICTURE = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|II\*\0|MM\0\*|\0\0\0\x0cjP  |\0\0\0.ftyp(avi[fs]|he[iv][cmsx]|m[is]f1)",
+    re.DOTALL,
+)
 
 
 def refuse_other_kind(items: Sequence[Any], modality: str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from skltransfer.inputs._files import file_content
+from skltransfer.inputs._heif import FORM as HEIF
+from skltransfer.inputs._heif import is_heif
 from skltransfer.inputs._images import damage_named, readable
 from skltransfer.inputs._samples import BadMaskError, element_as_array, is_missing, shown
 
@@ -52,8 +54,9 @@ def read_mask(item: Any, row: int, name: str = "y") -> np.ndarray:
 
 def _of_file(item: Any, refuse: functools.partial) -> np.ndarray:
     content = file_content(item, refuse) if isinstance(item, str | os.PathLike) else bytes(item)
-    if content[:3] == b"\xff\xd8\xff":
-        raise refuse("a JPEG file, whose compression changes labels", "save masks as PNG")
+    lossy = "JPEG" if content[:3] == b"\xff\xd8\xff" else HEIF if is_heif(content) else None
+    if lossy is not None:
+        raise refuse(f"a {lossy} file, whose compression changes labels", "save masks as PNG")
     with damage_named(refuse, content[:16]), Image.open(io.BytesIO(content), formats=FORMATS) as image:
         return _of_image(image, refuse)
 

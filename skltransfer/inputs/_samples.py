@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from skltransfer.exceptions import MissingSampleError
+from skltransfer.exceptions import BadSampleError, MissingSampleError
+from skltransfer.inputs._lazy import DatasetItem
 from skltransfer.inputs._remarks import Remarks
 
 DIGEST_BYTES, LONGEST_SHOWN = 20, 200
@@ -126,6 +127,17 @@ class Samples(ABC):
         """
         self.remarks.tell(dict(zip(self.rows.tolist(), digests, strict=True)), self.judges)
 
+    def _item(self, row: int) -> Any:
+        """An element, which is read first if it is one of a dataset."""
+        item = self.items[row]
+        if not isinstance(item, DatasetItem):
+            return item
+        try:
+            return item.read()
+        except Exception as error:  # the dataset is the user's
+            cause = f"the dataset raised {type(error).__name__}: {error}"
+            raise BadSampleError(row, shown(item), cause, "mend the dataset, or drop the row") from error
+
     def _size(self, row: int) -> tuple[int, int] | None:
         return None
 
@@ -189,7 +201,7 @@ def shown(item: Any) -> str:
         return f"array of shape {item.shape}, {item.dtype}"
     if isinstance(item, tuple):
         return f"tuple of {', '.join(type(part).__name__ for part in item[:4])}"
-    return f"{type(item).__name__} object"
+    return repr(item) if isinstance(item, DatasetItem) else f"{type(item).__name__} object"
 
 
 def encoded_content(item: Any) -> bytes | None:

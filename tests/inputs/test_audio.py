@@ -84,7 +84,7 @@ def test_an_mp3_behind_a_tag_is_read():
 def test_no_other_format_reaches_its_reader(kind, monkeypatch):
     content = wav(np.rint(tone() * 100).astype(np.int16), format=kind, subtype="PCM_16")
     monkeypatch.setattr(soundfile, "SoundFile", None)
-    with pytest.raises(BadSampleError, match=r"X\[0\].*no audio that can be read .starts with.*AIFF or AU"):
+    with pytest.raises(BadSampleError, match=r"X\[0\].*no audio that can be read .starts with.*AIFF, AU, M4A"):
         read(content)
 
 

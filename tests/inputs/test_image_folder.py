@@ -59,14 +59,14 @@ def test_other_names_of_jpeg_are_read(tmp_path):
 
 
 def test_classes_of_which_nothing_can_be_read_are_refused_by_name(tmp_path):
-    folder_of(tmp_path, "ants/1.jpg", "bees/1.psd", "wasps/1.heic", "flies/1")
-    with pytest.raises(FileNotFoundError, match=r"'bees', 'flies', 'wasps'.*'.psd', '', '.heic'.*Convert these files"):
+    folder_of(tmp_path, "ants/1.jpg", "bees/1.psd", "wasps/1.dng", "flies/1")
+    with pytest.raises(FileNotFoundError, match=r"'bees', 'flies', 'wasps'.*'.psd', '', '.dng'.*Convert these files"):
         load_image_folder(tmp_path)
 
 
 def test_single_files_of_unknown_suffixes_are_counted_in_one_warning(tmp_path):
-    folder_of(tmp_path, "ants/1.jpg", "ants/2.heic", "bees/1.jpg", "bees/a/2.heic", "bees/3.svg")
-    with pytest.warns(UserWarning, match=r"2 of '.heic', 1 of '.svg'") as caught:
+    folder_of(tmp_path, "ants/1.jpg", "ants/2.dng", "bees/1.jpg", "bees/a/2.dng", "bees/3.svg")
+    with pytest.warns(UserWarning, match=r"2 of '.dng', 1 of '.svg'") as caught:
         assert read(tmp_path)[1] == ["ants", "bees"]
     assert len(caught) == 1
 
@@ -160,7 +160,7 @@ def test_a_folder_that_may_not_be_listed_is_not_passed_over(tmp_path, monkeypatc
 
 
 NAMES = st.sampled_from(["ants", "bees", "train", "a", ".hidden", "@eaDir", "x.jpg"])
-FILES = st.sampled_from(["1.jpg", "2.JFIF", "3.heic", "4.txt", "5", ".6.jpg", "Thumbs.db"])
+FILES = st.sampled_from(["1.jpg", "2.JFIF", "3.dng", "4.txt", "5", ".6.jpg", "Thumbs.db"])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -409,8 +409,10 @@ def test_a_data_set_of_pictures_and_labels_is_told_what_to_pass(tmp_path, photos
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png(photo))
     pairs = ImageFolder(tmp_path)
-    with pytest.raises(BadSampleError, match=r"^X\[0\] .*a pair, not an image. Fix: pass the images alone"):
+    with pytest.raises(ValueError, match=r"the dataset ImageFolder, whose items are tuples of 2.*from_torch_dataset"):
         features(pairs)
+    with pytest.raises(BadSampleError, match=r"^X\[1\] .*a pair, not an image. Fix: pass the images alone"):
+        features([pairs[0][0], pairs[1]])
     assert features([picture for picture, _ in pairs]).shape == (4, 32)
 
 

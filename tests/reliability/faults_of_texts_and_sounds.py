@@ -177,7 +177,7 @@ FAULTS = [
         BadSampleError,
         r"X\[2\] \('.*a.wav'\)",
         "no audio that can be read .starts with '<html>404</",
-        "Fix: pass WAV, FLAC, OGG, MP3, AIFF or AU",
+        "Fix: pass WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4 or AAC",
     ),
     *(
         Fault(46, what, _sound(item), BadSampleError, r"X\[2\]", "no samples", "Fix: drop the row")

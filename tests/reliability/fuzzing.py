@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from phones import heic, m4a
 from PIL import Image
 
 from skltransfer import inputs
@@ -63,7 +64,7 @@ def _pictures() -> dict[str, bytes]:
         buffer = io.BytesIO()
         (ramp.convert("L").convert("I").convert("I;16") if mode == "I;16" else ramp.convert(mode)).save(buffer, form)
         found[form] = buffer.getvalue()
-    return found
+    return found | {"HEIC": heic(np.asarray(ramp))}
 
 
 def _sounds() -> dict[str, bytes]:
@@ -72,7 +73,7 @@ def _sounds() -> dict[str, bytes]:
         buffer = io.BytesIO()
         soundfile.write(buffer, values, 8000, format=form)
         found[form] = buffer.getvalue()
-    return found
+    return found | {"M4A": m4a(values), "AAC": m4a(values, form="adts")}
 
 
 SEEDS = {"image": _pictures(), "audio": _sounds()}

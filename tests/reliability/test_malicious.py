@@ -17,6 +17,7 @@ import pytest
 import torch
 from catalogue import Bench, classifier, encoded, features
 from faults_of_texts_and_sounds import folder, heard, tone, wav
+from phones import TABLES, changed, heic, m4a
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from stores import forget
@@ -313,6 +314,12 @@ def _bmp_of(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
+def _heic_of(width: int, height: int) -> bytes:
+    content = heic(np.zeros((64, 64, 3), np.uint8))
+    at = content.index(b"ispe") + 8
+    return content[:at] + struct.pack(">II", width, height) + content[at + 8 :]
+
+
 def _tiff_with_a_frame_of_nothing() -> bytes:
     content = bytearray(encoded(np.arange(480, dtype=np.uint8).reshape(24, 20), "TIFF"))
     directory = int.from_bytes(content[4:8], "little")
@@ -333,6 +340,7 @@ PICTURES = {
     "a BMP of 2**60 pixels": _bmp_of(2**30, 2**30),
     "a TIFF whose second frame is nothing": _tiff_with_a_frame_of_nothing(),
     "a BMP of a negative width": _bmp_of(-(2**31), 5),
+    "a HEIC of 2**62 pixels": _heic_of(2**31 - 1, 2**31 - 1),
     "a pickle": pickle.dumps(Payload()),
 }
 
@@ -364,6 +372,7 @@ SOUNDS = {
     "no bits": _forged(34, bytes(2)),
     "a FLAC of nine minutes of eight channels": _flac_of(frames=655_350 * 590),
     "a FLAC of days": _flac_of(frames=2**36 - 1),
+    "an M4A of a hundred million packets": changed(m4a(tone()), (*TABLES, b"stsz"), 4, 1, 10**8),
     "a pickle": pickle.dumps(Payload()),
 }
 

@@ -86,7 +86,8 @@ class DetectionTask(HeadedTask):
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 "augment must turn an image and its target, a dict of boxes and labels, into another image and target, "
-                f"as the transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
+                "as the transforms of torchvision.transforms.v2 and of albumentations do "
+                f"({type(error).__name__}: {error})."
             ) from error
         return image.as_subclass(torch.Tensor), record
 

@@ -190,7 +190,7 @@ class SegmentationTask(HeadedTask, PartsTask):
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 "augment must turn an image and its target, a dict with a mask, into another image and target, as the "
-                f"transforms of torchvision.transforms.v2 do ({type(error).__name__}: {error})."
+                f"transforms of torchvision.transforms.v2 and of albumentations do ({type(error).__name__}: {error})."
             ) from error
         kept = (mask.reshape(mask.shape[-2:]) + IGNORED).numpy().astype(np.int16)
         return image.as_subclass(torch.Tensor), {"labels": kept}

@@ -18,6 +18,7 @@ from skltransfer.engine.inference.reading import in_threads
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import Task
+from skltransfer.engine.training.keyword_transforms import KeywordTransform, takes_keywords
 from skltransfer.inputs import Samples
 
 Augment = Callable[..., Any]
@@ -38,7 +39,7 @@ class AugmentedActivations:
         Stages in increasing order; several are packed.
     augment : callable
         Transform of ``torchvision.transforms.v2`` from a uint8 image (channels, h, w) to another one, or from an image
-        and its target.
+        and its target; or a transform of albumentations.
     task : Task
         The task, which knows whether a transform changes targets.
     unplaced : mapping of int to object
@@ -58,7 +59,8 @@ class AugmentedActivations:
     ) -> None:
         self.take, self.exact_batches, self.lengths = activations.take, activations.exact_batches, activations.lengths
         self._with_numbers = activations.with_numbers
-        self._stages, self._samples, self._addresses, self._augment = stages, samples, addresses, augment
+        self._stages, self._samples, self._addresses = stages, samples, addresses
+        self._augment = KeywordTransform(augment) if takes_keywords(augment) else augment
         self._task, self._unplaced = task, unplaced
 
     def take_to_train(self, rows: np.ndarray, batch: Any = None) -> tuple[Batch, Any]:
@@ -86,7 +88,7 @@ class AugmentedActivations:
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (n,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
-                f"augment must turn a uint8 tensor ({n}, h, w) into another, got {shown}. Leave out ToDtype, "
+                f"augment must turn a uint8 tensor ({n}, h, w) into another, got {shown}. Leave out ToDtype, ToFloat and "
                 "Normalize: the backbone's own preprocessing comes after it."
             )
         if target is not None:
