@@ -41,7 +41,8 @@ class ClassifierVerbs:
         """Predict the class label of each sample.
 
         For a multilabel target (:class:`FineTunedClassifier` only), each label with a probability above 0.5 is
-        predicted.
+        predicted. With ``class_order`` (:class:`FineTunedClassifier` only), the median class is predicted: a higher and
+        a lower class have a probability of at most 0.5 each.
 
         Parameters
         ----------
@@ -51,7 +52,8 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            The most probable label of each sample; for a multilabel target, a matrix of 0 and 1.
+            The most probable label of each sample, or the median one with ``class_order``; for a multilabel target, a
+            matrix of 0 and 1.
 
         Raises
         ------
@@ -138,7 +140,8 @@ class ClassifierVerbs:
         -------
         ndarray of float64, shape (n_samples,) or (n_samples, n_classes)
             For two classes, the log-odds of ``classes_[1]``; else one logit per class. For a multilabel target
-            (:class:`FineTunedClassifier` only), the log-odds of each label.
+            (:class:`FineTunedClassifier` only), the log-odds of each label. With ``class_order``, minus the expected
+            absolute error of predicting each class, in ranks.
 
         Raises
         ------

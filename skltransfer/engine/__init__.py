@@ -29,6 +29,7 @@ from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
+from skltransfer.engine.tasks.ordinal import OrdinalTask
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.prototypes import PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
@@ -47,6 +48,7 @@ KINDS = (
     DetectionTask,
     MultilabelTask,
     MultiTask,
+    OrdinalTask,
     PrototypeTask,
     RegressionTask,
     SegmentationTask,

@@ -24,7 +24,7 @@ class Constants(nn.Module):
         self.values = nn.Parameter(torch.zeros(n))
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        return torch.cat([outputs, self.values.expand(len(outputs), -1)], dim=1)
+        return torch.cat([outputs, self.values.expand(outputs.shape[0], -1)], dim=1)
 
 
 class Readout(nn.Module):
