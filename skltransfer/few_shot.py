@@ -1,12 +1,11 @@
 """Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.parameters import declared, parameter, share
@@ -14,6 +13,7 @@ from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import (
     ArrayTargets,
+    MultilabelPrototypeTask,
     NetworkSpec,
     PrototypeTask,
     Task,
@@ -37,6 +37,9 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     prototype, and a sample gets the class of the nearest prototype [1]_; nothing is trained. ``method="contrastive"``
     first trains the last stages of the network, so that samples of the same class move together and samples of
     different classes move apart, on all pairs of each batch as in SetFit [2]_.
+
+    For a multilabel target, a matrix of 0 and 1 with one column per label, each label has two prototypes: the mean of
+    the samples that have it, and the mean of the others.
 
     Parameters
     ----------
@@ -118,7 +121,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         Kind of X that ``fit`` received: a collection of images, texts or audio, or a table of numbers. Other methods
         require the same kind.
     classes_ : ndarray of shape (n_classes,)
-        Sorted class labels.
+        Sorted class labels. For a multilabel target, the numbers of its columns.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)
@@ -192,11 +195,35 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         )
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
-        check_classification_targets(y)
-        return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
+        targets = self._encode_labels(y, weights)
+        if targets.values.ndim == 1:
+            return targets
+        if self.method == "contrastive":
+            raise ValueError(
+                f"method='contrastive' moves samples of one class together, but y has {y.shape[1]} columns of labels "
+                "that do not exclude each other. Use method='prototype', or FineTunedClassifier."
+            )
+        self._warn_of_constant_labels(targets.values[weights > 0])
+        return targets
+
+    def _warn_of_constant_labels(self, indicators: np.ndarray) -> None:
+        for seen, name in ((0, "in no sample"), (len(indicators), "in all samples")):
+            columns = np.flatnonzero(indicators.sum(0) == seen).tolist()
+            if columns:
+                answer = "never" if seen == 0 else "always"
+                warnings.warn(
+                    f"The labels of columns {columns[:10]} of y are {name}, so they will {answer} be predicted.",
+                    stacklevel=6,
+                )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
-        return task or PrototypeTask(self.classes_), data
+        kind = PrototypeTask if data.targets.values.ndim == 1 else MultilabelPrototypeTask
+        return task or kind(self.classes_), data
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output = self.method == "prototype"
+        return tags
 
     @property
     def _penalty(self) -> float:

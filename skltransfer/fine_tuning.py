@@ -7,8 +7,6 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
 
 from skltransfer._estimators import target_checks
 from skltransfer._estimators.classifier import ClassifierVerbs
@@ -349,19 +347,16 @@ class FineTunedClassifier(
         return self._take_over(draft._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind == "multilabel-indicator":
-            return self._encode_indicators(y)
-        if kind == "multiclass-multioutput":
+        targets = self._encode_labels(y, weights)
+        if targets.values.ndim == 1:
+            self._set_order()
+        elif self.class_weight is not None or self.class_order is not None:
+            name = "class_weight" if self.class_order is None else "class_order"
             raise ValueError(
-                f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
-                "labels, or a matrix of 0 and 1 (sklearn.preprocessing.MultiLabelBinarizer makes one of lists of "
-                "labels). MultiTaskFineTuner and sklearn.multioutput.MultiOutputClassifier take a column per task."
+                f"{name}={getattr(self, name)!r} is for labels that exclude each other, but y has {y.shape[1]} columns "
+                f"of 0 and 1. Set {name}=None, or pass one label per sample."
             )
-        positions = self._label_positions(column_or_1d(y, warn=True), weights)
-        self._set_order()
-        return ArrayTargets(positions)
+        return targets
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         categories = target_checks.ordered_categories(y)
@@ -382,20 +377,6 @@ class FineTunedClassifier(
                 f"warm_start and partial_fit go on with the same class_order: fitted with the order {earlier!r}, now "
                 f"class_order={self.class_order!r}. Set warm_start=False, or fit a clone."
             )
-
-    def _encode_indicators(self, y: np.ndarray) -> ArrayTargets:
-        if self.class_order is not None:
-            raise ValueError(
-                f"class_order={self.class_order!r} is for labels that exclude each other, but y has {y.shape[1]} "
-                "columns of 0 and 1. Set class_order=None, or pass one label per sample."
-            )
-        known = getattr(self, "classes_", None)
-        if known is not None and len(known) != y.shape[1]:
-            raise ValueError(f"y has {y.shape[1]} columns of labels, but there are {len(known)} labels: {known!r}.")
-        if self.class_weight is not None:
-            raise ValueError(f"class_weight={self.class_weight!r} is for labels that exclude each other; use None.")
-        self.classes_ = np.arange(y.shape[1]) if known is None else known
-        return ArrayTargets(y.astype(np.int64))
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         labels = data.targets.values

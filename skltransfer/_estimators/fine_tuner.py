@@ -101,9 +101,9 @@ class FineTuner(
             Training samples: a list, array or column of images, texts or audio clips as the backbone reads them (file
             paths, bytes, PIL images, strings or arrays), or a 2-D table of numbers.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` one
-            column of 0 and 1 per label, :class:`FineTunedRegressor` one column per target, and
-            :class:`MultiTaskFineTuner` one column per task.
+            Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` and
+            :class:`FewShotClassifier` one column of 0 and 1 per label, :class:`FineTunedRegressor` one column per
+            target, and :class:`MultiTaskFineTuner` one column per task.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
         groups : array-like of shape (n_samples,), default=None

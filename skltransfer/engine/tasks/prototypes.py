@@ -13,6 +13,7 @@ from skltransfer.backbones import Backbone
 from skltransfer.engine.networks.readout import ContrastiveReadout, Readout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.probe import Probe, Scaling, best_temperature
 
 
@@ -65,6 +66,28 @@ class PrototypeTask(ClassificationTask):
         wrong = (wrong - same) ** 2
         own = same - torch.eye(len(targets), device=outputs.device, dtype=outputs.dtype)
         return sum((wrong * mask).sum(1) / mask.sum(1).clamp(min=1) for mask in (own, 1 - same))
+
+
+class MultilabelPrototypeTask(MultilabelTask):
+    """Each label has two prototypes: of the samples that have it, and of those that do not.
+
+    The labels are separate :class:`PrototypeTask` of two classes. A label that all n samples have, or none, is always
+    answered, or never, with a doubt of ``1 / (n + 2)``.
+    """
+
+    def solve_probe(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: float
+    ) -> Probe:
+        """Parameters as :meth:`PrototypeTask.solve_probe`'s, with targets (n, k)."""
+        one, probes = PrototypeTask(np.arange(2)), []
+        for column in targets.T:
+            if 0 < column.sum() < len(column):
+                probes.append(one.solve_probe(features, column, weights, scaling, penalty))
+            else:
+                log_odds = np.log(weights.sum() + 1) * (1 if column.all() else -1)
+                weight, loss = np.zeros((1, features.shape[1])), float(np.logaddexp(0, -abs(log_odds)))
+                probes.append(Probe(*scaling, weight, np.array([log_odds]), 1, loss))
+        return Probe.side_by_side(probes)
 
 
 def _smooth_loss(outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
