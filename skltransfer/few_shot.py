@@ -1,12 +1,16 @@
 """Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import column_or_1d
 
+from skltransfer._estimators.class_names import described_classes
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.parameters import declared, parameter, share
 from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
@@ -20,6 +24,8 @@ from skltransfer.engine import (
     TrainingPlan,
     TrainingSet,
 )
+from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.inputs import NOUNS, JoinedSamples, Samples
 
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
 
@@ -54,6 +60,14 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     method : {"prototype", "contrastive"}, default="prototype"
         ``"prototype"`` keeps the pretrained network unchanged. ``"contrastive"`` trains its last stages before the
         prototypes are computed, which takes longer.
+    class_names : dict or bool or None, default=None
+        Descriptions of the classes for text backbones: a dict from label to a text, or to a list of texts. Each
+        description joins the training set like one labeled sample of weight 1, so ``fit`` also works for classes
+        without samples, and with ``y=None`` from the descriptions alone (zero-shot classification). True takes labels
+        that are strings as their own descriptions.
+    prompt : str, default="{}"
+        Template of the descriptions in ``class_names``, such as ``"This text is about {}."``. It contains ``{}`` once,
+        where the description goes.
     shrinkage : float in (0, 1], default=0.95
         Shrinkage of the covariance within classes toward a multiple of the identity; distances to prototypes are
         measured under this covariance. At 1.0 distances are Euclidean. The default is high because few samples give a
@@ -167,13 +181,53 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     >>> photos[::2, :8] += 0.5
     >>> FewShotClassifier("toy:images").fit(photos, ["above", "below"] * 4).predict(photos[:2]).tolist()
     ['above', 'below']
+
+    Descriptions of the classes can replace samples, if the network reads text:
+
+    >>> model = FewShotClassifier("toy:text", class_names={"pos": "a good film", "neg": "a bad film"})
+    >>> model.fit(["a good film, indeed"], None).predict(["a bad film"]).tolist()
+    ['neg']
     """
 
     method: str = parameter(default="prototype", constraint=[StrOptions({"prototype", "contrastive"})])
+    class_names: dict | bool | None = parameter(default=None, constraint=[dict, "boolean", None])
+    prompt: str = parameter(default="{}", constraint=[str])
     shrinkage: float = parameter(default=0.95, constraint=share("right"))
     freeze_depth: float | str = parameter(default=0.75)
     max_epochs: int = parameter(default=20)
     learning_rate: float = parameter(default=1e-4)
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if y is None and self.class_names and isinstance(self.class_names, Mapping):
+            return np.full(len(samples), None, dtype=object)
+        return super()._checked_target(y, samples)
+
+    def _with_descriptions(
+        self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone
+    ) -> tuple[Samples, np.ndarray, np.ndarray]:
+        if not self.class_names:
+            return samples, y, weights
+        if backbone.modality != "text":
+            raise UnsupportedBackboneError(
+                f"class_names needs a network that reads the names like samples, but {backbone.name!r} reads "
+                f"{NOUNS[backbone.modality]}. Use a text network such as 'bundled:minilm', or set class_names=None."
+            )
+        is_labeled = any(one is not None for one in y.flat)
+        if is_labeled and type_of_target(y).startswith("multilabel"):
+            raise ValueError(
+                f"class_names describes labels that exclude each other, but y has {y.shape[1]} columns of 0 and 1. Set "
+                "class_names=None."
+            )
+        y = column_or_1d(y, warn=True)
+        labels, texts = described_classes(self.class_names, self.prompt, y if is_labeled else None)
+        weights = weights if is_labeled else np.zeros(len(y))
+        y = y if is_labeled else np.full(len(y), labels[0])
+        named = self._read(texts, backbone)
+        return (
+            JoinedSamples(samples, named, "class_names"),
+            np.concatenate([y, labels]),
+            np.concatenate([weights, np.ones(len(labels))]),
+        )
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}
@@ -217,8 +271,9 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
                 )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
-        kind = PrototypeTask if data.targets.values.ndim == 1 else MultilabelPrototypeTask
-        return task or kind(self.classes_), data
+        if data.targets.values.ndim == 2:
+            return task or MultilabelPrototypeTask(self.classes_), data
+        return task or PrototypeTask(self.classes_, corrects_sizes=bool(self.class_names)), data
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -185,6 +185,7 @@ class FineTuner(
         y = self._checked_target(y, samples)
         weights, given, n = self._checked_weights(sample_weight, y), samples, len(samples)
         groups = None if groups is None else checked_groups(groups, n)
+        samples, y, weights = self._with_descriptions(samples, y, weights, backbone)
         job = self._job(backbone, start, single_pass)
         if validation is None:
             targets = self._encode(y, weights)
@@ -209,12 +210,19 @@ class FineTuner(
         if callbacks is not None:
             observer = EpochObserver(callbacks.epoch_begins, callbacks.epoch_ends)
             job = replace(job, observer=observer.seeing(lambda result: self._fitted_attributes(job, result)))
-        result = tune(job, *learnt, None if groups is None or validation is not None else groups[kept])
+        groups = groups[kept] if groups is not None and len(samples) == n else None
+        result = tune(job, *learnt, groups)
         self._set_rows(result, kept, n)
         if self._truncates and backbone.modality in ("audio", "text"):
             self.n_truncated_ = n_truncated(given.take(kept[kept < n]), backbone)
         self._set_fitted(job, result)
         return self
+
+    def _with_descriptions(
+        self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone
+    ) -> tuple[Samples, np.ndarray, np.ndarray]:
+        """Samples, y and weights, followed by those that stand for classes in words, if there are any."""
+        return samples, y, weights
 
     def _set_rows(self, result: TuningResult, kept: np.ndarray, n: int) -> None:
         """Attributes that name rows of X, which has n; ``kept`` were learnt from, and those from n on are of X_val."""

@@ -23,9 +23,21 @@ class PrototypeTask(ClassificationTask):
     Near is meant under the covariance within classes, shrunk towards a multiple of the identity, so the head is linear.
     Its outputs are scaled so that the training labels are as likely as can be when each sample is left out of its own
     prototype; labels are smoothed as Platt (1999) does, since a few separated samples are no proof of certainty.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels, at least two.
+    corrects_sizes : bool, default=False
+        If True, squared distances are corrected for the error of the prototypes, which is larger in small classes: a
+        mean of many samples is nearer to all samples than a single sample is.
     """
 
     solves_last = True
+
+    def __init__(self, classes: np.ndarray, corrects_sizes: bool = False) -> None:
+        super().__init__(classes)
+        self.corrects_sizes = corrects_sizes
 
     def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
         """One that gives features in training."""
@@ -43,6 +55,9 @@ class PrototypeTask(ClassificationTask):
         inverse = _shrunk_inverse(rest * np.sqrt(weights / weights.sum())[:, None], penalty)
         weight = inverse(prototypes)
         bias = -0.5 * (weight * prototypes).sum(1)
+        freedom = weights.sum() - len(mass)
+        if self.corrects_sizes and freedom > 0:
+            bias += 0.5 * weights @ (inverse(rest) * rest).sum(1) / freedom / mass
         outputs = features @ weight.T + bias
         known = mass[targets] > weights * (1 + 1e-9)  # others are the only ones of their class
         temperature, loss = 1.0, 0.0
