@@ -1,10 +1,12 @@
 """Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import type_of_target
@@ -14,18 +16,21 @@ from skltransfer._estimators.class_names import described_classes
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.parameters import declared, parameter, share
 from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
-from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.backbones import Backbone, freeze_boundary, shared_space, text_tower
 from skltransfer.engine import (
     ArrayTargets,
+    Described,
     MultilabelPrototypeTask,
     NetworkSpec,
     PrototypeTask,
     Task,
     TrainingPlan,
     TrainingSet,
+    TuningJob,
+    TuningResult,
 )
 from skltransfer.exceptions import UnsupportedBackboneError
-from skltransfer.inputs import NOUNS, JoinedSamples, Samples
+from skltransfer.inputs import NOUNS, JoinedSamples, Samples, samples_from_collection
 
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
 
@@ -61,12 +66,13 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         ``"prototype"`` keeps the pretrained network unchanged. ``"contrastive"`` trains its last stages before the
         prototypes are computed, which takes longer.
     class_names : dict or bool or None, default=None
-        Descriptions of the classes for text backbones: a dict from label to a text, or to a list of texts. Each
+        Descriptions of the classes, for networks of texts and for the image tower of a CLIP network, such as
+        ``"hf:openai/clip-vit-base-patch32:vision"``: a dict from label to a text, or to a list of texts. Each
         description joins the training set like one labeled sample of weight 1, so ``fit`` also works for classes
         without samples, and with ``y=None`` from the descriptions alone (zero-shot classification). True takes labels
         that are strings as their own descriptions.
     prompt : str, default="{}"
-        Template of the descriptions in ``class_names``, such as ``"This text is about {}."``. It contains ``{}`` once,
+        Template of the descriptions in ``class_names``, such as ``"a photo of a {}"``. It contains ``{}`` once,
         where the description goes.
     shrinkage : float in (0, 1], default=0.95
         Shrinkage of the covariance within classes toward a multiple of the identity; distances to prototypes are
@@ -207,10 +213,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     ) -> tuple[Samples, np.ndarray, np.ndarray]:
         if not self.class_names:
             return samples, y, weights
-        if backbone.modality != "text":
+        if backbone.modality != "text" and shared_space(backbone) is None:
             raise UnsupportedBackboneError(
-                f"class_names needs a network that reads the names like samples, but {backbone.name!r} reads "
-                f"{NOUNS[backbone.modality]}. Use a text network such as 'bundled:minilm', or set class_names=None."
+                f"class_names needs a network that reads names, too, but {backbone.name!r} reads "
+                f"{NOUNS[backbone.modality]}. Use a text network such as 'bundled:minilm', a network for images and "
+                "texts such as 'hf:openai/clip-vit-base-patch32:vision', or set class_names=None."
             )
         is_labeled = any(one is not None for one in y.flat)
         if is_labeled and type_of_target(y).startswith("multilabel"):
@@ -220,14 +227,42 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
             )
         y = column_or_1d(y, warn=True)
         labels, texts = described_classes(self.class_names, self.prompt, y if is_labeled else None)
+        if backbone.modality != "text":
+            return samples, *self._beside_texts(y, weights, backbone, labels, texts, is_labeled=is_labeled)
         weights = weights if is_labeled else np.zeros(len(y))
         y = y if is_labeled else np.full(len(y), labels[0])
-        named = self._read(texts, backbone)
         return (
-            JoinedSamples(samples, named, "class_names"),
+            JoinedSamples(samples, self._read(texts, backbone), "class_names"),
             np.concatenate([y, labels]),
             np.concatenate([weights, np.ones(len(labels))]),
         )
+
+    def _beside_texts(
+        self,
+        y: np.ndarray,
+        weights: np.ndarray,
+        backbone: Backbone,
+        labels: np.ndarray,
+        texts: list[str],
+        *,
+        is_labeled: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """y and weights of images, whose classes are described by texts that another tower embeds."""
+        if self.method == "contrastive":
+            raise ValueError(
+                "method='contrastive' moves images away from where class_names are, since it trains the tower of the "
+                "images alone. Use method='prototype', or set class_names=None."
+            )
+        tower = text_tower(backbone)
+        space, reader = shared_space(tower), copy.copy(self).set_params(pooling="auto")
+        found = reader._last_features(samples_from_collection(texts, "text", **tower.reading), tower)
+        with torch.inference_mode():
+            features = space.projection(torch.tensor(found)).double().numpy()
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        self.classes_ = np.unique(labels)
+        self._described_ = Described(features, np.searchsorted(self.classes_, labels), space.scale)
+        self._is_labeled_ = is_labeled
+        return (y if is_labeled else np.full(len(y), labels[0])), weights
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}
@@ -235,7 +270,9 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
         boundary = boundary if self.method == "contrastive" else backbone.n_stages
-        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True)
+        space = shared_space(backbone) if self.class_names and backbone.modality != "text" else None
+        projected = 0 if space is None else space.width
+        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True, projected=projected)
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         """A plan with one learning rate, for the backbone alone; the rest is at its default."""
@@ -273,7 +310,17 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         if data.targets.values.ndim == 2:
             return task or MultilabelPrototypeTask(self.classes_), data
-        return task or PrototypeTask(self.classes_, corrects_sizes=bool(self.class_names)), data
+        described = getattr(self, "_described_", None)
+        if described is not None and not self._is_labeled_:
+            data = data.encoded(ArrayTargets(np.full(len(data), -1)))
+        return task or PrototypeTask(self.classes_, bool(self.class_names), described), data
+
+    def _set_fitted(self, job: TuningJob, result: TuningResult) -> None:
+        super()._set_fitted(job, result)
+        if isinstance(self._task_, PrototypeTask):
+            self._task_ = PrototypeTask(self.classes_)  # what only a fit needs is not kept
+        for name in ("_described_", "_is_labeled_"):
+            vars(self).pop(name, None)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

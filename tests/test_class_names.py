@@ -4,11 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import softmax
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from skltransfer import FewShotClassifier, PretrainedFeatureExtractor, load
-from skltransfer.engine import PrototypeTask
+from skltransfer import FewShotClassifier, PretrainedFeatureExtractor, export_onnx, load
+from skltransfer.backbones import seeded
+from skltransfer.engine import Described, PrototypeTask
 from skltransfer.exceptions import UnsupportedBackboneError
 
 TEXTS = [
@@ -152,3 +155,105 @@ def test_networks_that_read_no_text_are_refused(two_kinds):
     X, y = two_kinds
     with pytest.raises(UnsupportedBackboneError, match="class_names needs.*'toy:images' reads images"):
         FewShotClassifier("toy:images", class_names={"above": "bright above", "below": "bright below"}).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A tiny CLIP with random weights, saved as a hub keeps it: both towers, a tokenizer, an image processor."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    folder = tmp_path_factory.mktemp("clip")
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    text = {**small, "vocab_size": 64, "eos_token_id": 3, "pad_token_id": 0, "max_position_embeddings": 64}
+    images = {**small, "image_size": 32, "patch_size": 8}
+    with seeded(3):
+        model = transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=text, vision_config=images, projection_dim=16)
+        )
+        for weight in model.parameters():
+            weight.data += 0.2 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "cat", "dog", "bird", "sat", "ran", "flew", "home"]
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    fast.save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+ANIMALS = {"cat": "the cat sat", "dog": "the dog ran", "bird": "a bird flew home"}
+
+
+@pytest.fixture
+def pictures(rng):
+    """Each of other colors and shapes."""
+    return rng.integers(0, 256, (12, 2, 2, 3), dtype=np.uint8).repeat(16, axis=1).repeat(16, axis=2)
+
+
+def logits_per_image(folder, pictures, texts):
+    """The library's own answer."""
+    transformers = pytest.importorskip("transformers")
+    model = transformers.CLIPModel.from_pretrained(folder).eval()
+    processor = transformers.ViTImageProcessor.from_pretrained(folder)
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    pixels = processor(list(pictures), return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        return model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels
+        ).logits_per_image.numpy()
+
+
+def test_images_and_names_are_compared_as_the_network_itself_does(clip_folder, pictures):
+    model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, dtype="float32").fit(pictures, None)
+    logits = logits_per_image(clip_folder, pictures, list(ANIMALS.values()))
+    assert len(set(logits.argmax(1))) > 1
+    assert model.predict(pictures).tolist() == [list(ANIMALS)[best] for best in logits.argmax(1)]
+    expected = softmax(logits, axis=1)[:, [list(ANIMALS).index(label) for label in model.classes_]]
+    np.testing.assert_allclose(model.predict_proba(pictures), expected, atol=1e-3)
+
+
+def test_labeled_images_join_the_names_and_the_copy_answers_alike(clip_folder, pictures, tmp_path):
+    y = np.tile(["cat", "dog"], 6)
+    y[:2] = ["dog", "cat"]
+    model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS).fit(pictures[:8], y[:8])
+    assert model.classes_.tolist() == ["bird", "cat", "dog"]
+    assert model.transform(pictures).shape == (12, 16)
+    model.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    np.testing.assert_array_equal(copy.predict_proba(pictures), model.predict_proba(pictures))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(pictures), model.predict(pictures))
+    search = GridSearchCV(model, {"shrinkage": [0.5, 1.0]}, cv=2, error_score="raise").fit(pictures, y)
+    assert np.isfinite(search.best_score_)
+
+
+def test_descriptions_are_moved_to_where_the_images_are(rng):
+    """Images of two of three classes are known; the third is found where its description says."""
+    directions = np.eye(20)[:3]
+    texts = directions + 3 * np.eye(20)[10]
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    y = np.repeat([0, 1, 2], 10)
+    images = directions[y] + 3 * np.eye(20)[11] + 0.1 * rng.standard_normal((30, 20))
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    seen = y < 2
+    task = PrototypeTask(np.arange(3), True, Described(texts, np.arange(3), 100.0))
+    probe = task.solve_probe(images[seen], y[seen], np.ones(20), (np.zeros(20), np.ones(20)), 0.95)
+    np.testing.assert_array_equal(probe.outputs(images).argmax(1), y)
+
+
+def test_networks_for_images_and_texts_train_no_tower_alone(clip_folder, pictures):
+    model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, method="contrastive")
+    with pytest.raises(ValueError, match="method='contrastive' moves images away from where class_names are"):
+        model.fit(pictures, np.tile(["cat", "dog", "bird"], 4))
+    random = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, weights="random")
+    with pytest.raises(UnsupportedBackboneError, match="class_names needs a network that reads names, too"):
+        random.fit(pictures, None)
+
+
+@pytest.mark.slow
+def test_an_exported_network_for_images_and_texts_answers_alike(clip_folder, pictures, tmp_path):
+    pytest.importorskip("onnxscript")
+    model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, dtype="float32").fit(pictures, None)
+    assert export_onnx(model, tmp_path / "model.onnx", pictures)["largest_difference"] <= 1e-4

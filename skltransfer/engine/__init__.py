@@ -31,7 +31,7 @@ from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.ordinal import OrdinalTask
 from skltransfer.engine.tasks.probe import Probe
-from skltransfer.engine.tasks.prototypes import MultilabelPrototypeTask, PrototypeTask
+from skltransfer.engine.tasks.prototypes import Described, MultilabelPrototypeTask, PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
 from skltransfer.engine.tasks.tagging import TaggingTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets

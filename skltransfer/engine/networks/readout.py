@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer.backbones import Backbone, Pooling
+from skltransfer.backbones import Backbone, Pooling, shared_space
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.spec import NetworkSpec
 
@@ -81,25 +81,36 @@ class VectorReadout(ScaledReadout):
     """
 
     def __init__(self, pooling: Pooling | None, n_features: int, spec: NetworkSpec, *, draws: bool = True) -> None:
-        super().__init__(n_features)
-        self.pooling, self.normalizes = pooling, spec.normalizes
+        super().__init__(spec.projected or n_features)
+        self.pooling, self.normalizes, self.projection = pooling, spec.normalizes, None
         with torch.device("cpu" if draws else "meta"):
+            if spec.projected:
+                linear = nn.Linear(n_features, spec.projected, bias=False)
+                self.projection, n_features = nn.Sequential(nn.LayerNorm(n_features), linear), spec.projected
             self.head = nn.Sequential(*head_layers(n_features, spec))
             if spec.n_constants:
                 self.head.append(Constants(spec.n_constants))
-        if not draws:
-            self.head.to_empty(device="cpu")
+        for part in () if draws else (self.head, self.projection):
+            if part is not None:
+                part.to_empty(device="cpu")
 
     @classmethod
     def of(cls, backbone: Backbone, spec: NetworkSpec, draws: bool) -> "VectorReadout":
         """The readout that follows a backbone's last stage."""
         at_the_top = spec.boundary == backbone.n_stages
         pooling = None if at_the_top else backbone.pooling_at(backbone.n_stages, spec.pooling)
-        return cls(pooling, backbone.pooled_width(backbone.n_stages, spec.pooling), spec, draws=draws)
+        readout = cls(pooling, backbone.pooled_width(backbone.n_stages, spec.pooling), spec, draws=draws)
+        if draws and spec.projected:
+            readout.projection.load_state_dict(shared_space(backbone).projection.state_dict())
+        return readout
 
     def features(self, activation: torch.Tensor) -> torch.Tensor:
-        """Pooled features, (n, d), in float32."""
-        return activation if self.pooling is None else self.pooling(activation).float()
+        """Pooled features, (n, d), in float32; in the space that images and texts share, if they are projected."""
+        pooled = activation if self.pooling is None else self.pooling(activation).float()
+        if self.projection is None:
+            return pooled
+        with autocast(pooled.device, None):
+            return self.projection(pooled.to(self.mean.dtype))
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
         """Pooled features as the head sees them: standardized, or of length 1."""

@@ -30,6 +30,8 @@ class NetworkSpec:
         Number of further trained outputs that are the same for all samples.
     taps : tuple of int
         Boundaries whose activations the readout uses, in increasing order; empty for the last one alone.
+    projected : int
+        Width of the space, shared by images and texts, to which pooled features are projected; 0 if they stay.
     """
 
     boundary: int
@@ -40,6 +42,7 @@ class NetworkSpec:
     n_outputs: int = 1
     n_constants: int = 0
     taps: tuple[int, ...] = ()
+    projected: int = 0
 
     @property
     def held(self) -> tuple[int, ...]:

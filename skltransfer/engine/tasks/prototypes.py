@@ -4,6 +4,7 @@ Must not know where features come from.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,49 @@ from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
 from skltransfer.engine.tasks.probe import Probe, Scaling, best_temperature
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Descriptions of classes, in the space of the features of another kind of sample.
+
+    Attributes
+    ----------
+    features : ndarray of shape (m, d)
+        Features of length 1 of the descriptions.
+    targets : ndarray of int, shape (m,)
+        Positions of their labels among the classes.
+    scale : float
+        Number by which outputs are multiplied where no labeled sample calibrates them.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    scale: float
+
+    def beside(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features, targets and weights of the labeled samples, and of the descriptions as samples of weight 1.
+
+        Images and texts lie apart in the space that they share (Liang et al. 2022), so descriptions are moved by the
+        mean difference of the classes that have samples.
+        """
+        is_labeled = targets >= 0
+        features, targets, weights = features[is_labeled], targets[is_labeled], weights[is_labeled]
+        moved = self.features
+        if is_labeled.any():
+            apart = [
+                np.average(features[targets == one], axis=0, weights=weights[targets == one])
+                - self.features[self.targets == one].mean(0)
+                for one in np.unique(targets)
+            ]
+            moved = moved + np.mean(apart, axis=0)
+        return (
+            np.vstack([features, moved]),
+            np.concatenate([targets, self.targets]),
+            np.concatenate([weights, np.ones(len(moved))]),
+        )
 
 
 class PrototypeTask(ClassificationTask):
@@ -31,13 +75,15 @@ class PrototypeTask(ClassificationTask):
     corrects_sizes : bool, default=False
         If True, squared distances are corrected for the error of the prototypes, which is larger in small classes: a
         mean of many samples is nearer to all samples than a single sample is.
+    names : Described, optional
+        Descriptions of the classes. With them, samples may be unlabeled: their targets are -1.
     """
 
     solves_last = True
 
-    def __init__(self, classes: np.ndarray, corrects_sizes: bool = False) -> None:
+    def __init__(self, classes: np.ndarray, corrects_sizes: bool = False, names: "Described | None" = None) -> None:
         super().__init__(classes)
-        self.corrects_sizes = corrects_sizes
+        self.corrects_sizes, self.names = corrects_sizes, names
 
     def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> Readout:
         """One that gives features in training."""
@@ -47,6 +93,10 @@ class PrototypeTask(ClassificationTask):
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, scaling: Scaling, penalty: float
     ) -> Probe:
         """Parameters as :meth:`ClassificationTask.solve_probe`'s; ``penalty`` is the identity's share, in (0, 1]."""
+        temperature, loss = 1.0, 0.0
+        if self.names is not None:
+            temperature = 1 / self.names.scale
+            features, targets, weights = self.names.beside(features, targets, weights)
         members = np.zeros((len(self.classes), len(targets)))
         members[targets, np.arange(len(targets))] = weights
         mass = members.sum(1)
@@ -60,7 +110,6 @@ class PrototypeTask(ClassificationTask):
             bias += 0.5 * weights @ (inverse(rest) * rest).sum(1) / freedom / mass
         outputs = features @ weight.T + bias
         known = mass[targets] > weights * (1 + 1e-9)  # others are the only ones of their class
-        temperature, loss = 1.0, 0.0
         if known.any():
             without = (mass[targets] / np.where(known, mass[targets] - weights, 1)) ** 2
             outputs[np.arange(len(targets)), targets] -= 0.5 * (without - 1) * (inverse(rest) * rest).sum(1)
