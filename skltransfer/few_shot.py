@@ -253,6 +253,11 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
                 "method='contrastive' moves images away from where class_names are, since it trains the tower of the "
                 "images alone. Use method='prototype', or set class_names=None."
             )
+        if self._resolved_pooling(backbone) != backbone.pooling:
+            raise ValueError(
+                f"pooling={self.pooling!r} gives no embedding that {backbone.name!r} compares with texts. Use "
+                f"pooling='auto', which is {backbone.pooling!r}, or set class_names=None."
+            )
         tower = text_tower(backbone)
         space, reader = shared_space(tower), copy.copy(self).set_params(pooling="auto")
         found = reader._last_features(samples_from_collection(texts, "text", **tower.reading), tower)

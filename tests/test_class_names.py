@@ -247,6 +247,9 @@ def test_networks_for_images_and_texts_train_no_tower_alone(clip_folder, picture
     model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, method="contrastive")
     with pytest.raises(ValueError, match="method='contrastive' moves images away from where class_names are"):
         model.fit(pictures, np.tile(["cat", "dog", "bird"], 4))
+    model = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, pooling="mean")
+    with pytest.raises(ValueError, match="pooling='mean' gives no embedding that.*compares with texts"):
+        model.fit(pictures, None)
     random = FewShotClassifier(f"hf:{clip_folder}:vision", class_names=ANIMALS, weights="random")
     with pytest.raises(UnsupportedBackboneError, match="class_names needs a network that reads names, too"):
         random.fit(pictures, None)

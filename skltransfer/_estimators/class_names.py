@@ -55,13 +55,9 @@ def _own_words(y: np.ndarray) -> dict[Any, str]:
 
 
 def _texts(label: Any, texts: Any) -> list[str]:
-    texts = [texts] if isinstance(texts, str) else texts
-    if (
-        not isinstance(texts, list | tuple)
-        or not texts
-        or not all(isinstance(one, str) and one.strip() for one in texts)
-    ):
+    found = [texts] if isinstance(texts, str) else texts if isinstance(texts, list | tuple) else []
+    if not found or not all(isinstance(one, str) and one.strip() for one in found):
         raise ValueError(
             f"class_names must map each label to a text or a list of texts; got {texts!r} for the label {label!r}."
         )
-    return list(texts)
+    return list(found)

@@ -165,8 +165,8 @@ class ClassifierVerbs:
         -------
         ndarray of float64, shape (n_samples,) or (n_samples, n_classes)
             For two classes, the log-odds of ``classes_[1]``; else one logit per class. For a multilabel target, the
-            log-odds of each label. With ``class_order``, minus the expected
-            absolute error of predicting each class, in ranks.
+            log-odds of each label. With ``class_order``, minus the expected absolute error of predicting each class, in
+            ranks.
 
         Raises
         ------

@@ -177,7 +177,8 @@ def refuse_mixed_labels(rows: Sequence[Sequence[Any]], noun: str = "Labels") -> 
 def ordered_categories(y: Any) -> list[Any] | None:
     """Categories of an ordered pandas ``Categorical``, from lowest to highest; None for any other y."""
     dtype = getattr(y, "dtype", None)
-    return dtype.categories.to_list() if getattr(dtype, "ordered", False) is True else None
+    is_ordered = getattr(dtype, "ordered", False) is True and hasattr(dtype, "categories")
+    return list(dtype.categories) if is_ordered else None
 
 
 def ordered_classes(classes: np.ndarray, order: Any, categories: list[Any] | None) -> np.ndarray:

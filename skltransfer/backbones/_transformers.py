@@ -345,9 +345,10 @@ def own_shared_space(name: str, options: Mapping[str, object]) -> SharedSpace | 
         model, found = transformers.CLIPModel.from_pretrained(
             place, dtype="float32", output_loading_info=True, **shared
         )
-    if found["missing_keys"]:
+    norm = model.vision_model.post_layernorm
+    if found["missing_keys"] or norm.eps != nn.LayerNorm(1).eps:  # which a readout's own norm has
         return None
-    of_images = nn.Sequential(model.vision_model.post_layernorm, model.visual_projection)
+    of_images = nn.Sequential(norm, model.visual_projection)
     projection = of_images if tower == "vision" else model.text_projection
     return SharedSpace(projection.eval(), model.projection_dim, model.logit_scale.exp().item())
 
