@@ -1,25 +1,36 @@
 """Classifiers for one to sixteen labels per class: nearest prototypes, and contrasting pairs before them."""
 
+import copy
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
+from skltransfer._estimators.class_names import described_classes
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.parameters import declared, parameter, share
 from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
-from skltransfer.backbones import Backbone, freeze_boundary
+from skltransfer.backbones import Backbone, freeze_boundary, shared_space, text_tower
 from skltransfer.engine import (
     ArrayTargets,
+    Described,
+    MultilabelPrototypeTask,
     NetworkSpec,
     PrototypeTask,
     Task,
     TrainingPlan,
     TrainingSet,
+    TuningJob,
+    TuningResult,
 )
+from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.inputs import NOUNS, JoinedSamples, Samples, samples_from_collection
 
 OWN = ("freeze_depth", "max_epochs", "batch_size", "learning_rate", "random_state")
 
@@ -38,6 +49,9 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     first trains the last stages of the network, so that samples of the same class move together and samples of
     different classes move apart, on all pairs of each batch as in SetFit [2]_.
 
+    For a multilabel target, a matrix of 0 and 1 with one column per label, each label has two prototypes: the mean of
+    the samples that have it, and the mean of the others.
+
     Parameters
     ----------
     backbone : str or Backbone, default="bundled:efficientnet-lite0"
@@ -51,6 +65,15 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     method : {"prototype", "contrastive"}, default="prototype"
         ``"prototype"`` keeps the pretrained network unchanged. ``"contrastive"`` trains its last stages before the
         prototypes are computed, which takes longer.
+    class_names : dict or bool or None, default=None
+        Descriptions of the classes, for networks of texts and for the image tower of a CLIP network, such as
+        ``"hf:openai/clip-vit-base-patch32:vision"``: a dict from label to a text, or to a list of texts. Each
+        description joins the training set like one labeled sample of weight 1, so ``fit`` also works for classes
+        without samples, and with ``y=None`` from the descriptions alone (zero-shot classification). True takes labels
+        that are strings as their own descriptions.
+    prompt : str, default="{}"
+        Template of the descriptions in ``class_names``, such as ``"a photo of a {}"``. It contains ``{}`` once,
+        where the description goes.
     shrinkage : float in (0, 1], default=0.95
         Shrinkage of the covariance within classes toward a multiple of the identity; distances to prototypes are
         measured under this covariance. At 1.0 distances are Euclidean. The default is high because few samples give a
@@ -132,7 +155,7 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         Kind of X that ``fit`` received: a collection of images, texts or audio, a table of numbers, or pairs of texts.
         Other methods require the same kind.
     classes_ : ndarray of shape (n_classes,)
-        Sorted class labels.
+        Sorted class labels. For a multilabel target, the numbers of its columns.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)
@@ -178,14 +201,88 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     >>> photos[::2, :8] += 0.5
     >>> FewShotClassifier("toy:images").fit(photos, ["above", "below"] * 4).predict(photos[:2]).tolist()
     ['above', 'below']
+
+    Descriptions of the classes can replace samples, if the network reads text:
+
+    >>> model = FewShotClassifier("toy:text", class_names={"pos": "a good film", "neg": "a bad film"})
+    >>> model.fit(["a good film, indeed"], None).predict(["a bad film"]).tolist()
+    ['neg']
     """
 
     method: str = parameter(default="prototype", constraint=[StrOptions({"prototype", "contrastive"})])
+    class_names: dict | bool | None = parameter(default=None, constraint=[dict, "boolean", None])
+    prompt: str = parameter(default="{}", constraint=[str])
     shrinkage: float = parameter(default=0.95, constraint=share("right"))
     freeze_depth: float | str = parameter(default=0.75)
     max_epochs: int = parameter(default=20)
     learning_rate: float = parameter(default=1e-4)
     window_pooling: str = parameter(default="mean", constraint=[StrOptions({"mean", "max"})])
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        if y is None and self.class_names and isinstance(self.class_names, Mapping):
+            return np.full(len(samples), None, dtype=object)
+        return super()._checked_target(y, samples)
+
+    def _with_descriptions(
+        self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone
+    ) -> tuple[Samples, np.ndarray, np.ndarray]:
+        if not self.class_names:
+            return samples, y, weights
+        if backbone.modality != "text" and shared_space(backbone) is None:
+            raise UnsupportedBackboneError(
+                f"class_names needs a network that reads names, too, but {backbone.name!r} reads "
+                f"{NOUNS[backbone.modality]}. Use a text network such as 'bundled:minilm', a network for images and "
+                "texts such as 'hf:openai/clip-vit-base-patch32:vision', or set class_names=None."
+            )
+        is_labeled = any(one is not None for one in y.flat)
+        if is_labeled and type_of_target(y).startswith("multilabel"):
+            raise ValueError(
+                f"class_names describes labels that exclude each other, but y has {y.shape[1]} columns of 0 and 1. Set "
+                "class_names=None."
+            )
+        y = column_or_1d(y, warn=True)
+        labels, texts = described_classes(self.class_names, self.prompt, y if is_labeled else None)
+        if backbone.modality != "text":
+            return samples, *self._beside_texts(y, weights, backbone, labels, texts, is_labeled=is_labeled)
+        weights = weights if is_labeled else np.zeros(len(y))
+        y = y if is_labeled else np.full(len(y), labels[0])
+        return (
+            JoinedSamples([samples, self._read(texts, backbone)], ["X", "class_names"]),
+            np.concatenate([y, labels]),
+            np.concatenate([weights, np.ones(len(labels))]),
+        )
+
+    def _beside_texts(
+        self,
+        y: np.ndarray,
+        weights: np.ndarray,
+        backbone: Backbone,
+        labels: np.ndarray,
+        texts: list[str],
+        *,
+        is_labeled: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """y and weights of images, whose classes are described by texts that another tower embeds."""
+        if self.method == "contrastive":
+            raise ValueError(
+                "method='contrastive' moves images away from where class_names are, since it trains the tower of the "
+                "images alone. Use method='prototype', or set class_names=None."
+            )
+        if self._resolved_pooling(backbone) != backbone.pooling:
+            raise ValueError(
+                f"pooling={self.pooling!r} gives no embedding that {backbone.name!r} compares with texts. Use "
+                f"pooling='auto', which is {backbone.pooling!r}, or set class_names=None."
+            )
+        tower = text_tower(backbone)
+        space, reader = shared_space(tower), copy.copy(self).set_params(pooling="auto")
+        found = reader._last_features(samples_from_collection(texts, "text", **tower.reading), tower)
+        with torch.inference_mode():
+            features = space.projection(torch.tensor(found)).double().numpy()
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        self.classes_ = np.unique(labels)
+        self._described_ = Described(features, np.searchsorted(self.classes_, labels), space.scale)
+        self._is_labeled_ = is_labeled
+        return (y if is_labeled else np.full(len(y), labels[0])), weights
 
     def _job_options(self, backbone: Backbone, start: Any, single_pass: bool) -> dict[str, Any]:
         return {}
@@ -193,8 +290,14 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
     def _spec(self, backbone: Backbone, start: Any) -> NetworkSpec:
         boundary = freeze_boundary(self.freeze_depth, backbone.stage_names)
         boundary = boundary if self.method == "contrastive" else backbone.n_stages
-        windows = self._resolved_window_pooling(backbone)
-        return NetworkSpec(boundary, self._resolved_pooling(backbone), normalizes=True, window_pooling=windows)
+        space = shared_space(backbone) if self.class_names and backbone.modality != "text" else None
+        return NetworkSpec(
+            boundary,
+            self._resolved_pooling(backbone),
+            normalizes=True,
+            window_pooling=self._resolved_window_pooling(backbone),
+            projected=0 if space is None else space.width,
+        )
 
     def _plan(self, single_pass: bool) -> TrainingPlan:
         """A plan with one learning rate, for the backbone alone; the rest is at its default."""
@@ -208,11 +311,46 @@ class FewShotClassifier(ClassifierVerbs, ClassifierMixin, VectorFineTuner):
         )
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
-        check_classification_targets(y)
-        return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
+        targets = self._encode_labels(y, weights)
+        if targets.values.ndim == 1:
+            return targets
+        if self.method == "contrastive":
+            raise ValueError(
+                f"method='contrastive' moves samples of one class together, but y has {y.shape[1]} columns of labels "
+                "that do not exclude each other. Use method='prototype', or FineTunedClassifier."
+            )
+        self._warn_of_constant_labels(targets.values[weights > 0])
+        return targets
+
+    def _warn_of_constant_labels(self, indicators: np.ndarray) -> None:
+        for seen, name in ((0, "in no sample"), (len(indicators), "in all samples")):
+            columns = np.flatnonzero(indicators.sum(0) == seen).tolist()
+            if columns:
+                answer = "never" if seen == 0 else "always"
+                warnings.warn(
+                    f"The labels of columns {columns[:10]} of y are {name}, so they will {answer} be predicted.",
+                    stacklevel=6,
+                )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
-        return task or PrototypeTask(self.classes_), data
+        if data.targets.values.ndim == 2:
+            return task or MultilabelPrototypeTask(self.classes_), data
+        described = getattr(self, "_described_", None)
+        if described is not None and not self._is_labeled_:
+            data = data.encoded(ArrayTargets(np.full(len(data), -1)))
+        return task or PrototypeTask(self.classes_, bool(self.class_names), described), data
+
+    def _set_fitted(self, job: TuningJob, result: TuningResult) -> None:
+        super()._set_fitted(job, result)
+        if isinstance(self._task_, PrototypeTask):
+            self._task_ = PrototypeTask(self.classes_)  # what only a fit needs is not kept
+        for name in ("_described_", "_is_labeled_"):
+            vars(self).pop(name, None)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output = self.method == "prototype"
+        return tags
 
     @property
     def _penalty(self) -> float:

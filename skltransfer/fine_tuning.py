@@ -1,14 +1,14 @@
 """Pretrained networks as classifiers and regressors: one knob from a linear probe to full fine-tuning."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
 
+from skltransfer._estimators import target_checks
 from skltransfer._estimators.classifier import ClassifierVerbs
 from skltransfer._estimators.parameters import (
     HasAdapter,
@@ -26,10 +26,12 @@ from skltransfer.engine import (
     ArrayTargets,
     ClassificationTask,
     MultilabelTask,
+    OrdinalTask,
     RegressionTask,
     Task,
     TrainingSet,
 )
+from skltransfer.inputs import Samples
 
 
 @declared
@@ -129,6 +131,13 @@ class FineTunedClassifier(
         are trained in both cases.
     label_smoothing : float in [0, 1), default=0.0
         Label smoothing of the training loss. The probe is solved without it.
+    class_order : {"sorted"}, sequence of labels or None, default=None
+        Order of the classes, for ordered labels such as grades or stars. None treats classes as unordered. ``"sorted"``
+        takes numbers in increasing order, or the order of an ordered pandas ``Categorical``; a sequence lists the
+        labels from lowest to highest. With an order of three or more classes, the head and the probe are proportional
+        odds models [6]_: one score per sample, and one threshold between neighboring classes. ``predict`` then returns
+        the median class, which has the least expected absolute error. ``score`` remains the accuracy; use
+        ``scoring="neg_mean_absolute_error"`` for labels that are numbers.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the training loss, as a dict from label to weight. ``"balanced"`` weights classes
         inversely to their frequency, which counteracts class imbalance. None weights all classes equally. A multilabel
@@ -238,6 +247,8 @@ class FineTunedClassifier(
         Other methods require the same kind.
     classes_ : ndarray of shape (n_classes,)
         Sorted class labels. For a multilabel target, the numbers of its columns.
+    class_order_ : ndarray of shape (n_classes,)
+        Class labels from lowest to highest. Only defined with ``class_order``.
     n_features_in_ : int
         Number of columns of X. Only defined if X has columns.
     feature_names_in_ : ndarray of str, shape (n_features,)
@@ -288,6 +299,7 @@ class FineTunedClassifier(
     .. [4] C. Guo et al. (2017), "On calibration of modern neural networks", ICML.
     .. [5] G. H. Golub, M. Heath, G. Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge
        parameter", Technometrics 21.
+    .. [6] P. McCullagh (1980), "Regression models for ordinal data", Journal of the Royal Statistical Society B 42.
 
     Examples
     --------
@@ -304,6 +316,9 @@ class FineTunedClassifier(
 
     _may_choose_depth = True
     freeze_depth: float | str = parameter(default="auto")
+    class_order: str | Sequence[Any] | np.ndarray | None = parameter(
+        default=None, constraint=[StrOptions({"sorted"}), list, tuple, np.ndarray, None]
+    )
     class_weight: dict | str | None = parameter(default=None, constraint=[dict, StrOptions({"balanced"}), None])
     calibrate: str | None = parameter(default=None, constraint=[StrOptions({"temperature"}), None])
 
@@ -333,7 +348,8 @@ class FineTunedClassifier(
         ------
         ValueError
             If ``classes`` is missing in the first call or differs later, if y holds a label that is not among them, if
-            ``class_weight="balanced"``, or if parameters such as ``freeze_depth`` changed since the first call.
+            ``class_weight="balanced"``, or if parameters such as ``freeze_depth`` or ``class_order`` changed since the
+            first call.
         BadSampleError
             If a sample cannot be read and ``on_bad_sample="raise"``; the message names its row.
         TrainingDivergedError
@@ -355,26 +371,36 @@ class FineTunedClassifier(
         return self._take_over(draft._learn(X, y, sample_weight, start=start, single_pass=True))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind == "multilabel-indicator":
-            return self._encode_indicators(y)
-        if kind == "multiclass-multioutput":
+        targets = self._encode_labels(y, weights)
+        if targets.values.ndim == 1:
+            self._set_order()
+        elif self.class_weight is not None or self.class_order is not None:
+            name = "class_weight" if self.class_order is None else "class_order"
             raise ValueError(
-                f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
-                "labels, or a matrix of 0 and 1 (sklearn.preprocessing.MultiLabelBinarizer makes one of lists of "
-                "labels). MultiTaskFineTuner and sklearn.multioutput.MultiOutputClassifier take a column per task."
+                f"{name}={getattr(self, name)!r} is for labels that exclude each other, but y has {y.shape[1]} columns "
+                f"of 0 and 1. Set {name}=None, or pass one label per sample."
             )
-        return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
+        return targets
 
-    def _encode_indicators(self, y: np.ndarray) -> ArrayTargets:
-        known = getattr(self, "classes_", None)
-        if known is not None and len(known) != y.shape[1]:
-            raise ValueError(f"y has {y.shape[1]} columns of labels, but there are {len(known)} labels: {known!r}.")
-        if self.class_weight is not None:
-            raise ValueError(f"class_weight={self.class_weight!r} is for labels that exclude each other; use None.")
-        self.classes_ = np.arange(y.shape[1]) if known is None else known
-        return ArrayTargets(y.astype(np.int64))
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        categories = target_checks.ordered_categories(y)
+        if categories is not None:
+            self._categories_ = categories
+        return super()._checked_target(y, samples)
+
+    def _set_order(self) -> None:
+        """``class_order_``, which must be that of an earlier fit that goes on."""
+        earlier = getattr(self, "class_order_", None)
+        if self.class_order is not None:
+            categories = getattr(self, "_categories_", None)
+            self.class_order_ = target_checks.ordered_classes(self.classes_, self.class_order, categories)
+        goes_on = hasattr(self, "_task_") and np.array_equal(self._task_.classes, self.classes_)
+        order = None if self.class_order is None else self.class_order_
+        if goes_on and not np.array_equal(earlier, order):
+            raise ValueError(
+                f"warm_start and partial_fit go on with the same class_order: fitted with the order {earlier!r}, now "
+                f"class_order={self.class_order!r}. Set warm_start=False, or fit a clone."
+            )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Task, TrainingSet]:
         labels = data.targets.values
@@ -385,13 +411,17 @@ class FineTunedClassifier(
             factors = mass.sum() / (len(mass) * np.maximum(mass, 1e-300))
         else:
             factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
-        task = task or ClassificationTask(self.classes_, self.label_smoothing)
-        return task, data.encoded(data.targets, factors[labels])
+        return task or self._new_task(), data.encoded(data.targets, factors[labels])
+
+    def _new_task(self) -> ClassificationTask:
+        if self.class_order is None or len(self.classes_) == 2:  # the order of two classes does not matter
+            return ClassificationTask(self.classes_, self.label_smoothing)
+        ranks = np.argsort(np.searchsorted(self.classes_, self.class_order_))
+        return OrdinalTask(self.classes_, ranks, self.label_smoothing)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output = self.class_order is None
         return tags
 
     @property

@@ -39,6 +39,8 @@ EXTRACTORS += [TextExtractor(), WavExtractor()]
 CLASSIFIERS = [FineTunedClassifier("toy:rows"), FineTunedClassifier("toy:images", freeze_depth=0.5), PngClassifier()]
 SLOW = [TextClassifier(), WavClassifier(), TextRegressor(), WavRegressor()]  # fit small transformers, checks read files
 CLASSIFIERS += SLOW[:2]
+OF_THE_CHECKS = [-1, 0, 1, 2, 3, "one", "two", "three"]  # labels
+ORDERED = [FineTunedClassifier("toy:rows", freeze_depth=1.0, class_order=OF_THE_CHECKS)]
 REGRESSORS = [FineTunedRegressor("toy:rows"), FineTunedRegressor("toy:images", freeze_depth=0.5), PngRegressor()]
 REGRESSORS += SLOW[2:]
 FEW_SHOT = [FewShotClassifier("toy:rows"), FewShotClassifier("toy:images", pooling="flatten")]
@@ -46,10 +48,14 @@ FEW_SHOT += [FewShotClassifier("toy:rows", method="contrastive"), PngFewShotClas
 TOGETHER = [MultiTaskFineTuner("toy:rows"), MultiTaskFineTuner("toy:images")]
 ADAPTED = [DomainAdaptedClassifier("toy:rows"), DomainAdaptedClassifier("toy:rows", method=None)]
 UNSUPERVISED = [AdaptedBackbone("toy:rows"), AdaptedBackbone("toy:images")]
-ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *FEW_SHOT, *REGRESSORS, *TOGETHER, *ADAPTED, *UNSUPERVISED]
+ESTIMATORS = [*EXTRACTORS, *CLASSIFIERS, *ORDERED, *FEW_SHOT, *REGRESSORS, *TOGETHER, *ADAPTED, *UNSUPERVISED]
 # Counts of scikit-learn 1.9: a change of tags that hides checks would show here.
 COUNTED = [(e, 46) for e in EXTRACTORS] + [(e, 74) for e in CLASSIFIERS] + [(e, 66) for e in REGRESSORS]
-COUNTED += [(e, 68) for e in FEW_SHOT] + [(e, 55) for e in TOGETHER]
+COUNTED += (
+    [(e, 69) for e in ORDERED]
+    + [(e, 68 if e.method == "contrastive" else 73) for e in FEW_SHOT]
+    + [(e, 55) for e in TOGETHER]
+)
 COUNTED += [(e, 68) for e in ADAPTED] + [(e, 47) for e in UNSUPERVISED]
 IS_1_9 = parse_version("1.9") <= parse_version(sklearn.__version__) < parse_version("1.10")
 

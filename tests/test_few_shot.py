@@ -5,12 +5,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import png
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import Pipeline
 
 from skltransfer import FewShotClassifier, FineTunedClassifier, PretrainedFeatureExtractor, load
-from skltransfer.engine import PrototypeTask
+from skltransfer.engine import MultilabelPrototypeTask, PrototypeTask
 
 
 @pytest.fixture
@@ -165,3 +168,73 @@ def test_probabilities_of_few_samples_leave_room_for_doubt(two_kinds):
     few = FewShotClassifier("toy:images").fit(X[:6], y[:6]).predict_proba(X)
     assert 0.6 < few.max(1).mean() < 0.99
     assert FineTunedClassifier("toy:images", freeze_depth=1.0, C=100).fit(X[:6], y[:6]).score(X, y) == 1
+
+
+@pytest.fixture
+def lit(rng):
+    """Photos whose upper and lower halves may be bright, each a label of its own: as PNG files, and their labels."""
+    Y = rng.integers(0, 2, (40, 2))
+    pixels = rng.integers(0, 100, (40, 16, 16))
+    pixels[:, :8] += 150 * Y[:, :1, None]
+    pixels[:, 8:] += 150 * Y[:, 1:, None]
+    return [png(photo.astype(np.uint8)) for photo in pixels], Y
+
+
+def test_each_of_many_labels_has_its_own_prototypes(lit):
+    X, Y = lit
+    model = FewShotClassifier("toy:images", pooling="flatten").fit(X[:12], Y[:12])
+    each = [FewShotClassifier("toy:images", pooling="flatten").fit(X[:12], column) for column in Y[:12].T]
+    expected = np.column_stack([one.predict_proba(X)[:, 1] for one in each])
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(X), model.predict_proba(X) > 0.5)
+    assert model.decision_function(X).shape == (40, 2)
+    assert model.classes_.tolist() == [0, 1]
+    assert (model.predict(X[12:]) == Y[12:]).mean() > 0.9
+
+
+def test_many_labels_go_through_pipeline_search_and_file(lit, tmp_path):
+    X, Y = lit
+    pipeline = Pipeline([("network", FewShotClassifier("toy:images", pooling="flatten"))])
+    grid = {"network__shrinkage": [0.5, 0.95]}
+    search = GridSearchCV(pipeline, grid, cv=3, scoring="f1_macro", error_score="raise").fit(X, Y)
+    assert search.best_score_ > 0.8
+    found = search.best_estimator_["network"]
+    found.save(tmp_path / "model.skl")
+    copy = load(tmp_path / "model.skl")
+    assert isinstance(copy._task_, MultilabelPrototypeTask)
+    np.testing.assert_array_equal(copy.predict_proba(X), found.predict_proba(X))
+    np.testing.assert_array_equal(copy.predict(X), search.predict(X))
+
+
+def test_labels_that_all_samples_or_none_have_are_told_and_predicted_as_in_one_versus_rest(lit):
+    X, Y = lit
+    Y = np.column_stack([Y[:, 0], np.zeros(40, dtype=int), np.ones(40, dtype=int)])
+    with pytest.warns(UserWarning, match="so they will") as told:
+        model = FewShotClassifier("toy:images", pooling="flatten").fit(X[:12], Y[:12])
+    assert [str(one.message) for one in told] == [
+        "The labels of columns [1] of y are in no sample, so they will never be predicted.",
+        "The labels of columns [2] of y are in all samples, so they will always be predicted.",
+    ]
+    F = PretrainedFeatureExtractor("toy:images", pooling="flatten").transform(X)
+    with pytest.warns(UserWarning, match="Label"):
+        theirs = OneVsRestClassifier(NearestCentroid()).fit(F[:12], Y[:12])
+    np.testing.assert_array_equal(model.predict(X)[:, 1:], theirs.predict(F)[:, 1:])
+    np.testing.assert_allclose(model.predict_proba(X)[:, 1:], [[1 / 14, 13 / 14]] * 40)
+
+
+@pytest.mark.parametrize("counts", [1, 2])
+def test_weights_of_samples_of_many_labels_are_repeated_rows(lit, counts, rng):
+    X, Y = lit
+    weights = rng.integers(0, 3, 40) * counts
+    rows = np.repeat(np.arange(40), weights)
+    model = FewShotClassifier("toy:images", pooling="flatten")
+    weighted = model.fit(X, Y, sample_weight=weights).predict_proba(X)
+    np.testing.assert_array_equal(model.fit([X[row] for row in rows], Y[rows]).predict_proba(X), weighted)
+
+
+def test_pairs_are_not_contrasted_by_many_labels(lit):
+    X, Y = lit
+    with pytest.raises(ValueError, match=r"method='contrastive' moves samples of one class.*y has 2 columns of labels"):
+        FewShotClassifier("toy:images", method="contrastive").fit(X, Y)
+    with pytest.raises(ValueError, match="multiclass-multioutput"):
+        FewShotClassifier("toy:images").fit(X, 2 * Y + Y[:, ::-1])

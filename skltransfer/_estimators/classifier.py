@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
 
-from skltransfer.engine import ClassificationTask, MultilabelTask
+from skltransfer.engine import ArrayTargets, ClassificationTask, MultilabelTask
 from skltransfer.exceptions import BadSampleError
 
 
@@ -37,11 +39,36 @@ class ClassifierVerbs:
             raise ValueError(f"y holds labels {np.setdiff1d(y, known)!r} that are not among classes_={known!r}.")
         return np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
 
+    def _encode_labels(self, y: np.ndarray, weights: np.ndarray) -> ArrayTargets:
+        """Positions of labels in ``classes_``, (n,), or columns of 0 and 1, (n, k).
+
+        Raises
+        ------
+        ValueError
+            If y holds neither, or an earlier fit had other labels or another number of columns.
+        """
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                f"y of shape {y.shape} is a multiclass-multioutput target, which is not supported: pass one column of "
+                "labels, or a matrix of 0 and 1 (sklearn.preprocessing.MultiLabelBinarizer makes one of lists of "
+                "labels). MultiTaskFineTuner and sklearn.multioutput.MultiOutputClassifier take a column per task."
+            )
+        if kind != "multilabel-indicator":
+            return ArrayTargets(self._label_positions(column_or_1d(y, warn=True), weights))
+        known = getattr(self, "classes_", None)
+        if known is not None and len(known) != y.shape[1]:
+            raise ValueError(f"y has {y.shape[1]} columns of labels, but there are {len(known)} labels: {known!r}.")
+        self.classes_ = np.arange(y.shape[1]) if known is None else known
+        return ArrayTargets(y.astype(np.int64))
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict the class label of each sample.
 
-        For a multilabel target (:class:`FineTunedClassifier` only), each label with a probability above 0.5 is
-        predicted.
+        For a multilabel target (:class:`FineTunedClassifier` and :class:`FewShotClassifier` only), each label with a
+        probability above 0.5 is predicted. With ``class_order`` (:class:`FineTunedClassifier` only), the median class
+        is predicted: a higher and a lower class have a probability of at most 0.5 each.
 
         Parameters
         ----------
@@ -51,7 +78,8 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            The most probable label of each sample; for a multilabel target, a matrix of 0 and 1.
+            The most probable label of each sample, or the median one with ``class_order``; for a multilabel target, a
+            matrix of 0 and 1.
 
         Raises
         ------
@@ -81,9 +109,8 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of float64, shape (n_samples, n_classes)
-            Probabilities in the order of ``classes_``. Rows sum to 1, except for multilabel targets
-            (:class:`FineTunedClassifier` only), whose labels do not exclude each other. With ``on_bad_sample="nan"``, a
-            sample that cannot be read is NaN.
+            Probabilities in the order of ``classes_``. Rows sum to 1, except for multilabel targets, whose labels do
+            not exclude each other. With ``on_bad_sample="nan"``, a sample that cannot be read is NaN.
 
         Raises
         ------
@@ -137,8 +164,9 @@ class ClassifierVerbs:
         Returns
         -------
         ndarray of float64, shape (n_samples,) or (n_samples, n_classes)
-            For two classes, the log-odds of ``classes_[1]``; else one logit per class. For a multilabel target
-            (:class:`FineTunedClassifier` only), the log-odds of each label.
+            For two classes, the log-odds of ``classes_[1]``; else one logit per class. For a multilabel target, the
+            log-odds of each label. With ``class_order``, minus the expected absolute error of predicting each class, in
+            ranks.
 
         Raises
         ------

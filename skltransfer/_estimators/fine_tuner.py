@@ -102,9 +102,9 @@ class FineTuner(
             paths, bytes, PIL images, strings or arrays), or a 2-D table of numbers. Pairs of texts that the network
             reads together are tuples of two strings, or two columns of strings.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` one
-            column of 0 and 1 per label, :class:`FineTunedRegressor` one column per target, and
-            :class:`MultiTaskFineTuner` one column per task.
+            Labels or numbers, one per sample. Some estimators take several columns: :class:`FineTunedClassifier` and
+            :class:`FewShotClassifier` one column of 0 and 1 per label, :class:`FineTunedRegressor` one column per
+            target, and :class:`MultiTaskFineTuner` one column per task.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative sample weights. Rows of weight zero are left out; None gives each row the weight 1.
         groups : array-like of shape (n_samples,), default=None
@@ -186,6 +186,7 @@ class FineTuner(
         y = self._checked_target(y, samples)
         weights, given, n = self._checked_weights(sample_weight, y), samples, len(samples)
         groups = None if groups is None else checked_groups(groups, n)
+        samples, y, weights = self._with_descriptions(samples, y, weights, backbone)
         job = self._job(backbone, start, single_pass)
         if samples.beside is not None:
             job = replace(job, spec=replace(job.spec, n_numbers=samples.beside.shape[1]))
@@ -212,12 +213,19 @@ class FineTuner(
         if callbacks is not None:
             observer = EpochObserver(callbacks.epoch_begins, callbacks.epoch_ends)
             job = replace(job, observer=observer.seeing(lambda result: self._fitted_attributes(job, result)))
-        result = tune(job, *learnt, None if groups is None or validation is not None else groups[kept])
+        groups = groups[kept] if groups is not None and len(samples) == n else None
+        result = tune(job, *learnt, groups)
         self._set_rows(result, kept, n)
         if self._truncates and backbone.modality in ("audio", "text"):
             self.n_truncated_ = n_truncated(given.take(kept[kept < n]), backbone)
         self._set_fitted(job, result)
         return self
+
+    def _with_descriptions(
+        self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone
+    ) -> tuple[Samples, np.ndarray, np.ndarray]:
+        """Samples, y and weights, followed by those that stand for classes in words, if there are any."""
+        return samples, y, weights
 
     def _set_rows(self, result: TuningResult, kept: np.ndarray, n: int) -> None:
         """Attributes that name rows of X, which has n; ``kept`` were learnt from, and those from n on are of X_val."""

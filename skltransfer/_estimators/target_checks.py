@@ -174,6 +174,53 @@ def refuse_mixed_labels(rows: Sequence[Sequence[Any]], noun: str = "Labels") -> 
         )
 
 
+def ordered_categories(y: Any) -> list[Any] | None:
+    """Categories of an ordered pandas ``Categorical``, from lowest to highest; None for any other y."""
+    dtype = getattr(y, "dtype", None)
+    is_ordered = getattr(dtype, "ordered", False) is True and hasattr(dtype, "categories")
+    return list(dtype.categories) if is_ordered else None
+
+
+def ordered_classes(classes: np.ndarray, order: Any, categories: list[Any] | None) -> np.ndarray:
+    """Classes from lowest to highest, (k,).
+
+    Parameters
+    ----------
+    classes : ndarray of shape (k,)
+        Sorted labels.
+    order : "sorted" or sequence
+        The parameter ``class_order``.
+    categories : list or None
+        Categories of an ordered y.
+
+    Raises
+    ------
+    ValueError
+        If the order of a class is not known.
+    """
+    if isinstance(order, str):
+        if categories is None and classes.dtype.kind not in "biuf":
+            raise ValueError(
+                f"class_order='sorted' sorts numbers, but y holds {classes.tolist()[0]!r}, and alphabetical order is "
+                "seldom the order of words. List the labels from lowest to highest in class_order, or pass y as an "
+                "ordered pandas Categorical."
+            )
+        order = classes if categories is None else categories
+    order, ranks = order.tolist() if isinstance(order, np.ndarray) else list(order), {}
+    for label in order:
+        if isinstance(label, LISTS) or label in ranks:
+            raise ValueError(
+                f"class_order must list each label once, from lowest to highest; got {label!r} in {order!r}."
+            )
+        ranks[label] = len(ranks)
+    unknown = [label for label in classes.tolist() if label not in ranks]
+    if unknown:
+        raise ValueError(
+            f"y holds the labels {unknown[:MOST_SHOWN]!r}, which class_order={list(ranks)!r} does not list."
+        )
+    return classes[np.argsort([ranks[label] for label in classes.tolist()])]
+
+
 def missing(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Mark the cells that are None, NaN or a library's missing value, (n,) of bool."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind != "O":

@@ -50,7 +50,11 @@ class Validates(BackboneEstimator):
             raise
         both, ones = np.concatenate([y, y_val]), np.ones(len(others))
         targets = self._encode(both, np.concatenate([weights, np.zeros(len(others))]))
-        self._refuse_new_labels(both, np.concatenate([weights, ones]))
+        try:
+            self._refuse_new_labels(both, np.concatenate([weights, ones]))
+        except ValueError as error:
+            error.add_note("This is about y_val.")
+            raise
         return JoinedSamples([samples, others], ["X", "X_val"]), targets, np.concatenate([weights, ones])
 
     def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ from skltransfer.backbones._registry import (
     own_head,
     portable_state,
     reload_backbone,
+    shared_space,
     source_language_head,
     source_network,
+    text_tower,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
 from skltransfer.backbones._windows import LONG_SAMPLES

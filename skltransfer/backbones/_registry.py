@@ -34,7 +34,7 @@ from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
 from skltransfer.backbones._torchvision import load_torchvision, own_head_of, own_network
 from skltransfer.backbones._toy import load_toy
-from skltransfer.backbones._transformers import load_transformer, own_language_head
+from skltransfer.backbones._transformers import SharedSpace, load_transformer, own_language_head, own_shared_space
 from skltransfer.backbones._weights import INSIDE, AdaptedWeights, random_seed
 from skltransfer.backbones._windows import LONG_SAMPLES
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
@@ -58,6 +58,7 @@ HUB_NAME = rf"{BEFORE_HUB_NAME}([\w.\-]+(?:/[\w.\-]+)?(?:@[\w.\-/]+)?)"
 ESTIMATOR = " That is an estimator, which clone would unfit: of a fitted AdaptedBackbone, pass its backbone_."
 _loaded: "OrderedDict[tuple, Backbone]" = OrderedDict()
 _making: "weakref.WeakValueDictionary[tuple, Lock]" = weakref.WeakValueDictionary()
+_spaces: "weakref.WeakKeyDictionary[Backbone, SharedSpace | None]" = weakref.WeakKeyDictionary()
 _lock = Lock()
 
 
@@ -303,6 +304,32 @@ def source_language_head(backbone: Backbone, model: nn.Module) -> nn.Module | No
     if not backbone.name.startswith("hf:") or weights != "pretrained":
         return None
     return own_language_head(backbone.name.removeprefix("hf:"), model, backbone.options)
+
+
+def shared_space(backbone: Backbone) -> SharedSpace | None:
+    """Get the space in which a network with towers for images and texts, such as CLIP, compares them; None without one.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        One of the towers.
+    """
+    weights = getattr(backbone.weights, "base", backbone.weights)
+    if not backbone.name.startswith("hf:") or weights != "pretrained":
+        return None
+    with _lock:
+        known = backbone in _spaces
+    if not known:
+        found = own_shared_space(backbone.name.removeprefix("hf:"), backbone.options)
+        with _lock:
+            _spaces[backbone] = found
+    return _spaces[backbone]
+
+
+def text_tower(backbone: Backbone) -> Backbone:
+    """Load the tower that reads texts, of a network whose tower for images is given."""
+    options = {key: backbone.options[key] for key in ("local_files_only", "trust_remote_code")}
+    return load_backbone(f"{backbone.name.rpartition(':')[0]}:text", **options)
 
 
 def own_head(backbone: Backbone, finds: str) -> OwnHead | None:

@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -317,6 +318,44 @@ def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, objec
             place, dtype="float32", output_loading_info=True, **shared
         )
     return None if found["missing_keys"] else LanguageHead(model, encoder)
+
+
+class SharedSpace(NamedTuple):
+    """The space in which a network compares images and texts.
+
+    Attributes
+    ----------
+    projection : nn.Module
+        Map from the pooled output of one tower, (n, d), to this space, (n, width): for images a layer norm and a linear
+        layer without bias, for texts the linear layer.
+    width : int
+        Number of dimensions of the space.
+    scale : float
+        Number by which the network multiplies cosines before a softmax.
+    """
+
+    projection: nn.Module
+    width: int
+    scale: float
+
+
+def own_shared_space(name: str, options: Mapping[str, object]) -> SharedSpace | None:
+    """The space that a tower of CLIP shares with the other one; None for other networks."""
+    import transformers
+
+    place, tower, shared = _located(name, options)
+    if not tower or transformers.AutoConfig.from_pretrained(place, **shared).model_type != "clip":
+        return None
+    with seeded(0), _no_progress_bars():
+        model, found = transformers.CLIPModel.from_pretrained(
+            place, dtype="float32", output_loading_info=True, **shared
+        )
+    norm = model.vision_model.post_layernorm
+    if found["missing_keys"] or norm.eps != nn.LayerNorm(1).eps:  # which a readout's own norm has
+        return None
+    of_images = nn.Sequential(norm, model.visual_projection)
+    projection = of_images if tower == "vision" else model.text_projection
+    return SharedSpace(projection.eval(), model.projection_dim, model.logit_scale.exp().item())
 
 
 def _without_pooler(network):

@@ -29,8 +29,9 @@ from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
+from skltransfer.engine.tasks.ordinal import OrdinalTask
 from skltransfer.engine.tasks.probe import Probe
-from skltransfer.engine.tasks.prototypes import PrototypeTask
+from skltransfer.engine.tasks.prototypes import Described, MultilabelPrototypeTask, PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
 from skltransfer.engine.tasks.tagging import TaggingTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
@@ -45,8 +46,10 @@ __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"
 KINDS = (
     ClassificationTask,
     DetectionTask,
+    MultilabelPrototypeTask,
     MultilabelTask,
     MultiTask,
+    OrdinalTask,
     PrototypeTask,
     RegressionTask,
     SegmentationTask,

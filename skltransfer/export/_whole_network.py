@@ -48,7 +48,7 @@ class WholeNetwork(nn.Module):
 
 def tuned_whole(network: NetworkState, backbone: Backbone, task: VectorTask, client_input: ClientInput) -> WholeNetwork:
     """A tuned network with its head's answers; adapters are added to the weights beside them."""
-    spec = replace(network.spec, boundary=0, n_constants=0)  # names are the library's, whatever the boundary
+    spec = replace(network.spec, boundary=0)  # names are the library's, whatever the boundary
     body = replace(network, spec=spec).trainable(backbone, task.readout, CPU)
     if spec.adapter is not None:
         body = merged(body)

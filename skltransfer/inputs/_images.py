@@ -151,7 +151,7 @@ class ImageSamples(Samples):
         refuse_missing(item, row)
         if isinstance(item, Image.Image):
             with readable(item, refuse) as image:
-                return self._pixels(image, row)
+                return self._of_image(image, row)
         return self._of_array(with_channels_last(_array(item, refuse), self.channels, refuse, self.bands), row)
 
     def _size(self, row: int) -> tuple[int, int]:
@@ -191,7 +191,7 @@ class ImageSamples(Samples):
         refuse = self._refusal(row)
         with opened_tiff(encoded, refuse) as tiff:
             height, width, bands = tiff.shape
-            _refuse_larger(width, height, self.max_pixels, refuse)
+            _refuse_larger((width, height), self.max_pixels, refuse)
             if bands != self.bands:
                 raise refuse(f"{bands} channels", of_bands(self.bands))
             yield tiff

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer.backbones import Backbone, Pooling
+from skltransfer.backbones import Backbone, Pooling, shared_space
 from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.beside import Batch, apart
 from skltransfer.engine.networks.spec import NetworkSpec
@@ -25,7 +25,7 @@ class Constants(nn.Module):
         self.values = nn.Parameter(torch.zeros(n))
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        return torch.cat([outputs, self.values.expand(len(outputs), -1)], dim=1)
+        return torch.cat([outputs, self.values.expand(outputs.shape[0], -1)], dim=1)
 
 
 class Readout(nn.Module):
@@ -82,14 +82,18 @@ class VectorReadout(ScaledReadout):
     """
 
     def __init__(self, pooling: Pooling | None, n_features: int, spec: NetworkSpec, *, draws: bool = True) -> None:
-        super().__init__(n_features)
-        self.pooling, self.normalizes = pooling, spec.normalizes
+        super().__init__(spec.projected or n_features)
+        self.pooling, self.normalizes, self.projection = pooling, spec.normalizes, None
         with torch.device("cpu" if draws else "meta"):
+            if spec.projected:
+                linear = nn.Linear(n_features, spec.projected, bias=False)
+                self.projection, n_features = nn.Sequential(nn.LayerNorm(n_features), linear), spec.projected
             self.head = nn.Sequential(*head_layers(n_features, spec))
             if spec.n_constants:
                 self.head.append(Constants(spec.n_constants))
-        if not draws:
-            self.head.to_empty(device="cpu")
+        for part in () if draws else (self.head, self.projection):
+            if part is not None:
+                part.to_empty(device="cpu")
 
     @classmethod
     def of(cls, backbone: Backbone, spec: NetworkSpec, draws: bool) -> "VectorReadout":
@@ -97,12 +101,21 @@ class VectorReadout(ScaledReadout):
         at_the_top = spec.boundary == backbone.n_stages
         pooling = None if at_the_top else backbone.pooling_at(backbone.n_stages, spec.pooling)
         n_features = backbone.pooled_width(backbone.n_stages, spec.pooling) + spec.n_numbers
-        return cls(pooling, n_features, spec, draws=draws)
+        readout = cls(pooling, n_features, spec, draws=draws)
+        if draws and spec.projected:
+            readout.projection.load_state_dict(shared_space(backbone).projection.state_dict())
+        return readout
 
     def features(self, given: Batch) -> torch.Tensor:
-        """Pooled features, and after them the numbers beside each sample, (n, d), in float32."""
+        """Pooled features, (n, d), in float32, and after them the numbers beside each sample.
+
+        If they are projected, they are in the space that images and texts share.
+        """
         activation, numbers = apart(given)
         pooled = activation if self.pooling is None else self.pooling(activation).float()
+        if self.projection is not None:
+            with autocast(pooled.device, None):
+                pooled = self.projection(pooled.to(self.mean.dtype))
         return pooled if numbers is None else torch.cat([pooled, numbers], dim=1)
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,8 @@ class NetworkSpec:
         How the windows of a long sample become one answer. ``"mean"`` averages features after the last frozen stage if
         that is the network's last, else outputs in the loss and answers in inference. ``"max"`` takes the maximum of
         each feature. ``"vote"`` gives each window a loss, and averages answers.
+    projected : int
+        Width of the space, shared by images and texts, to which pooled features are projected; 0 if they stay.
     """
 
     boundary: int
@@ -50,6 +52,7 @@ class NetworkSpec:
     taps: tuple[int, ...] = ()
     n_numbers: int = 0
     window_pooling: str = "mean"
+    projected: int = 0
 
     @property
     def held(self) -> tuple[int, ...]:

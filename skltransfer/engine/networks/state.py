@@ -88,9 +88,13 @@ class NetworkState:
                 f"{where} has window_pooling={spec.window_pooling!r}; expected one of {WINDOW_POOLINGS}."
             )
         n_values = sum(value.size for value in self.changed.values())
-        if not (0 < spec.n_outputs <= n_values and 0 <= spec.n_constants <= n_values):
+        if not (
+            0 < spec.n_outputs <= n_values
+            and 0 <= min(spec.n_constants, spec.projected) <= max(spec.n_constants, spec.projected) <= n_values
+        ):
             raise WeightsError(
-                f"{where} claims {spec.n_outputs} outputs and {spec.n_constants} constants, but holds {n_values}."
+                f"{where} claims {spec.n_outputs} outputs, {spec.n_constants} constants and a space of "
+                f"{spec.projected} dimensions, but holds {n_values} values."
             )
 
     def refuse_unless_it_fits(self, backbone: Backbone, readout: MakeReadout, where: str) -> None:

@@ -3,8 +3,9 @@
 Must not know where features come from.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class ClassificationTask(VectorTask):
         self.classes, self.smoothing, self.temperature = classes, smoothing, temperature
         self.n_outputs = 1 if len(classes) == 2 else len(classes)
 
-    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> "ClassificationTask":
+    def calibrated(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Self:
         """The same task at the temperature (Guo et al. 2017) that makes held-out labels most likely.
 
         Labels count as a little uncertain, the less the more there are: otherwise a few samples that are all classified
@@ -46,9 +47,14 @@ class ClassificationTask(VectorTask):
 
     def _at_best_temperature(
         self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, doubt: float = 0.0
-    ) -> "ClassificationTask":
-        temperature = best_temperature(lambda t: self._mean_loss(outputs / t, targets, weights, doubt))
-        return ClassificationTask(self.classes, self.smoothing, temperature)
+    ) -> Self:
+        temperature = best_temperature(lambda t: self._at(t)._mean_loss(outputs, targets, weights, doubt))
+        return self._at(temperature)
+
+    def _at(self, temperature: float) -> Self:
+        other = copy.copy(self)
+        other.temperature = temperature
+        return other
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Labels -> positions in ``classes``."""
@@ -101,6 +107,7 @@ class ClassificationTask(VectorTask):
 
     def _mean_loss(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, doubt: float = 0.0) -> float:
         """Weighted mean cross-entropy of outputs (n, n_outputs); ``doubt`` is the share of the other classes."""
+        outputs = outputs / self.temperature
         if self.n_outputs == 1:
             losses = np.logaddexp(0, outputs[:, 0]) - np.where(targets == 1, 1 - doubt, doubt) * outputs[:, 0]
         else:

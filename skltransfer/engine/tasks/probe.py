@@ -5,7 +5,7 @@ Must not know what targets mean.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.linalg import eigh
@@ -34,6 +34,8 @@ class Probe:
         Number of solver iterations.
     loss : float
         Mean weighted training loss, without the penalty.
+    constants : ndarray of shape (n_constants,)
+        Further outputs that are the same for all samples.
     """
 
     mean: np.ndarray
@@ -42,6 +44,7 @@ class Probe:
     bias: np.ndarray
     n_iter: int
     loss: float
+    constants: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def side_by_side(cls, probes: Sequence["Probe"]) -> "Probe":

@@ -245,7 +245,7 @@ class VectorTask(Task):
         """Raise if the network gives no vector, or outputs of its number cannot be decoded."""
         if spec.taps or spec.pooling is None or spec.head not in VECTOR_HEADS:
             raise ValueError(f"pooling={spec.pooling!r}, head={spec.head!r} and taps={spec.taps!r}")
-        self.decode(np.arange(1.0, spec.n_outputs + 1)[None])
+        self.decode(np.arange(1.0, spec.n_outputs + spec.n_constants + 1)[None])
 
     def answers(self, network: TunedNetwork, activation: torch.Tensor, geometries: Sequence[Geometry | None]) -> list:
         """Labels or numbers, as :meth:`decode` has them."""
@@ -274,6 +274,7 @@ class VectorTask(Task):
             probe = self.solve_probe(features, targets.values[sample], loss_weights, scaling, how.penalty)
             fraction = how.fraction(probe)
             state |= {"head.0.weight": fraction * probe.weight, "head.0.bias": fraction * probe.bias}
+            state |= {"head.1.values": fraction * probe.constants} if len(probe.constants) else {}
         tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in state.items()}
         network.readout.load_state_dict(tensors, strict=False)
         return probe

@@ -88,8 +88,8 @@ class AugmentedActivations:
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or changed.shape[:-2] != (n,):
             shown = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise ValueError(
-                f"augment must turn a uint8 tensor ({n}, h, w) into another, got {shown}. Leave out ToDtype, ToFloat and "
-                "Normalize: the backbone's own preprocessing comes after it."
+                f"augment must turn a uint8 tensor ({n}, h, w) into another, got {shown}. Leave out ToDtype, ToFloat "
+                "and Normalize: the backbone's own preprocessing comes after it."
             )
         if target is not None:
             geometry = preprocessing.geometry(changed.shape[2], changed.shape[1])
