@@ -14,6 +14,7 @@ from torch import nn
 from skltransfer._system.forks import Lock
 from skltransfer._system.values import Value
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._keras_cut import KerasCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
@@ -36,7 +37,7 @@ class Backbone(Value):
 
     Parameters
     ----------
-    cut : GraphCut or LayerCut
+    cut : GraphCut, LayerCut or KerasCut
         The library's network and the ends of its stages. Its parameters stop requiring gradients.
     name : str
         Name that :func:`load_backbone` was called with.
@@ -93,7 +94,7 @@ class Backbone(Value):
 
     def __init__(
         self,
-        cut: GraphCut | LayerCut,
+        cut: GraphCut | LayerCut | KerasCut,
         *,
         name: str,
         weights: str | AdaptedWeights,
@@ -123,7 +124,8 @@ class Backbone(Value):
         self.stage_names: tuple[str, ...] = cut.stage_names
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in self._head_names}
         reading = (self.preprocessing, "windows") if self.is_windowed else (self.preprocessing,)
-        self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
+        about = (self.stage_names, type(cut.network).__name__, *getattr(cut, "identity", ()))
+        self.fingerprint = fingerprint(stages, *reading, *about)
 
     def __repr__(self) -> str:
         reads = "".join(f"{key}={self.options[key]!r}, " for key in TOLD if self.options.get(key))
@@ -461,7 +463,7 @@ class Backbone(Value):
 
     def _with(
         self,
-        cut: GraphCut | LayerCut,
+        cut: GraphCut | LayerCut | KerasCut,
         *,
         weights: str | AdaptedWeights | None = None,
         preprocessing: Preprocessing | None = None,

@@ -13,7 +13,7 @@ from torch import nn
 
 from skltransfer.backbones import fingerprint
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.autocast import autocast
+from skltransfer._system.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.networks.readout import VectorReadout

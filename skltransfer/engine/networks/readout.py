@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skltransfer.backbones import Backbone, Pooling
-from skltransfer.engine.inference.autocast import autocast
+from skltransfer._system.autocast import autocast
 from skltransfer.engine.networks.spec import NetworkSpec
 
 HIDDEN = 256

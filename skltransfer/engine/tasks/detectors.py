@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import Geometry, seeded
-from skltransfer.engine.inference.autocast import autocast
+from skltransfer._system.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.tasks.masks import as_map
 

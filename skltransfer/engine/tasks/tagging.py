@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from skltransfer.backbones import Backbone
-from skltransfer.engine.inference.autocast import autocast
+from skltransfer._system.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout, head_layers
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork

@@ -1,0 +1,461 @@
+"""Networks of Keras 3 on its torch backend: those of keras.applications, and files that ``model.save`` wrote.
+
+With ``_keras_cut``, the only importer of Keras. A file is looked through before Keras reads it: nothing that it holds
+is ever run. Which backend Keras has is the user's choice, made before Python starts; no variable is set here.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import random
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skltransfer._catalogue._keras_networks import APPLICATIONS
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._keras_cut import CHANNELS, Entry, KerasCut, calls_of
+from skltransfer.backbones._preprocessing import ImagePreprocessing
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._refusals import summary
+from skltransfer.backbones._weights import fit_state, random_seed, read_state
+from skltransfer.exceptions import (
+    BackboneNotFoundError,
+    MissingDependencyError,
+    UnsupportedBackboneError,
+    WeightsError,
+)
+
+OLDEST = (3, 10)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CAFFE_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of values to 255
+OF_BYTES, OF_FRACTIONS = (0.0, 255.0), (0.0, 1.0)
+OWN_FORMATS = (".keras", ".weights.h5")
+MOST_UNPACKED = 20  # times the size of a file
+SMALL, LARGE = 20, 20  # of what a model makes of 0 to 255, if it is to see that range: its spread, and its value of black
+
+
+def load_keras(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
+    """The adapter behind ``keras:<application>`` and ``keras:<file>.keras``."""
+    keras = _keras()
+    if is_path(name):
+        return _load_file(keras, name, weights, options)
+    return _load_application(keras, name, weights, options, outline=outline)
+
+
+def is_path(name: str) -> bool:
+    """True if what follows ``keras:`` is a file rather than the name of an application."""
+    return bool(re.search(r"[/\\]|\.(keras|h5|hdf5|pb)$", name))
+
+
+def _keras() -> Any:
+    """The library, on its torch backend.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Keras is not installed, is too old, or has another backend.
+    """
+    if importlib.util.find_spec("keras") is None:
+        raise MissingDependencyError(
+            "Backbones named 'keras:...' need Keras. Install it with: pip install 'skltransfer[keras]'"
+        )
+    found = importlib.metadata.version("keras")
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST:
+        raise MissingDependencyError(
+            f"Backbones named 'keras:...' need Keras {'.'.join(map(str, OLDEST))} or later, and {found} is installed. "
+            "Install it with: pip install --upgrade 'skltransfer[keras]'"
+        )
+    loaded = sys.modules.get("keras")
+    backend = _configured_backend() if loaded is None else loaded.config.backend()
+    if backend != "torch":
+        raise MissingDependencyError(
+            f"Backbones named 'keras:...' need Keras on its torch backend, but its backend is {backend!r}. Set the "
+            f'environment variable KERAS_BACKEND=torch before Python starts, or "backend": "torch" in {_config_file()}.'
+        )
+    import keras
+
+    if keras.config.floatx() != "float32":
+        raise UnsupportedBackboneError(
+            f"Backbones named 'keras:...' need weights in float32, but Keras is set to {keras.config.floatx()!r}. Call "
+            "keras.config.set_floatx('float32') before they are loaded."
+        )
+    return keras
+
+
+def _config_file() -> Path:
+    """Where Keras looks for its settings."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+
+
+def _configured_backend() -> str:
+    """The backend that Keras will have, found without importing it: that fails where the backend is not installed."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if not backend:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            backend = json.loads(_config_file().read_text(encoding="utf-8")).get("backend")
+    return backend or "tensorflow"
+
+
+@contextlib.contextmanager
+def _building(keras: Any, seed: int | None) -> Iterator[None]:
+    """Build or read a model on the CPU; Keras seeds initial weights by Python's generator, which is given back."""
+    with seeded(seed or 0), keras.device("cpu"):
+        state = random.getstate()
+        random.seed(seed or 0)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+def _load_application(
+    keras: Any, name: str, weights: str, options: Mapping[str, object], *, outline: bool
+) -> Backbone:
+    if name.startswith("NASNet"):
+        raise UnsupportedBackboneError(
+            f"'keras:{name}' cannot be cut into stages: each of its cells reads the two cells before it. Choose another "
+            "backbone; list_backbones(pattern='keras:') names some."
+        )
+    if name not in APPLICATIONS:
+        raise BackboneNotFoundError(f"keras.applications has no network {name!r} that is supported.")
+    if options.get("value_range") is not None:
+        raise UnsupportedBackboneError(
+            f"'keras:{name}' knows the range of its inputs; value_range is for models in .keras files. Leave it out."
+        )
+    application = APPLICATIONS[name]
+    side = options.get("input_size") or application.side
+    with _building(keras, random_seed(weights)):
+        model = _built(keras, name, side)
+        if weights == "pretrained" and not outline:
+            model = _official(keras, name, model, options)
+        channels = "bgr" if application.mode == "caffe" else "rgb"
+        cut = _cut(keras, model, channels, side, application.ends, identity=name, fresh_names=True)
+    _fit(cut, model, weights)
+    return _backbone(cut, _of_mode(application.mode, side), options, name=f"keras:{name}", weights=weights)
+
+
+def _built(keras: Any, name: str, side: int) -> Any:
+    """The application with random weights, without its classification head."""
+    comes_last = keras.config.image_data_format() == "channels_last"
+    try:
+        return getattr(keras.applications, name)(
+            include_top=False, weights=None, input_shape=(side, side, 3) if comes_last else (3, side, side)
+        )
+    except ValueError as error:
+        raise UnsupportedBackboneError(f"'keras:{name}' does not take input_size={side}: {summary(error)}.") from None
+
+
+def _official(keras: Any, name: str, model: Any, options: Mapping[str, object]) -> Any:
+    """The application with its official weights, which Keras finds in its own folder or downloads."""
+    remedy = (
+        f"On a machine with network, run keras.applications.{name}(include_top=False) and copy the folder "
+        f"{_config_file().parent / 'models'}; or use weights='random', weights=<file>, or "
+        "backbone='bundled:efficientnet-lite0'."
+    )
+    if options.get("local_files_only"):
+        raise WeightsError(
+            f"The weights of 'keras:{name}' cannot be loaded with local_files_only=True: Keras itself decides whether to "
+            f"download them. Leave it out, or save them once by model.save_weights and pass weights=<file>.weights.h5."
+        )
+    try:
+        return getattr(keras.applications, name)(
+            include_top=False, weights="imagenet", input_shape=tuple(model.input_shape[1:])
+        )
+    except Exception as error:  # Keras raises this very class where a download fails
+        raise WeightsError(f"The weights of 'keras:{name}' could not be fetched ({summary(error)}). {remedy}") from error
+
+
+def _of_mode(mode: str, side: int) -> ImagePreprocessing:
+    """What ``preprocess_input`` of a module of keras.applications does, but for the order of channels."""
+    if mode == "torch":
+        return _squashing(side, *IMAGENET)
+    if mode == "caffe":
+        return _squashing(side, tuple(level / 255 for level in CAFFE_MEAN), (1 / 255,) * 3)
+    return _of_range((-1.0, 1.0) if mode == "tf" else OF_BYTES, side)
+
+
+def _of_range(values: tuple[float, float], side: int) -> ImagePreprocessing:
+    """Black and white become these values."""
+    low, high = values
+    return _squashing(side, ((0 - low) / (high - low),) * 3, (1 / (high - low),) * 3)
+
+
+def _squashing(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> ImagePreprocessing:
+    """Both sides are resized, as image_dataset_from_directory does."""
+    return ImagePreprocessing(resize=side, crop=side, mean=mean, std=std, squash=True)
+
+
+def _load_file(keras: Any, path: str, weights: str, options: Mapping[str, object]) -> Backbone:
+    name, values = f"keras:{path}", checked_range(options.get("value_range"))
+    config = _checked_config(path)
+    seed = random_seed(weights)
+    with _building(keras, seed):
+        model = _read_model(keras, path)
+        if seed is not None:
+            model = keras.models.clone_model(model)
+        model.trainable = True  # what is frozen is a place here
+        _refuse_other_kinds(keras, model, name)
+        channels, side = _input_of(model, name, options.get("input_size"))
+        cut = _cut(keras, model, channels, side, identity=hashlib.sha256(config).hexdigest())
+    _fit(cut, model, weights)
+    return _backbone(cut, _of_range(values or _seen_range(cut, name), side), options, name=name, weights=weights)
+
+
+def checked_range(values: object) -> tuple[float, float] | None:
+    """Values of black and white, or None."""
+    if values is None:
+        return None
+    try:
+        low, high = map(float, values)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not -1e6 < low < high < 1e6:
+        raise ValueError(
+            f"value_range must be None or two numbers in increasing order, the values of black and white that the "
+            f"network was trained on, such as (0, 255); got {values!r}."
+        )
+    return low, high
+
+
+def _checked_config(path: str) -> bytes:
+    """The description of the model in a .keras file, of which all layers are Keras' own.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If there is no such file.
+    WeightsError
+        If it is no file that ``model.save`` of Keras 3 wrote.
+    UnsupportedBackboneError
+        If it would run code: a Lambda layer, or a class that Keras does not have.
+    """
+    if not os.path.exists(path):
+        raise BackboneNotFoundError(f"There is no file {path!r}.")
+    if not path.endswith(".keras") or os.path.isdir(path):
+        raise WeightsError(
+            f"{path!r} is not a .keras file. Save the model in the format of Keras 3, with "
+            "keras.models.load_model(path).save('model.keras'), and pass 'keras:model.keras'."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+            if n_bytes > MOST_UNPACKED * os.path.getsize(path):
+                raise ValueError(f"it would unpack to {n_bytes:,} bytes")
+            config = json.loads(archive.read("config.json"))
+        if not isinstance(config, dict):
+            raise ValueError("its config.json holds no description of a model")
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a model of Keras ({summary(error)}). Expected a file that model.save wrote."
+        ) from error
+    foreign = sorted(set(_foreign(config)))
+    if foreign:
+        raise UnsupportedBackboneError(
+            f"'keras:{path}' holds {', '.join(foreign[:3])}, which would run code from outside of Keras; it is not "
+            "loaded. Save a model of Keras' own layers; Rescaling, for example, replaces a Lambda that divides."
+        )
+    graph = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
+    return json.dumps(graph, sort_keys=True).encode()
+
+
+def _foreign(config: object) -> Iterator[str]:
+    """What a description names that is no class or function of Keras, and Lambda."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _foreign(part)
+    if not isinstance(config, dict):
+        return
+    if "class_name" in config and "config" in config:
+        kind, module = str(config["class_name"]), config.get("module")
+        is_own = module in ("builtins", None) or re.match(r"keras(\.|$)", str(module)) is not None
+        is_own &= kind not in ("Lambda", "function", "__lambda__", "class", "module")
+        if not is_own or (module is None and config.get("registered_name") not in (None, kind)):
+            yield f"the custom object {config.get('registered_name') or kind!r}" if kind != "Lambda" else "a Lambda layer"
+    for key, part in config.items():
+        if key != "compile_config":
+            yield from _foreign(part)
+
+
+def _read_model(keras: Any, path: str) -> Any:
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, KeyError) as error:
+        raise WeightsError(f"The weights in {path} cannot be read ({summary(error)}). Save the model again.") from error
+
+
+def _refuse_other_kinds(keras: Any, model: Any, name: str) -> None:
+    """Raise unless a model keeps its graph, and has one input and one output."""
+    is_functional = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    if not is_functional or not getattr(model, "inputs", None):
+        raise UnsupportedBackboneError(
+            f"{name!r} cannot be cut into stages: it is a {type(model).__name__} that does not keep its graph. Save a "
+            "functional model, or a Sequential one that begins with keras.Input."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UnsupportedBackboneError(
+            f"{name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each. Save "
+            "keras.Model(input, output), where these are one of each."
+        )
+
+
+def _input_of(model: Any, name: str, asked: int | None) -> tuple[str, int]:
+    """The channels of a model's images, and their side."""
+    shape = tuple(model.inputs[0].shape[1:])
+    places = shape[:-1] if len(shape) == 3 and shape[-1] in (1, 3) else shape[1:]
+    n_channels = shape[-1] if len(shape) == 3 and shape[-1] in (1, 3) else shape[0]
+    if len(shape) != 3 or n_channels not in CHANNELS.values() or places[0] != places[1]:
+        raise UnsupportedBackboneError(
+            f"{name!r} reads inputs of shape {shape}; expected square images with 1 or 3 channels, such as (96, 96, 3)."
+        )
+    if places[0] is None and asked is None:
+        raise UnsupportedBackboneError(
+            f"{name!r} takes images of any size, {shape}. Choose one: load_backbone({name!r}, input_size=224)."
+        )
+    if asked is not None and places[0] not in (None, asked):
+        raise UnsupportedBackboneError(f"{name!r} is built for images of {places[0]} pixels; leave out input_size.")
+    return ("gray" if n_channels == 1 else "rgb"), asked or places[0]
+
+
+def _cut(
+    keras: Any, model: Any, channels: str, side: int, ends: str = "", *, identity: str, fresh_names: bool = False
+) -> KerasCut:
+    """Stages of a model, whose layers compute in float32."""
+    for layer in model._flatten_layers():
+        _use_float32(keras, layer)
+    comes_last = model.inputs[0].shape[-1] == CHANNELS[channels]
+    graph, names = _flattened(keras, model, side)
+    if fresh_names:
+        names = _names_of_a_new_process(graph)
+    expected = "channels_last" if comes_last else "channels_first"
+    others = [step.name for step in graph.operations if getattr(step, "data_format", expected) != expected]
+    if others:
+        raise UnsupportedBackboneError(f"its input is {expected}, but its layers {others[:3]} are not")
+    return KerasCut(graph, model, Entry(channels, comes_last), names, ends, identity=identity)
+
+
+def _use_float32(keras: Any, layer: Any) -> None:
+    """Mixed precision is the choice of who trains."""
+    if layer.dtype_policy.quantization_mode is not None:
+        raise UnsupportedBackboneError(f"its layer {layer.name!r} is quantized; save the model before it is")
+    if layer.compute_dtype in ("float16", "bfloat16"):
+        layer.dtype_policy = keras.DTypePolicy("float32")
+    wrong = sorted({str(variable.dtype) for variable in layer.trainable_variables} - {"float32"})
+    if wrong:
+        raise UnsupportedBackboneError(f"its layer {layer.name!r} has weights in {wrong[0]}; expected float32")
+
+
+def _flattened(keras: Any, model: Any, side: int) -> tuple[Any, dict[int, str]]:
+    """The model without models in it, for images of one size; and names of its layers that tell where they were."""
+    graph = keras.Model(model.inputs, model.outputs)
+    is_flat = not any(_is_flat(keras, node) for node in calls_of(graph))
+    if is_flat and None not in graph.inputs[0].shape[1:]:
+        return graph, {}
+    names: dict[int, str] = {}
+    image = keras.Input(tuple(side if extent is None else extent for extent in graph.inputs[0].shape[1:]))
+    return keras.Model(image, _called(keras, graph, image, "", names)), names
+
+
+def _called(keras: Any, model: Any, image: Any, prefix: str, names: dict[int, str]) -> Any:
+    """The symbol of what a model gives, whose layers are called one by one."""
+    values = {id(model.inputs[0]): image}
+    for node in calls_of(model):
+        args, kwargs = node.arguments.fill_in(values)
+        operation = node.operation
+        if _is_flat(keras, node):
+            inner = keras.Model(operation.inputs, operation.outputs)
+            found = _called(keras, inner, args[0], f"{prefix}{operation.name}/", names)
+        else:
+            names[id(operation)] = f"{prefix}{operation.name}"
+            found = operation(*args, **kwargs)
+        values |= zip(map(id, node.outputs), keras.tree.flatten(found), strict=True)
+    return values[id(model.outputs[0])]
+
+
+def _is_flat(keras: Any, node: Any) -> bool:
+    """True for a call of a functional or sequential model of one input and one output that is called once."""
+    model = node.operation
+    is_graph = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    return is_graph and len(model.inputs) == len(model.outputs) == 1
+
+
+def _names_of_a_new_process(graph: Any) -> dict[int, str]:
+    """Names as they are where no model was built before: Keras counts layers that have no name of their own."""
+    automatic: dict[str, list[tuple[int, int]]] = {}
+    for operation in graph.operations:
+        kind = _in_snake_case(type(operation).__name__)
+        counted = re.fullmatch(rf"{kind}(?:_(\d+))?", operation.name)
+        if counted is not None:
+            automatic.setdefault(kind, []).append((int(counted[1] or 0), id(operation)))
+    return {
+        number: kind if i == 0 else f"{kind}_{i}"
+        for kind, found in automatic.items()
+        for i, (_, number) in enumerate(sorted(found))
+    }
+
+
+def _in_snake_case(name: str) -> str:
+    """A class's name as Keras writes it in the name of a layer: ``max_pooling2d``."""
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
+
+
+def _fit(cut: KerasCut, model: Any, weights: str) -> None:
+    """Read weights from a file, if that is what they are."""
+    if weights == "pretrained" or random_seed(weights) is not None:
+        return
+    if not os.path.isfile(weights):
+        raise WeightsError(
+            f"weights={weights!r} are unknown to Keras. Pass 'pretrained', 'random', 'random:<seed>' or an existing file."
+        )
+    if not weights.endswith(OWN_FORMATS):
+        fit_state(cut.network, read_state(weights), optional=cut.head_names, where=f"weights={weights!r}")
+        return
+    try:
+        with torch.no_grad():
+            model.load_weights(weights)  # into the very tensors that the cut has
+    except Exception as error:  # Keras raises whatever it meets in such a file
+        raise WeightsError(
+            f"weights={weights!r} do not fit the model ({summary(error)}). Pass weights of the same architecture; those "
+            "of keras.applications are without the classification head (include_top=False)."
+        ) from error
+
+
+def _seen_range(cut: KerasCut, name: str) -> tuple[float, float]:
+    """The range of pixels that a model expects, as its first layers show; without any, a guess, of which we warn."""
+    leading = cut.leading()
+    if leading is None:
+        warnings.warn(
+            f"{name!r} has no layer that scales its input, so that the range of values that it was trained on is not "
+            "known: images are scaled to 0 ... 1. Pass load_backbone(..., value_range=(0, 255)) or (-1, 1) if that was "
+            "its range, or (0, 1) to avoid this warning.",
+            stacklevel=2,
+        )
+        return OF_FRACTIONS
+    with torch.inference_mode():
+        black, white = (leading(torch.full((1, 3, *cut.image_size), level)) for level in OF_BYTES)
+    is_of_bytes = (white - black).abs().max() <= SMALL or black.abs().max() >= LARGE
+    return OF_BYTES if is_of_bytes else OF_FRACTIONS
+
+
+def _backbone(
+    cut: KerasCut, preprocessing: ImagePreprocessing, options: Mapping[str, object], *, name: str, weights: str
+) -> Backbone:
+    return Backbone(
+        cut,
+        name=name,
+        weights=weights,
+        preprocessing=preprocessing,
+        pooling="mean",
+        head_names=cut.head_names,
+        options=options,
+        maps_end_in_channels=cut.maps_end_in_channels(),
+    )
