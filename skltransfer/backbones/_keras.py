@@ -16,6 +16,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of values to 255
 OF_BYTES, OF_FRACTIONS = (0.0, 255.0), (0.0, 1.0)
 OWN_FORMATS = (".keras", ".weights.h5")
+OF_CODE = ("__lambda__", "class", "function", "module")  # kinds in a description of what Keras would look up elsewhere
 MOST_UNPACKED = 20  # times the size of a file
 SMALL, LARGE = 20, 20  # of what a model makes of 0 to 255, if it is to see that range: its spread, and its value of black
 
@@ -215,16 +217,13 @@ def checked_range(values: object) -> tuple[float, float] | None:
     """Values of black and white, or None."""
     if values is None:
         return None
-    try:
-        low, high = map(float, values)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not -1e6 < low < high < 1e6:
+    is_pair = isinstance(values, tuple | list) and len(values) == 2 and all(isinstance(one, Real) for one in values)
+    if not is_pair or not -1e6 < values[0] < values[1] < 1e6:
         raise ValueError(
             f"value_range must be None or two numbers in increasing order, the values of black and white that the "
             f"network was trained on, such as (0, 255); got {values!r}."
         )
-    return low, high
+    return float(values[0]), float(values[1])
 
 
 def _checked_config(path: str) -> bytes:
@@ -276,11 +275,13 @@ def _foreign(config: object) -> Iterator[str]:
     if not isinstance(config, dict):
         return
     if "class_name" in config and "config" in config:
-        kind, module = str(config["class_name"]), config.get("module")
-        is_own = module in ("builtins", None) or re.match(r"keras(\.|$)", str(module)) is not None
-        is_own &= kind not in ("Lambda", "function", "__lambda__", "class", "module")
-        if not is_own or (module is None and config.get("registered_name") not in (None, kind)):
-            yield f"the custom object {config.get('registered_name') or kind!r}" if kind != "Lambda" else "a Lambda layer"
+        kind, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")
+        if kind == "Lambda":
+            yield "a Lambda layer"
+            return
+        is_own = module is None or re.fullmatch(r"builtins|keras(\.\w+)*", str(module)) is not None
+        if not is_own or kind in OF_CODE or (module is None and registered not in (None, kind)):
+            yield f"the custom object {registered or kind!r}"
     for key, part in config.items():
         if key != "compile_config":
             yield from _foreign(part)
@@ -321,8 +322,6 @@ def _input_of(model: Any, name: str, asked: int | None) -> tuple[str, int]:
         raise UnsupportedBackboneError(
             f"{name!r} takes images of any size, {shape}. Choose one: load_backbone({name!r}, input_size=224)."
         )
-    if asked is not None and places[0] not in (None, asked):
-        raise UnsupportedBackboneError(f"{name!r} is built for images of {places[0]} pixels; leave out input_size.")
     return ("gray" if n_channels == 1 else "rgb"), asked or places[0]
 
 
@@ -333,7 +332,7 @@ def _cut(
     for layer in model._flatten_layers():
         _use_float32(keras, layer)
     comes_last = model.inputs[0].shape[-1] == CHANNELS[channels]
-    graph, names = _flattened(keras, model, side)
+    graph, names = _flattened(keras, model, side, comes_last=comes_last)
     if fresh_names:
         names = _names_of_a_new_process(graph)
     expected = "channels_last" if comes_last else "channels_first"
@@ -354,15 +353,20 @@ def _use_float32(keras: Any, layer: Any) -> None:
         raise UnsupportedBackboneError(f"its layer {layer.name!r} has weights in {wrong[0]}; expected float32")
 
 
-def _flattened(keras: Any, model: Any, side: int) -> tuple[Any, dict[int, str]]:
+def _flattened(keras: Any, model: Any, side: int, *, comes_last: bool) -> tuple[Any, dict[int, str]]:
     """The model without models in it, for images of one size; and names of its layers that tell where they were."""
-    graph = keras.Model(model.inputs, model.outputs)
-    is_flat = not any(_is_flat(keras, node) for node in calls_of(graph))
-    if is_flat and None not in graph.inputs[0].shape[1:]:
+    graph, shape = keras.Model(model.inputs, model.outputs), tuple(model.inputs[0].shape[1:])
+    asked = (side, side, shape[2]) if comes_last else (shape[0], side, side)
+    if asked == shape and not any(_is_flat(keras, node) for node in calls_of(graph)):
         return graph, {}
     names: dict[int, str] = {}
-    image = keras.Input(tuple(side if extent is None else extent for extent in graph.inputs[0].shape[1:]))
-    return keras.Model(image, _called(keras, graph, image, "", names)), names
+    image = keras.Input(asked)
+    try:
+        return keras.Model(image, _called(keras, graph, image, "", names)), names
+    except ValueError as error:
+        if asked == shape:
+            raise
+        raise UnsupportedBackboneError(f"it does not take input_size={side}: Keras raises {summary(error)}") from None
 
 
 def _called(keras: Any, model: Any, image: Any, prefix: str, names: dict[int, str]) -> Any:
@@ -418,15 +422,27 @@ def _fit(cut: KerasCut, model: Any, weights: str) -> None:
         )
     if not weights.endswith(OWN_FORMATS):
         fit_state(cut.network, read_state(weights), optional=cut.head_names, where=f"weights={weights!r}")
+        cut.refresh()
         return
-    try:
-        with torch.no_grad():
-            model.load_weights(weights)  # into the very tensors that the cut has
-    except Exception as error:  # Keras raises whatever it meets in such a file
-        raise WeightsError(
-            f"weights={weights!r} do not fit the model ({summary(error)}). Pass weights of the same architecture; those "
-            "of keras.applications are without the classification head (include_top=False)."
-        ) from error
+    values = {key: value for key, value in cut.network.state_dict().items() if value.is_floating_point()}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras remarks on is checked below
+        for value in values.values():  # tensors that the model's variables share
+            value.fill_(torch.nan)  # Keras leaves what it does not find in the file as it is
+        try:
+            model.load_weights(weights)
+        except Exception as error:  # Keras raises whatever it meets in such a file
+            raise _misfit(weights, summary(error)) from error
+    missing = sorted(name for name, value in values.items() if value.isnan().any())
+    if missing:
+        raise _misfit(weights, f"no numbers for {missing[:3]}")
+
+
+def _misfit(weights: str, reason: str) -> WeightsError:
+    return WeightsError(
+        f"weights={weights!r} do not fit the model ({reason}). Pass weights of the same architecture; those of "
+        "keras.applications are without the classification head (include_top=False)."
+    )
 
 
 def _seen_range(cut: KerasCut, name: str) -> tuple[float, float]:

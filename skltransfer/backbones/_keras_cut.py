@@ -11,6 +11,7 @@ buffers. Masks are drawn from torch's generator, not from the state that Keras k
 
 import contextlib
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -356,7 +357,7 @@ class KerasCut:
     model : keras.Model
         Functional model of one input and one output, without functional models in it; in float32.
     whole : keras.Model
-        The model as it was loaded, whose output is compared with.
+        The model as it was loaded, whose output is compared with if it takes images of this size.
     entry : Entry
         Turns images of the package into the model's.
     names : mapping of int to str
@@ -382,7 +383,9 @@ class KerasCut:
     def __init__(
         self, model: Any, whole: Any, entry: Entry, names: dict[int, str], pattern: str = "", *, identity: str
     ) -> None:
-        self._model, self._whole, self.entry = model, whole, entry
+        takes = zip(whole.inputs[0].shape, model.inputs[0].shape, strict=True)
+        self._model, self.entry = model, entry
+        self._whole = whole if all(extent in (None, ours) for extent, ours in takes) else model
         self.identity = (identity, repr(entry))
         nodes = list(calls_of(model))
         called = [names.get(id(node.operation), node.operation.name) for node in nodes]
@@ -405,6 +408,12 @@ class KerasCut:
             )
         self.stage_names = tuple(self._steps[end].name for end in self._ends)
         self._before_kernels = graph.before_kernels()
+
+    def refresh(self) -> None:
+        """Have layers compute again what they derived from their weights when Keras loaded these."""
+        for step in self._steps:
+            if hasattr(step.operation, "finalize_state"):
+                step.operation.finalize_state()
 
     @property
     def head_names(self) -> set[str]:
@@ -450,7 +459,7 @@ class KerasCut:
     def _extract(self, start: int, end: int, last: Sequence[int], *, is_tapped: bool = False) -> Piece:
         """The calls after number ``start`` up to number ``end``."""
         first = self._first if start < 0 else self._steps[start].returned[0]
-        entry = self.entry if start < 0 else None
+        entry = self.entry if start < 0 <= end else None
         return Piece(self.network, self._steps[start + 1 : end + 1], first, last, entry, is_tapped)
 
     def parameter_names(self, stage: int) -> tuple[str, ...]:
@@ -563,7 +572,7 @@ class Graph:
     def _before_next_kernels(self, candidates: list[int], last: int) -> Iterator[int]:
         kernels = [_has_kernel(step.operation) for step in self.steps]
         begin = 0
-        for end, following in zip(candidates, [*candidates[1:], last], strict=True):
+        for end, following in itertools.pairwise([*candidates, last]):
             if any(kernels[begin : end + 1]) and any(kernels[end + 1 : following + 1]):
                 yield end
                 begin = end + 1
