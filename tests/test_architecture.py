@@ -54,6 +54,7 @@ TENANTS = {
     "accelerate": "processes.py",
     "dask": "distributed.py",
     "huggingface_hub": "_hub.py",
+    "keras": "_keras.py _keras_cut.py _keras_graph.py _keras_parts.py",
     "onnx": "_onnx.py",
     "onnxruntime": "_onnx.py",
     "onnxscript": "_onnx.py",

@@ -66,8 +66,8 @@ def list_backbones(modality: str | None = None, *, pattern: str | None = None, r
     - ``"hf:folder"`` is a local folder that ``save_pretrained`` wrote.
     - ``"hf:org/name:vision"`` and ``"hf:org/name:text"`` are the two encoders of networks such as CLIP.
 
-    ``keras:`` also accepts a ``.keras`` file: ``"keras:model.keras"``. The networks of ``keras.applications`` are listed
-    if Keras is installed.
+    ``keras:`` also accepts a ``.keras`` file: ``"keras:model.keras"``. The networks of ``keras.applications`` are
+    listed if Keras is installed.
 
     Names of timm and torchvision are those of the installed versions. No library of models is imported to list them.
 

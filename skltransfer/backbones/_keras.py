@@ -14,7 +14,6 @@ import random
 import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
@@ -24,7 +23,9 @@ import torch
 
 from skltransfer._catalogue._keras_networks import APPLICATIONS
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._keras_cut import CHANNELS, Entry, KerasCut, calls_of
+from skltransfer.backbones._keras_cut import CHANNELS, Entry, KerasCut
+from skltransfer.backbones._keras_files import checked_config, is_path
+from skltransfer.backbones._keras_graph import flattened, names_of_a_new_process
 from skltransfer.backbones._preprocessing import ImagePreprocessing
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._refusals import summary
@@ -41,9 +42,11 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of values to 255
 OF_BYTES, OF_FRACTIONS = (0.0, 255.0), (0.0, 1.0)
 OWN_FORMATS = (".keras", ".weights.h5")
-OF_CODE = ("__lambda__", "class", "function", "module")  # kinds in a description of what Keras would look up elsewhere
-MOST_UNPACKED = 20  # times the size of a file
-SMALL, LARGE = 20, 20  # of what a model makes of 0 to 255, if it is to see that range: its spread, and its value of black
+SCALED = 20  # of a model that is to see 0 to 255: at most the spread of what it makes of that, or at least its black
+SMALL, LARGE = (
+    20,
+    20,
+)  # of what a model makes of 0 to 255, if it is to see that range: its spread, and its value of black
 
 
 def load_keras(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
@@ -52,11 +55,6 @@ def load_keras(name: str, weights: str, options: Mapping[str, object], *, outlin
     if is_path(name):
         return _load_file(keras, name, weights, options)
     return _load_application(keras, name, weights, options, outline=outline)
-
-
-def is_path(name: str) -> bool:
-    """True if what follows ``keras:`` is a file rather than the name of an application."""
-    return bool(re.search(r"[/\\]|\.(keras|h5|hdf5|pb)$", name))
 
 
 def _keras() -> Any:
@@ -120,13 +118,11 @@ def _building(keras: Any, seed: int | None) -> Iterator[None]:
             random.setstate(state)
 
 
-def _load_application(
-    keras: Any, name: str, weights: str, options: Mapping[str, object], *, outline: bool
-) -> Backbone:
+def _load_application(keras: Any, name: str, weights: str, options: Mapping[str, object], *, outline: bool) -> Backbone:
     if name.startswith("NASNet"):
         raise UnsupportedBackboneError(
-            f"'keras:{name}' cannot be cut into stages: each of its cells reads the two cells before it. Choose another "
-            "backbone; list_backbones(pattern='keras:') names some."
+            f"'keras:{name}' cannot be cut into stages: each of its cells reads the two cells before it. Choose "
+            "another backbone; list_backbones(pattern='keras:') names some."
         )
     if name not in APPLICATIONS:
         raise BackboneNotFoundError(f"keras.applications has no network {name!r} that is supported.")
@@ -166,15 +162,17 @@ def _official(keras: Any, name: str, model: Any, options: Mapping[str, object]) 
     )
     if options.get("local_files_only"):
         raise WeightsError(
-            f"The weights of 'keras:{name}' cannot be loaded with local_files_only=True: Keras itself decides whether to "
-            f"download them. Leave it out, or save them once by model.save_weights and pass weights=<file>.weights.h5."
+            f"The weights of 'keras:{name}' cannot be loaded with local_files_only=True: Keras itself decides whether "
+            "to download them. Leave it out, or save them once by model.save_weights and pass weights=<file>."
         )
     try:
         return getattr(keras.applications, name)(
             include_top=False, weights="imagenet", input_shape=tuple(model.input_shape[1:])
         )
     except Exception as error:  # Keras raises this very class where a download fails
-        raise WeightsError(f"The weights of 'keras:{name}' could not be fetched ({summary(error)}). {remedy}") from error
+        raise WeightsError(
+            f"The weights of 'keras:{name}' could not be fetched ({summary(error)}). {remedy}"
+        ) from error
 
 
 def _of_mode(mode: str, side: int) -> ImagePreprocessing:
@@ -199,7 +197,7 @@ def _squashing(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Im
 
 def _load_file(keras: Any, path: str, weights: str, options: Mapping[str, object]) -> Backbone:
     name, values = f"keras:{path}", checked_range(options.get("value_range"))
-    config = _checked_config(path)
+    config = checked_config(path)
     seed = random_seed(weights)
     with _building(keras, seed):
         model = _read_model(keras, path)
@@ -224,67 +222,6 @@ def checked_range(values: object) -> tuple[float, float] | None:
             f"network was trained on, such as (0, 255); got {values!r}."
         )
     return float(values[0]), float(values[1])
-
-
-def _checked_config(path: str) -> bytes:
-    """The description of the model in a .keras file, of which all layers are Keras' own.
-
-    Raises
-    ------
-    BackboneNotFoundError
-        If there is no such file.
-    WeightsError
-        If it is no file that ``model.save`` of Keras 3 wrote.
-    UnsupportedBackboneError
-        If it would run code: a Lambda layer, or a class that Keras does not have.
-    """
-    if not os.path.exists(path):
-        raise BackboneNotFoundError(f"There is no file {path!r}.")
-    if not path.endswith(".keras") or os.path.isdir(path):
-        raise WeightsError(
-            f"{path!r} is not a .keras file. Save the model in the format of Keras 3, with "
-            "keras.models.load_model(path).save('model.keras'), and pass 'keras:model.keras'."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            n_bytes = sum(part.file_size for part in archive.infolist())
-            if n_bytes > MOST_UNPACKED * os.path.getsize(path):
-                raise ValueError(f"it would unpack to {n_bytes:,} bytes")
-            config = json.loads(archive.read("config.json"))
-        if not isinstance(config, dict):
-            raise ValueError("its config.json holds no description of a model")
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, RecursionError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as a model of Keras ({summary(error)}). Expected a file that model.save wrote."
-        ) from error
-    foreign = sorted(set(_foreign(config)))
-    if foreign:
-        raise UnsupportedBackboneError(
-            f"'keras:{path}' holds {', '.join(foreign[:3])}, which would run code from outside of Keras; it is not "
-            "loaded. Save a model of Keras' own layers; Rescaling, for example, replaces a Lambda that divides."
-        )
-    graph = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
-    return json.dumps(graph, sort_keys=True).encode()
-
-
-def _foreign(config: object) -> Iterator[str]:
-    """What a description names that is no class or function of Keras, and Lambda."""
-    if isinstance(config, list):
-        for part in config:
-            yield from _foreign(part)
-    if not isinstance(config, dict):
-        return
-    if "class_name" in config and "config" in config:
-        kind, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")
-        if kind == "Lambda":
-            yield "a Lambda layer"
-            return
-        is_own = module is None or re.fullmatch(r"builtins|keras(\.\w+)*", str(module)) is not None
-        if not is_own or kind in OF_CODE or (module is None and registered not in (None, kind)):
-            yield f"the custom object {registered or kind!r}"
-    for key, part in config.items():
-        if key != "compile_config":
-            yield from _foreign(part)
 
 
 def _read_model(keras: Any, path: str) -> Any:
@@ -332,9 +269,9 @@ def _cut(
     for layer in model._flatten_layers():
         _use_float32(keras, layer)
     comes_last = model.inputs[0].shape[-1] == CHANNELS[channels]
-    graph, names = _flattened(keras, model, side, comes_last=comes_last)
+    graph, names = flattened(keras, model, side, comes_last=comes_last)
     if fresh_names:
-        names = _names_of_a_new_process(graph)
+        names = names_of_a_new_process(graph)
     expected = "channels_last" if comes_last else "channels_first"
     others = [step.name for step in graph.operations if getattr(step, "data_format", expected) != expected]
     if others:
@@ -353,72 +290,14 @@ def _use_float32(keras: Any, layer: Any) -> None:
         raise UnsupportedBackboneError(f"its layer {layer.name!r} has weights in {wrong[0]}; expected float32")
 
 
-def _flattened(keras: Any, model: Any, side: int, *, comes_last: bool) -> tuple[Any, dict[int, str]]:
-    """The model without models in it, for images of one size; and names of its layers that tell where they were."""
-    graph, shape = keras.Model(model.inputs, model.outputs), tuple(model.inputs[0].shape[1:])
-    asked = (side, side, shape[2]) if comes_last else (shape[0], side, side)
-    if asked == shape and not any(_is_flat(keras, node) for node in calls_of(graph)):
-        return graph, {}
-    names: dict[int, str] = {}
-    image = keras.Input(asked)
-    try:
-        return keras.Model(image, _called(keras, graph, image, "", names)), names
-    except ValueError as error:
-        if asked == shape:
-            raise
-        raise UnsupportedBackboneError(f"it does not take input_size={side}: Keras raises {summary(error)}") from None
-
-
-def _called(keras: Any, model: Any, image: Any, prefix: str, names: dict[int, str]) -> Any:
-    """The symbol of what a model gives, whose layers are called one by one."""
-    values = {id(model.inputs[0]): image}
-    for node in calls_of(model):
-        args, kwargs = node.arguments.fill_in(values)
-        operation = node.operation
-        if _is_flat(keras, node):
-            inner = keras.Model(operation.inputs, operation.outputs)
-            found = _called(keras, inner, args[0], f"{prefix}{operation.name}/", names)
-        else:
-            names[id(operation)] = f"{prefix}{operation.name}"
-            found = operation(*args, **kwargs)
-        values |= zip(map(id, node.outputs), keras.tree.flatten(found), strict=True)
-    return values[id(model.outputs[0])]
-
-
-def _is_flat(keras: Any, node: Any) -> bool:
-    """True for a call of a functional or sequential model of one input and one output that is called once."""
-    model = node.operation
-    is_graph = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
-    return is_graph and len(model.inputs) == len(model.outputs) == 1
-
-
-def _names_of_a_new_process(graph: Any) -> dict[int, str]:
-    """Names as they are where no model was built before: Keras counts layers that have no name of their own."""
-    automatic: dict[str, list[tuple[int, int]]] = {}
-    for operation in graph.operations:
-        kind = _in_snake_case(type(operation).__name__)
-        counted = re.fullmatch(rf"{kind}(?:_(\d+))?", operation.name)
-        if counted is not None:
-            automatic.setdefault(kind, []).append((int(counted[1] or 0), id(operation)))
-    return {
-        number: kind if i == 0 else f"{kind}_{i}"
-        for kind, found in automatic.items()
-        for i, (_, number) in enumerate(sorted(found))
-    }
-
-
-def _in_snake_case(name: str) -> str:
-    """A class's name as Keras writes it in the name of a layer: ``max_pooling2d``."""
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
-
-
 def _fit(cut: KerasCut, model: Any, weights: str) -> None:
     """Read weights from a file, if that is what they are."""
     if weights == "pretrained" or random_seed(weights) is not None:
         return
     if not os.path.isfile(weights):
         raise WeightsError(
-            f"weights={weights!r} are unknown to Keras. Pass 'pretrained', 'random', 'random:<seed>' or an existing file."
+            f"weights={weights!r} are unknown to Keras. Pass 'pretrained', 'random', 'random:<seed>' or an existing "
+            "file."
         )
     if not weights.endswith(OWN_FORMATS):
         fit_state(cut.network, read_state(weights), optional=cut.head_names, where=f"weights={weights!r}")
@@ -458,7 +337,7 @@ def _seen_range(cut: KerasCut, name: str) -> tuple[float, float]:
         return OF_FRACTIONS
     with torch.inference_mode():
         black, white = (leading(torch.full((1, 3, *cut.image_size), level)) for level in OF_BYTES)
-    is_of_bytes = (white - black).abs().max() <= SMALL or black.abs().max() >= LARGE
+    is_of_bytes = (white - black).abs().max() <= SCALED or black.abs().max() >= SCALED
     return OF_BYTES if is_of_bytes else OF_FRACTIONS
 
 

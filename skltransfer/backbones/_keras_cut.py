@@ -11,157 +11,20 @@ buffers. Masks are drawn from torch's generator, not from the state that Keras k
 
 import contextlib
 import copy
-import itertools
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from skltransfer._system.autocast import autocast
+from skltransfer.backbones._keras_graph import Graph, Step, calls_of
+from skltransfer.backbones._keras_parts import Kept, part_of
 from skltransfer.backbones._refusals import runs
 from skltransfer.exceptions import UnsupportedBackboneError
 
 LUMA = (0.299, 0.587, 0.114)
 CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
-POOLS = ("Dropout", "Flatten", "GlobalAveragePooling2D")  # what may lie between the last maps and the last dense layer
-
-
-class Kept:
-    """Something of Keras that all copies of a network share.
-
-    Parameters
-    ----------
-    value : object
-        Layer, or call of one.
-    """
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __deepcopy__(self, memo: dict) -> "Kept":
-        return self
-
-
-def _named_variables(layer: Any) -> list[tuple[str, Any]]:
-    """Variables of a layer with names that are unique in it."""
-    found: dict[str, Any] = {}
-    for variable in layer.variables:
-        name = variable.path.split(f"{layer.name}/", 1)[-1].replace(".", "_")
-        name = name if name not in found else f"{name}_{len(found)}"
-        found[name] = variable
-    return list(found.items())
-
-
-class LayerPart(nn.Module):
-    """A layer of Keras, run by its own code with the parameters and buffers of this module.
-
-    Parameters
-    ----------
-    layer : keras.Layer
-        The layer, built.
-    """
-
-    axis = None
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = Kept(layer)
-        self._of_keras = Kept(_named_variables(layer))
-        trained = set(map(id, layer.trainable_variables))
-        for name, variable in self._of_keras.value:
-            value = variable.value.detach()
-            if id(variable) in trained:
-                self.register_parameter(name, nn.Parameter(value))
-            elif not _is_seed(variable):
-                self.register_buffer(name, value)
-
-    def state_of_keras(self) -> list[tuple[Any, torch.Tensor]]:
-        """Variables of the layer, each with the tensor that replaces its value."""
-        return [
-            (variable, self._seed(variable) if _is_seed(variable) else getattr(self, name))
-            for name, variable in self._of_keras.value
-        ]
-
-    def _seed(self, variable: Any) -> torch.Tensor:
-        """A seed of torch's generator, for what draws in training."""
-        value = variable.value
-        drawn = torch.randint(2**31 - 1, (1,)) if self.training else torch.zeros(1)
-        return torch.cat([drawn, torch.zeros(1)]).to(value.device, value.dtype)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        import keras
-
-        kwargs["training"] = self.training  # over what the call in the graph says, as Keras has it
-        with keras.StatelessScope(state_mapping=self.state_of_keras()) as scope:
-            output = self.layer.value(*args, **kwargs)
-        if self.training:
-            self._take_over(scope)
-        return output
-
-    @torch.no_grad()
-    def _take_over(self, scope: Any) -> None:
-        """Keep what the layer has learnt otherwise than by gradients."""
-        for name, variable in self._of_keras.value:
-            if name in self._buffers:
-                self._buffers[name].copy_(scope.get_current_value(variable))
-
-
-class BatchNormPart(nn.modules.batchnorm._BatchNorm):
-    """BatchNormalization of Keras as one of torch's: its maps have channels first, and statistics are Keras' own.
-
-    Parameters
-    ----------
-    layer : keras.layers.BatchNormalization
-        The layer, built.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        nn.Module.__init__(self)
-        self.layer, self.axis = Kept(layer), layer.axis
-        self.eps, self.momentum = layer.epsilon, 1 - layer.momentum
-        self.affine, self.track_running_stats = layer.scale or layer.center, True
-        self.num_features = layer.moving_mean.shape[0]
-        for name in ("gamma", "beta"):
-            variable = getattr(layer, name)
-            self.register_parameter(name, None if variable is None else nn.Parameter(variable.value.detach()))
-        self.register_buffer("moving_mean", layer.moving_mean.value.detach())
-        self.register_buffer("moving_variance", layer.moving_variance.value.detach())
-        self.register_buffer("num_batches_tracked", torch.tensor(0), persistent=False)
-
-    weight = property(lambda self: self.gamma)
-    bias = property(lambda self: self.beta)
-    running_mean = property(lambda self: self.moving_mean)
-    running_var = property(lambda self: self.moving_variance)
-
-    def state_of_keras(self) -> list[tuple[Any, torch.Tensor]]:
-        """Variables of the layer, each with the tensor that replaces its value."""
-        names = [name for name in ("gamma", "beta", "moving_mean", "moving_variance") if getattr(self, name) is not None]
-        return [(getattr(self.layer.value, name), getattr(self, name)) for name in names]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return F.batch_norm(x, self.moving_mean, self.moving_variance, self.gamma, self.beta, eps=self.eps)
-        self._update(x.detach().float())
-        return F.batch_norm(x, None, None, self.gamma, self.beta, training=True, eps=self.eps)
-
-    @torch.no_grad()
-    def _update(self, x: torch.Tensor) -> None:
-        """Keras' moving averages, whose variance is that of the batch itself; without a momentum, plain means."""
-        self.num_batches_tracked += 1
-        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        variance, mean = torch.var_mean(x.transpose(0, 1).flatten(1), dim=1, correction=0)
-        self.moving_mean.lerp_(mean, share)
-        self.moving_variance.lerp_(variance, share)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        nn.Module._load_from_state_dict(self, *args)
-
-
-def _is_seed(variable: Any) -> bool:
-    return variable.path.endswith("seed_generator_state")
 
 
 class Entry:
@@ -189,45 +52,6 @@ class Entry:
         return x.permute(0, 2, 3, 1) if self.comes_last else x
 
 
-class Step(NamedTuple):
-    """One call in a model's graph.
-
-    Attributes
-    ----------
-    node : Node of Keras
-        What is called, and with what.
-    part : str
-        Name of the module that holds the layer's weights; empty where it has none.
-    name : str
-        Name of what is called.
-    """
-
-    node: Any
-    part: str
-    name: str
-
-    @property
-    def operation(self) -> Any:
-        return self.node.operation
-
-    @property
-    def given(self) -> list[int]:
-        return [id(tensor) for tensor in self.node.input_tensors]
-
-    @property
-    def returned(self) -> list[int]:
-        return [id(tensor) for tensor in self.node.outputs]
-
-    def run(self, part: nn.Module | None, values: dict[int, torch.Tensor]) -> Any:
-        """The call's result, given the tensors that there are by the numbers of their symbols."""
-        args, kwargs = self.node.arguments.fill_in(values)
-        if part is None:
-            return self.operation(*args, **({**kwargs, "training": False} if "training" in kwargs else kwargs))
-        if part.axis is None:
-            return part(*args, **kwargs)
-        return part(args[0].movedim(part.axis, 1)).movedim(1, part.axis)
-
-
 class KerasNetwork(nn.Module):
     """The weights of a model of Keras, by its layers.
 
@@ -244,26 +68,11 @@ class KerasNetwork(nn.Module):
         self.computes_in = torch.float32
         for step in steps:
             if step.part and step.part not in self._modules:
-                self.add_module(step.part, _part_of(step))
+                self.add_module(step.part, part_of(step.operation, step.name))
 
     def state_of_keras(self) -> list[tuple[Any, torch.Tensor]]:
         """All variables of the model, each with the tensor that replaces its value."""
         return [pair for part in self.children() for pair in part.state_of_keras()]
-
-
-def _part_of(step: Step) -> nn.Module:
-    import keras
-
-    layer = step.operation
-    norms = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.BatchNormalization)]
-    if not norms:
-        return LayerPart(layer)
-    if norms != [layer] or layer.renorm:
-        raise UnsupportedBackboneError(
-            f"its layer {step.name!r} is BatchNormalization with renorm=True, or holds BatchNormalization inside, whose "
-            "statistics cannot be frozen"
-        )
-    return BatchNormPart(layer)
 
 
 class Piece(nn.Module):
@@ -341,12 +150,6 @@ def _on_device(device: torch.device) -> contextlib.AbstractContextManager:
     import keras
 
     return keras.device(str(device))
-
-
-def calls_of(model: Any) -> Iterator[Any]:
-    """The calls of a functional model, in the order in which Keras runs them."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from (node for node in model._nodes_by_depth[depth] if node.operation and not node.is_input)
 
 
 class KerasCut:
@@ -502,77 +305,3 @@ class KerasCut:
 def _has_state(operation: Any) -> bool:
     """True for layers with variables, of which the state of a generator is one."""
     return bool(getattr(operation, "variables", ()))
-
-
-def _has_kernel(operation: Any) -> bool:
-    """True for layers with weights of two axes or more, as convolutions have."""
-    return any(len(variable.shape) > 1 for variable in getattr(operation, "trainable_variables", ()))
-
-
-class Graph:
-    """Where one tensor alone is alive in a list of calls.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        The calls.
-    first, output : int
-        Numbers of the symbols of the model's input and output.
-    """
-
-    def __init__(self, steps: Sequence[Step], first: int, output: int) -> None:
-        self.steps = steps
-        self._last_read = {first: -1} | {symbol: i for i, step in enumerate(steps) for symbol in step.given}
-        self._last_read[output] = len(steps)
-        self._made = {first: -1} | {symbol: i for i, step in enumerate(steps) for symbol in step.returned}
-        parts = [step.part for step in steps]
-        self._spans = [(parts.index(part), len(parts) - 1 - parts[::-1].index(part)) for part in set(parts) - {""}]
-        self.candidates = [i for i in range(len(steps)) if self._is_candidate(i)]
-
-    def _is_candidate(self, i: int) -> bool:
-        """True if the rest of the model is a function of what call ``i`` gave, and shares no layer with it."""
-        alive = [symbol for symbol, made in self._made.items() if made <= i < self._last_read.get(symbol, -1)]
-        shape = self.steps[i].node.outputs[0].shape
-        is_one = alive == self.steps[i].returned[:1] and shape[0] is None and None not in shape[1:]
-        return is_one and not any(begin <= i < end for begin, end in self._spans)
-
-    def before_kernels(self) -> int:
-        """The last candidate before the first layer with a kernel; -1 without one."""
-        kernel = next((i for i, step in enumerate(self.steps) if _has_kernel(step.operation)), 0)
-        return max((i for i in self.candidates if i < kernel), default=-1)
-
-    def _features(self) -> int:
-        """The call whose result is what the last dense layer reads, before it was pooled; without one, the last."""
-        weighted = [i for i, step in enumerate(self.steps) if getattr(step.operation, "trainable_variables", ())]
-        end = len(self.steps) - 1
-        if weighted and type(self.steps[weighted[-1]].operation).__name__ == "Dense" and self._is_head(weighted[-1]):
-            end = weighted[-1] - 1
-        kinds = [type(step.operation).__name__ for step in self.steps]
-        while end > 0 and kinds[end] in POOLS and end - 1 in self.candidates and self._keeps_means(kinds, end):
-            end -= 1
-        return end
-
-    def _is_head(self, i: int) -> bool:
-        """True if a dense layer gives the model's output, which may be activated, and its input is a candidate."""
-        width = self.steps[-1].node.outputs[0].shape
-        return i - 1 in self.candidates and len(width) == 2 and self.steps[i].node.outputs[0].shape == width
-
-    def _keeps_means(self, kinds: list[str], end: int) -> bool:
-        """True unless a call flattens maps: their means are not what follows has learnt from."""
-        return kinds[end] != "Flatten" or len(self.steps[end].node.input_tensors[0].shape) == 2
-
-    def stage_ends(self, pattern: str) -> list[int]:
-        """Numbers of the calls that end a stage each."""
-        last = self._features()
-        found = [i for i in self.candidates if i < last]
-        if pattern:
-            return [i for i in found if re.fullmatch(pattern, self.steps[i].name)] + [last]
-        return [i for i in self._before_next_kernels(found, last)] + [last]
-
-    def _before_next_kernels(self, candidates: list[int], last: int) -> Iterator[int]:
-        kernels = [_has_kernel(step.operation) for step in self.steps]
-        begin = 0
-        for end, following in itertools.pairwise([*candidates, last]):
-            if any(kernels[begin : end + 1]) and any(kernels[end + 1 : following + 1]):
-                yield end
-                begin = end + 1

@@ -28,7 +28,8 @@ from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
-from skltransfer.backbones._keras import checked_range, is_path, load_keras
+from skltransfer.backbones._keras import checked_range, load_keras
+from skltransfer.backbones._keras_files import is_path
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
 from skltransfer.backbones._torchvision import load_torchvision, own_head_of, own_network
@@ -90,8 +91,8 @@ def load_backbone(
         - ``"timm:vit_small_patch14_dinov2"`` or ``"timm:resnet18.a1_in1k"``,
         - ``"hf:google/vit-base-patch16-224"`` for a repository of the Hugging Face hub, or ``"hf:<folder>"`` for a
           local folder,
-        - ``"keras:MobileNetV2"`` for a network of ``keras.applications``, or ``"keras:model.keras"`` for a functional or
-          Sequential model that Keras 3 or TensorFlow saved,
+        - ``"keras:MobileNetV2"`` for a network of ``keras.applications``, or ``"keras:model.keras"`` for a functional
+          or Sequential model that Keras 3 or TensorFlow saved,
         - ``"toy:images"`` for a tiny network for tests.
 
         Of detection and segmentation networks, such as ``"torchvision:fasterrcnn_resnet50_fpn"``, only the feature
@@ -176,12 +177,13 @@ def load_backbone(
     input_size = checked_input_size(input_size)
     if input_size is not None and not name.startswith(("bundled:", "hf:", "keras:", "timm:", "torchvision:")):
         raise UnsupportedBackboneError(
-            f"{name!r} does not take input_size; only images of these sources do: bundled, hf, keras, timm, torchvision."
+            f"{name!r} does not take input_size; only images of these sources do: bundled, hf, keras, timm, "
+            "torchvision."
         )
     if value_range is not None and not name.startswith("keras:"):
         raise UnsupportedBackboneError(
-            f"{name!r} does not take value_range, which is for models in .keras files. Set white where images do not use "
-            "the full range of their data type."
+            f"{name!r} does not take value_range, which is for models in .keras files. Set white where images do not "
+            "use the full range of their data type."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"input_size": input_size, "letterbox": bool(letterbox), "max_length": max_length}

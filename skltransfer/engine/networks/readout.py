@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skltransfer.backbones import Backbone, Pooling
 from skltransfer._system.autocast import autocast
+from skltransfer.backbones import Backbone, Pooling
 from skltransfer.engine.networks.spec import NetworkSpec
 
 HIDDEN = 256
