@@ -43,10 +43,6 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of values to 255
 OF_BYTES, OF_FRACTIONS = (0.0, 255.0), (0.0, 1.0)
 OWN_FORMATS = (".keras", ".weights.h5")
 SCALED = 20  # of a model that is to see 0 to 255: at most the spread of what it makes of that, or at least its black
-SMALL, LARGE = (
-    20,
-    20,
-)  # of what a model makes of 0 to 255, if it is to see that range: its spread, and its value of black
 
 
 def load_keras(name: str, weights: str, options: Mapping[str, object], *, outline: bool = False) -> Backbone:
@@ -69,13 +65,13 @@ def _keras() -> Any:
         raise MissingDependencyError(
             "Backbones named 'keras:...' need Keras. Install it with: pip install 'skltransfer[keras]'"
         )
-    found = importlib.metadata.version("keras")
+    loaded = sys.modules.get("keras")
+    found = importlib.metadata.version("keras") if loaded is None else loaded.__version__
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST:
         raise MissingDependencyError(
             f"Backbones named 'keras:...' need Keras {'.'.join(map(str, OLDEST))} or later, and {found} is installed. "
             "Install it with: pip install --upgrade 'skltransfer[keras]'"
         )
-    loaded = sys.modules.get("keras")
     backend = _configured_backend() if loaded is None else loaded.config.backend()
     if backend != "torch":
         raise MissingDependencyError(
@@ -138,7 +134,7 @@ def _load_application(keras: Any, name: str, weights: str, options: Mapping[str,
             model = _official(keras, name, model, options)
         channels = "bgr" if application.mode == "caffe" else "rgb"
         cut = _cut(keras, model, channels, side, application.ends, identity=name, fresh_names=True)
-    _fit(cut, model, weights)
+        _fit(cut, model, weights)
     return _backbone(cut, _of_mode(application.mode, side), options, name=f"keras:{name}", weights=weights)
 
 
@@ -207,7 +203,7 @@ def _load_file(keras: Any, path: str, weights: str, options: Mapping[str, object
         _refuse_other_kinds(keras, model, name)
         channels, side = _input_of(model, name, options.get("input_size"))
         cut = _cut(keras, model, channels, side, identity=hashlib.sha256(config).hexdigest())
-    _fit(cut, model, weights)
+        _fit(cut, model, weights)
     return _backbone(cut, _of_range(values or _seen_range(cut, name), side), options, name=name, weights=weights)
 
 
@@ -255,6 +251,10 @@ def _input_of(model: Any, name: str, asked: int | None) -> tuple[str, int]:
         raise UnsupportedBackboneError(
             f"{name!r} reads inputs of shape {shape}; expected square images with 1 or 3 channels, such as (96, 96, 3)."
         )
+    if not str(model.inputs[0].dtype).startswith(("float", "bfloat")):
+        raise UnsupportedBackboneError(
+            f"{name!r} reads images of dtype {model.inputs[0].dtype}; expected floats, as keras.Input has by default."
+        )
     if places[0] is None and asked is None:
         raise UnsupportedBackboneError(
             f"{name!r} takes images of any size, {shape}. Choose one: load_backbone({name!r}, input_size=224)."
@@ -301,8 +301,13 @@ def _fit(cut: KerasCut, model: Any, weights: str) -> None:
         )
     if not weights.endswith(OWN_FORMATS):
         fit_state(cut.network, read_state(weights), optional=cut.head_names, where=f"weights={weights!r}")
-        cut.refresh()
-        return
+    else:
+        _fit_own(cut, model, weights)
+    cut.refresh()
+
+
+def _fit_own(cut: KerasCut, model: Any, weights: str) -> None:
+    """Read weights from a file of Keras."""
     values = {key: value for key, value in cut.network.state_dict().items() if value.is_floating_point()}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Keras remarks on is checked below
@@ -326,8 +331,8 @@ def _misfit(weights: str, reason: str) -> WeightsError:
 
 def _seen_range(cut: KerasCut, name: str) -> tuple[float, float]:
     """The range of pixels that a model expects, as its first layers show; without any, a guess, of which we warn."""
-    leading = cut.leading()
-    if leading is None:
+    black, white = (cut.scaled(torch.full((1, 3, *cut.image_size), level)) for level in OF_BYTES)
+    if not black.any() and bool((white == OF_BYTES[1]).all()):
         warnings.warn(
             f"{name!r} has no layer that scales its input, so that the range of values that it was trained on is not "
             "known: images are scaled to 0 ... 1. Pass load_backbone(..., value_range=(0, 255)) or (-1, 1) if that was "
@@ -335,8 +340,6 @@ def _seen_range(cut: KerasCut, name: str) -> tuple[float, float]:
             stacklevel=2,
         )
         return OF_FRACTIONS
-    with torch.inference_mode():
-        black, white = (leading(torch.full((1, 3, *cut.image_size), level)) for level in OF_BYTES)
     is_of_bytes = (white - black).abs().max() <= SCALED or black.abs().max() >= SCALED
     return OF_BYTES if is_of_bytes else OF_FRACTIONS
 

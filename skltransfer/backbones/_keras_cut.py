@@ -209,7 +209,9 @@ class KerasCut:
                 f"its graph has {len(self._ends)} stages: there are too few places between its layers at which one "
                 "tensor alone is needed by the rest"
             )
-        self.stage_names = tuple(self._steps[end].name for end in self._ends)
+        names = [self._steps[end].name for end in self._ends]
+        again = [names[:i].count(name) for i, name in enumerate(names)]  # a layer may be called twice
+        self.stage_names = tuple(f"{name}:{i}" if i else name for name, i in zip(names, again, strict=True))
         self._before_kernels = graph.before_kernels()
 
     def refresh(self) -> None:
@@ -234,11 +236,12 @@ class KerasCut:
         shape = self._model.inputs[0].shape
         return shape[1:3] if self.entry.comes_last else shape[2:4]
 
-    def leading(self) -> Piece | None:
-        """What the model does with an image before its first layer with a kernel; None if it does nothing."""
+    @torch.inference_mode()
+    def scaled(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the model makes of inputs before its first layer with a kernel."""
         if self._before_kernels < 0:
-            return None
-        return self._extract(-1, self._before_kernels, [self._steps[self._before_kernels].returned[0]])
+            return inputs
+        return self._extract(-1, self._before_kernels, [self._steps[self._before_kernels].returned[0]])(inputs)
 
     def piece(self, start: int, stop: int | None = None) -> Piece:
         """The stages between two boundaries; to the model's own output without ``stop``."""

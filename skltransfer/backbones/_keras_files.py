@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from skltransfer.backbones._refusals import summary
 from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneError, WeightsError
 
-OF_CODE = ("__lambda__", "class", "function", "module")  # kinds of what Keras would look up elsewhere
+RUNS_CODE = ("FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper")  # that a file holds or names
+CLASSES = r"[A-Z]\w*|__(bytes|ellipsis|keras_tensor|numpy|slice|tensor|tuple)__"  # functions begin with a small letter
 MOST_UNPACKED = 20  # times the size of a file
 
 
@@ -71,12 +72,13 @@ def _foreign(config: object) -> Iterator[str]:
         return
     if "class_name" in config and "config" in config:
         kind, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")
-        if kind == "Lambda":
-            yield "a Lambda layer"
-            return
         is_own = module is None or re.fullmatch(r"builtins|keras(\.\w+)*", str(module)) is not None
-        if not is_own or kind in OF_CODE or (module is None and registered not in (None, kind)):
+        if kind in RUNS_CODE:
+            yield f"a {kind} layer"
+        elif not is_own or registered not in (None, kind) or not re.fullmatch(CLASSES, kind):
             yield f"the custom object {registered or kind!r}"
+        if kind in RUNS_CODE:
+            return
     for key, part in config.items():
         if key != "compile_config":
             yield from _foreign(part)

@@ -5,6 +5,7 @@ not know weights.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from skltransfer.backbones._keras_parts import is_seed
 from skltransfer.backbones._refusals import summary
 from skltransfer.exceptions import UnsupportedBackboneError
 
+HEADS = ("Conv2D", "Dense")
 POOLS = ("Dropout", "Flatten", "GlobalAveragePooling2D")  # what may lie between the last maps and the last dense layer
 
 
@@ -47,8 +50,8 @@ def _called(keras: Any, model: Any, image: Any, prefix: str, names: dict[int, st
         args, kwargs = node.arguments.fill_in(values)
         operation = node.operation
         if _is_flat(keras, node):
-            inner = keras.Model(operation.inputs, operation.outputs)
-            found = _called(keras, inner, args[0], f"{prefix}{operation.name}/", names)
+            inner, given = keras.Model(operation.inputs, operation.outputs), values[id(node.input_tensors[0])]
+            found = _called(keras, inner, given, f"{prefix}{operation.name}/", names)
         else:
             names[id(operation)] = f"{prefix}{operation.name}"
             found = operation(*args, **kwargs)
@@ -57,7 +60,7 @@ def _called(keras: Any, model: Any, image: Any, prefix: str, names: dict[int, st
 
 
 def _is_flat(keras: Any, node: Any) -> bool:
-    """True for a call of a functional or sequential model of one input and one output that is called once."""
+    """True for a call of a functional or sequential model of one input and one output."""
     model = node.operation
     is_graph = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
     return is_graph and len(model.inputs) == len(model.outputs) == 1
@@ -119,7 +122,12 @@ class Step(NamedTuple):
             return self.operation(*args, **({**kwargs, "training": False} if "training" in kwargs else kwargs))
         if part.axis is None:
             return part(*args, **kwargs)
-        return part(args[0].movedim(part.axis, 1)).movedim(1, part.axis)
+        return part(values[self.given[0]].movedim(part.axis, 1)).movedim(1, part.axis)
+
+
+def _has_weights(operation: Any) -> bool:
+    """True for layers with variables other than the state of a generator."""
+    return not all(map(is_seed, getattr(operation, "variables", ())))
 
 
 def _has_kernel(operation: Any) -> bool:
@@ -143,7 +151,7 @@ class Graph:
         self._last_read = {first: -1} | {symbol: i for i, step in enumerate(steps) for symbol in step.given}
         self._last_read[output] = len(steps)
         self._made = {first: -1} | {symbol: i for i, step in enumerate(steps) for symbol in step.returned}
-        parts = [step.part for step in steps]
+        parts = [step.part if _has_weights(step.operation) else "" for step in steps]
         self._spans = [(parts.index(part), len(parts) - 1 - parts[::-1].index(part)) for part in set(parts) - {""}]
         self.candidates = [i for i in range(len(steps)) if self._is_candidate(i)]
 
@@ -160,10 +168,10 @@ class Graph:
         return max((i for i in self.candidates if i < kernel), default=-1)
 
     def _features(self) -> int:
-        """The call whose result is what the last dense layer reads, before it was pooled; without one, the last."""
+        """The call whose result is what the classification head reads, before it was pooled; without one, the last."""
         weighted = [i for i, step in enumerate(self.steps) if getattr(step.operation, "trainable_variables", ())]
         end = len(self.steps) - 1
-        if weighted and type(self.steps[weighted[-1]].operation).__name__ == "Dense" and self._is_head(weighted[-1]):
+        if weighted and self._is_head(weighted[-1]):
             end = weighted[-1] - 1
         kinds = [type(step.operation).__name__ for step in self.steps]
         while end > 0 and kinds[end] in POOLS and end - 1 in self.candidates and self._keeps_means(kinds, end):
@@ -171,9 +179,10 @@ class Graph:
         return end
 
     def _is_head(self, i: int) -> bool:
-        """True if a dense layer gives the model's output, which may be activated, and its input is a candidate."""
-        width = self.steps[-1].node.outputs[0].shape
-        return i - 1 in self.candidates and len(width) == 2 and self.steps[i].node.outputs[0].shape == width
+        """True if a dense layer, or a convolution of one place, gives the model's output, which may be activated."""
+        given, found = self.steps[i].node.outputs[0].shape, self.steps[-1].node.outputs[0].shape
+        is_whole = len(found) == 2 and found[1] == math.prod(given[1:])
+        return type(self.steps[i].operation).__name__ in HEADS and is_whole and i - 1 in self.candidates
 
     def _keeps_means(self, kinds: list[str], end: int) -> bool:
         """True unless a call flattens maps: their means are not what follows has learnt from."""

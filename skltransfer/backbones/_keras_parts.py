@@ -59,13 +59,13 @@ class LayerPart(nn.Module):
             value = variable.value.detach()
             if id(variable) in trained:
                 self.register_parameter(name, nn.Parameter(value))
-            elif not _is_seed(variable):
+            elif not is_seed(variable):
                 self.register_buffer(name, value)
 
     def state_of_keras(self) -> list[tuple[Any, torch.Tensor]]:
         """Variables of the layer, each with the tensor that replaces its value."""
         return [
-            (variable, self._seed(variable) if _is_seed(variable) else getattr(self, name))
+            (variable, self._seed(variable) if is_seed(variable) else getattr(self, name))
             for name, variable in self._of_keras.value
         ]
 
@@ -146,7 +146,8 @@ class BatchNormPart(nn.modules.batchnorm._BatchNorm):
         nn.Module._load_from_state_dict(self, *args)
 
 
-def _is_seed(variable: Any) -> bool:
+def is_seed(variable: Any) -> bool:
+    """True for the state of a generator, which Keras keeps as a variable of a layer."""
     return variable.path.endswith("seed_generator_state")
 
 

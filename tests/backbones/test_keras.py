@@ -325,6 +325,10 @@ def test_a_model_that_does_not_scale_its_input_is_remarked_on_unless_its_range_i
     assert named.preprocessing(np.zeros((4, 4, 3), np.uint8)).min() == -1
     assert named.fingerprint != plain.fingerprint
     assert pickle.loads(pickle.dumps(named)) is named
+    X = np.random.default_rng(0).integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8)
+    model = FineTunedClassifier(named, freeze_depth=1.0, random_state=0).fit(X, [0, 1] * 4)
+    model.save(folder / "named.skt")
+    np.testing.assert_allclose(load(folder / "named.skt").predict_proba(X), model.predict_proba(X), atol=1e-6)
 
 
 @pytest.mark.parametrize("value_range", [(1, 0), (0, 0), 255, "01", (0, 1, 2), (0, float("nan")), (None, 1)])
@@ -447,6 +451,67 @@ def test_weights_come_from_files_of_keras_and_of_this_package(residual, folder, 
         load_backbone("keras:MobileNetV3Small", weights=gray, input_size=32)
 
 
+def test_augmentation_is_no_scaling(tmp_path):
+    import keras
+    from keras import layers
+
+    chain = [keras.Input((8, 8, 3)), layers.RandomFlip(), layers.Conv2D(4, 3), layers.Conv2D(4, 3)]
+    with pytest.warns(UserWarning, match="has no layer that scales its input"):
+        load_backbone(saved(keras.Sequential(chain), tmp_path))
+
+
+def test_a_convolution_of_one_place_may_be_the_head(tmp_path):
+    import keras
+    from keras import layers
+
+    chain = [keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), layers.Conv2D(4, 3, name="a")]
+    chain += [layers.Conv2D(6, 3, name="b"), layers.GlobalAveragePooling2D(keepdims=True), layers.Dropout(0.1)]
+    chain += [layers.Conv2D(5, 1, name="labels"), layers.Flatten(), layers.Softmax()]
+    backbone = load_backbone(saved(keras.Sequential(chain), tmp_path))
+    backbone.verify()
+    assert backbone.stage_names == ("a", "b")
+    assert "labels.kernel" not in backbone.suffix(0).state_dict()
+
+
+def test_stages_that_a_shared_activation_ends_have_names_of_their_own(tmp_path):
+    import keras
+    from keras import layers
+
+    relu, drop = layers.ReLU(name="relu"), layers.Dropout(0.5)
+    x = image = keras.Input((8, 8, 3))
+    for i in range(3):
+        x = drop(relu(layers.Conv2D(4, 3, padding="same", name=f"conv{i}")(x)))
+    backbone = load_backbone(saved(keras.Model(image, relu(x)), tmp_path), value_range=(0, 1))
+    backbone.verify()
+    assert backbone.stage_names == ("dropout", "dropout:1", "relu") or len(set(backbone.stage_names)) == 3
+
+
+def test_normalization_uses_the_statistics_of_the_weights_that_are_read(tmp_path, rng):
+    import keras
+    from keras import layers
+
+    names = []
+    for level in (255, 128):
+        norm = layers.Normalization(name="norm")
+        norm.adapt(rng.uniform(0, level, (8, 8, 8, 3)))
+        chain = [keras.Input((8, 8, 3)), norm, layers.Conv2D(4, 3, name="a"), layers.Conv2D(4, 3, name="b")]
+        names.append(saved(keras.Sequential(chain), tmp_path, f"{level}.keras"))
+    first, second = map(load_backbone, names)
+    torch.save(second.library_state(), tmp_path / "w.pt")
+    x = first.example(2)
+    for weights in (names[1].removeprefix("keras:"), str(tmp_path / "w.pt")):
+        read = load_backbone(names[0], weights=weights)
+        torch.testing.assert_close(read.prefix(0, 2)(x), second.prefix(0, 2)(x))
+    assert not torch.allclose(first.prefix(0, 2)(x), second.prefix(0, 2)(x))
+
+
+def whole_numbers():
+    import keras
+
+    chain = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3), keras.layers.Conv2D(4, 3)]
+    return keras.Sequential([keras.Input((8, 8, 3), dtype="uint8"), *chain])
+
+
 def lambda_model():
     import keras
 
@@ -511,6 +576,7 @@ def one_layer_for_all():
         (two_inputs, "has 2 inputs and 1 outputs; expected one of each"),
         (two_outputs, "has 1 inputs and 2 outputs; expected one of each"),
         (rows_of_numbers, r"reads inputs of shape \(8,\); expected square images"),
+        (whole_numbers, "reads images of dtype uint8; expected floats"),
         (wide_images, r"reads inputs of shape \(8, 16, 3\); expected square images"),
         (skips_all, "cannot be cut into stages: its graph has 1 stages"),
         (renormalized, "BatchNormalization with renorm=True"),
@@ -543,7 +609,10 @@ def test_code_of_others_is_refused_before_keras_reads_the_file(residual, tmp_pat
     config = json.loads(parts["config.json"])
     foreign = {"module": "os", "class_name": "system", "config": {}, "registered_name": "system"}
     harm = {"module": "builtins", "class_name": "function", "config": "exec", "registered_name": "function"}
-    for i, (key, value) in enumerate([("activation", harm), ("kernel_initializer", foreign)]):
+    disguised = {"module": "keras.layers", "class_name": "Conv2D", "config": {}, "registered_name": "mine>Doubled"}
+    fetch = {"module": "keras.utils", "class_name": "get_file", "config": {}, "registered_name": None}
+    changes = [("activation", harm), ("activation", fetch), ("kernel_initializer", foreign)]
+    for i, (key, value) in enumerate([*changes, ("kernel_initializer", disguised)]):
         changed = copy.deepcopy(config)
         (layer,) = (layer for layer in changed["config"]["layers"] if layer["config"]["name"] == "conv4")
         layer["config"][key] = value
