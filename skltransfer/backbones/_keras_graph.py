@@ -181,7 +181,7 @@ class Graph:
     def _is_head(self, i: int) -> bool:
         """True if a dense layer, or a convolution of one place, gives the model's output, which may be activated."""
         given, found = self.steps[i].node.outputs[0].shape, self.steps[-1].node.outputs[0].shape
-        is_whole = len(found) == 2 and found[1] == math.prod(given[1:])
+        is_whole = len(found) == 2 and found[1] == math.prod(given[1:]) == max(given[1:])
         return type(self.steps[i].operation).__name__ in HEADS and is_whole and i - 1 in self.candidates
 
     def _keeps_means(self, kinds: list[str], end: int) -> bool:

@@ -171,7 +171,7 @@ def part_of(layer: Any, name: str) -> LayerPart | BatchNormPart:
     norms = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.BatchNormalization)]
     if not norms:
         return LayerPart(layer)
-    if norms != [layer] or layer.renorm:
+    if norms != [layer] or getattr(layer, "renorm", False):
         raise UnsupportedBackboneError(
             f"its layer {name!r} is BatchNormalization with renorm=True, or holds BatchNormalization inside, whose "
             "statistics cannot be frozen"
