@@ -53,18 +53,18 @@ def checked_config(path: str) -> bytes:
         raise WeightsError(
             f"{path} cannot be read as a model of Keras ({summary(error)}). Expected a file that model.save wrote."
         ) from error
-    foreign = sorted(set(_foreign(config)))
+    graph = {key: value for key, value in config.items() if key != "compile_config"}  # which is not read
+    foreign = sorted(set(_foreign(graph)))
     if foreign:
         raise UnsupportedBackboneError(
             f"'keras:{path}' holds {', '.join(foreign[:3])}, which would run code from outside of Keras; it is not "
             "loaded. Save a model of Keras' own layers; Rescaling, for example, replaces a Lambda that divides."
         )
-    graph = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
     return json.dumps(graph, sort_keys=True).encode()
 
 
 def _foreign(config: object) -> Iterator[str]:
-    """What a description names that is no class or function of Keras, and Lambda."""
+    """What a description names that is no class of Keras, or a layer that runs code."""
     if isinstance(config, list):
         for part in config:
             yield from _foreign(part)
@@ -79,6 +79,5 @@ def _foreign(config: object) -> Iterator[str]:
             yield f"the custom object {registered or kind!r}"
         if kind in RUNS_CODE:
             return
-    for key, part in config.items():
-        if key != "compile_config":
-            yield from _foreign(part)
+    for part in config.values():
+        yield from _foreign(part)

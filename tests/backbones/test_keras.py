@@ -614,7 +614,12 @@ def test_code_of_others_is_refused_before_keras_reads_the_file(residual, tmp_pat
     harm = {"module": "builtins", "class_name": "function", "config": "exec", "registered_name": "function"}
     disguised = {"module": "keras.layers", "class_name": "Conv2D", "config": {}, "registered_name": "mine>Doubled"}
     fetch = {"module": "keras.utils", "class_name": "get_file", "config": {}, "registered_name": None}
-    changes = [("activation", harm), ("activation", fetch), ("kernel_initializer", foreign)]
+    changes = [
+        ("inner", {"class_name": "Dense", "config": {}, "compile_config": {"loss": harm}}),
+        ("activation", harm),
+        ("activation", fetch),
+        ("kernel_initializer", foreign),
+    ]
     for i, (key, value) in enumerate([*changes, ("kernel_initializer", disguised)]):
         changed = copy.deepcopy(config)
         (layer,) = (layer for layer in changed["config"]["layers"] if layer["config"]["name"] == "conv4")
@@ -730,6 +735,7 @@ def test_another_backend_is_refused_with_what_to_do_before_keras_is_imported(not
         assert "keras" not in sys.modules
 
 
+@pytest.mark.slow
 def test_keras_that_was_imported_with_another_backend_is_refused(tmp_path):
     code = """
 import keras, skltransfer
@@ -756,7 +762,7 @@ def test_weights_in_another_dtype_are_refused():
 
 def test_a_search_over_freeze_depth_saved_and_loaded_in_another_process(residual, two_kinds, tmp_path):
     X, y = two_kinds
-    X = np.repeat((255 * X[..., None]).astype(np.uint8), 3, axis=3)
+    X = np.repeat((255 * X[..., None]).astype(np.uint8), 3, axis=3)  # 16 x 16 pixels
     model = Pipeline(
         [
             ("pictures", FunctionTransformer()),
