@@ -71,9 +71,10 @@ class LayerPart(nn.Module):
 
     def _seed(self, variable: Any) -> torch.Tensor:
         """A seed of torch's generator, for what draws in training."""
-        value = variable.value
-        drawn = torch.randint(2**31 - 1, (1,)) if self.training else torch.zeros(1)
-        return torch.cat([drawn, torch.zeros(1)]).to(value.device, value.dtype)
+        seed = torch.zeros_like(variable.value)  # (2,), of which Keras adds up the numbers
+        if self.training:
+            seed[0] = torch.randint(2**31 - 1, ())
+        return seed
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         import keras
