@@ -21,17 +21,21 @@ from skltransfer.inputs import forget_digests, forget_what_was_told
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 CACHE = "SKLTRANSFER_CACHE"  # of compiled networks: of this run alone, shared by its processes
+os.environ["KERAS_BACKEND"] = "torch"  # of all tests and their processes; Keras reads it once, when it is imported
+KERAS = "KERAS_HOME"  # where Keras writes its settings: likewise of this run alone
 
 
 def pytest_configure(config):
-    if CACHE not in os.environ:
-        os.environ[CACHE] = config._cache_of_this_run = tempfile.mkdtemp()
+    config._folders_of_this_run = {}
+    for variable in (CACHE, KERAS):
+        if variable not in os.environ:
+            os.environ[variable] = config._folders_of_this_run[variable] = tempfile.mkdtemp()
 
 
 def pytest_unconfigure(config):
-    if hasattr(config, "_cache_of_this_run"):
-        shutil.rmtree(config._cache_of_this_run, ignore_errors=True)
-        del os.environ[CACHE]
+    for variable, folder in config._folders_of_this_run.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        del os.environ[variable]
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,7 @@ TENANTS = {
     "av": "_mp4.py",
     "dask": "distributed.py",
     "huggingface_hub": "_hub.py",
+    "keras": "_keras.py _keras_cut.py _keras_graph.py _keras_parts.py",
     "onnx": "_onnx.py",
     "onnxruntime": "_onnx.py",
     "onnxscript": "_onnx.py",

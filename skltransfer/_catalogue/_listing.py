@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from skltransfer._catalogue._keras_networks import APPLICATIONS
 from skltransfer._catalogue._recommended import RECOMMENDED
 from skltransfer._catalogue._timm_families import FAMILIES as OF_TIMM
 from skltransfer._catalogue._torchvision_families import FAMILIES as OF_TORCHVISION
@@ -54,8 +55,8 @@ def list_backbones(modality: str | None = None, *, pattern: str | None = None, r
     Notes
     -----
     The prefix of a name is the source of the weights. ``bundled:`` weights are installed with pip. ``torchvision:``,
-    ``timm:`` and ``hf:`` weights are downloaded when a network is first loaded. ``toy:`` networks are tiny, for tests
-    and examples.
+    ``timm:``, ``keras:`` and ``hf:`` weights are downloaded when a network is first loaded. ``toy:`` networks are tiny,
+    for tests and examples.
 
     ``hf:`` accepts any repository of the Hugging Face hub, or any local folder, with a transformers network that can be
     divided into stages:
@@ -65,7 +66,10 @@ def list_backbones(modality: str | None = None, *, pattern: str | None = None, r
     - ``"hf:folder"`` is a local folder that ``save_pretrained`` wrote.
     - ``"hf:org/name:vision"`` and ``"hf:org/name:text"`` are the two encoders of networks such as CLIP.
 
-    Names of timm and torchvision are those of the installed versions. These libraries are not imported to list them.
+    ``keras:`` also accepts a ``.keras`` file: ``"keras:model.keras"``. The networks of ``keras.applications`` are
+    listed if Keras is installed.
+
+    Names of timm and torchvision are those of the installed versions. No library of models is imported to list them.
 
     Examples
     --------
@@ -93,6 +97,7 @@ def _names(modality: str, recommended: bool) -> Iterator[str]:
     if modality == "image":
         yield from (f"torchvision:{name}" for name in torchvision_names())
         yield from (f"timm:{name}" for name in timm_names())
+        yield from (f"keras:{name}" for name in keras_names())
 
 
 def _matcher(pattern: str):
@@ -106,6 +111,11 @@ def _matcher(pattern: str):
 def timm_names() -> list[str]:
     """Names of timm's networks that can be cut."""
     return _registered("timm", *(f"models/{module}.py" for module in OF_TIMM))
+
+
+def keras_names() -> list[str]:
+    """Names of networks of keras.applications that can be cut; none if Keras is not installed."""
+    return list(APPLICATIONS) if importlib.util.find_spec("keras") is not None else []
 
 
 def torchvision_names() -> list[str]:

@@ -1,1 +1,1 @@
-"""What the operating system gives and users see on the way: files, locks, progress, tables. Knows no estimator."""
+"""What the operating system gives and users see on the way: files, locks, progress, precision. Knows no estimator."""

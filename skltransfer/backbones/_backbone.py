@@ -15,6 +15,7 @@ from skltransfer._system.forks import Lock
 from skltransfer._system.values import Value
 from skltransfer.backbones._bands import read_bands, refusal, refuse_unless_mixed
 from skltransfer.backbones._graph_cut import GraphCut
+from skltransfer.backbones._keras_cut import KerasCut
 from skltransfer.backbones._layer_cut import LayerCut
 from skltransfer.backbones._pooling import Pooling
 from skltransfer.backbones._preprocessing import Preprocessing
@@ -37,7 +38,7 @@ class Backbone(Value):
 
     Parameters
     ----------
-    cut : GraphCut or LayerCut
+    cut : GraphCut, LayerCut or KerasCut
         The library's network and the ends of its stages. Its parameters stop requiring gradients.
     name : str
         Name that :func:`load_backbone` was called with.
@@ -94,7 +95,7 @@ class Backbone(Value):
 
     def __init__(
         self,
-        cut: GraphCut | LayerCut,
+        cut: GraphCut | LayerCut | KerasCut,
         *,
         name: str,
         weights: str | AdaptedWeights,
@@ -125,7 +126,8 @@ class Backbone(Value):
         stages = {k: v for k, v in cut.network.state_dict().items() if k not in self._head_names}
         key = self.preprocessing.long_samples_key
         reading = (self.preprocessing,) if key is None else (self.preprocessing, key)
-        self.fingerprint = fingerprint(stages, *reading, self.stage_names, type(cut.network).__name__)
+        about = (self.stage_names, type(cut.network).__name__, *getattr(cut, "identity", ()))
+        self.fingerprint = fingerprint(stages, *reading, *about)
 
     def __repr__(self) -> str:
         reads = "".join(f"{key}={self.options[key]!r}, " for key in TOLD if self.options.get(key))
@@ -503,7 +505,7 @@ class Backbone(Value):
 
     def _with(
         self,
-        cut: GraphCut | LayerCut,
+        cut: GraphCut | LayerCut | KerasCut,
         *,
         weights: str | AdaptedWeights | None = None,
         preprocessing: Preprocessing | None = None,

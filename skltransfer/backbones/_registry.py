@@ -29,6 +29,8 @@ from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bands import checked_bands
 from skltransfer.backbones._bundled import load_bundled
 from skltransfer.backbones._input_size import at_input_size, checked_input_size
+from skltransfer.backbones._keras import checked_range, load_keras
+from skltransfer.backbones._keras_files import is_path
 from skltransfer.backbones._preprocessing import RESIZINGS
 from skltransfer.backbones._refusals import refusing
 from skltransfer.backbones._timm import load_timm
@@ -42,13 +44,14 @@ from skltransfer.exceptions import BackboneNotFoundError, UnsupportedBackboneErr
 ADAPTERS = {
     "bundled": load_bundled,
     "hf": load_transformer,
+    "keras": load_keras,
     "timm": load_timm,
     "torchvision": load_torchvision,
     "toy": load_toy,
 }
 IDENTITY = ("name", "weights", "options", "fingerprint")
 CHANNELS = ("auto", "first", "last")
-TAKE_SIZES = ("bundled:", "hf:", "timm:", "torchvision:", "toy:images")
+TAKE_SIZES = ("bundled:", "hf:", "keras:", "timm:", "torchvision:", "toy:images")
 KEPT = 4
 NO_MODULES = " A torch module has no stages that are known: name its architecture, and pass its state dict as weights."
 BEFORE_HUB_NAME = (
@@ -76,6 +79,7 @@ def load_backbone(
     max_length: int | None = None,
     long_samples: str = "truncate",
     white: float | None = None,
+    value_range: tuple[float, float] | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
     """Load a pretrained network by name, to be shared by estimators.
@@ -93,6 +97,8 @@ def load_backbone(
         - ``"timm:vit_small_patch14_dinov2"`` or ``"timm:resnet18.a1_in1k"``,
         - ``"hf:google/vit-base-patch16-224"`` for a repository of the Hugging Face hub, or ``"hf:<folder>"`` for a
           local folder,
+        - ``"keras:MobileNetV2"`` for a network of ``keras.applications``, or ``"keras:model.keras"`` for a functional
+          or Sequential model that Keras 3 or TensorFlow saved,
         - ``"toy:images"`` for a tiny network for tests.
 
         Of detection and segmentation networks, such as ``"torchvision:fasterrcnn_resnet50_fpn"``, only the feature
@@ -142,6 +148,10 @@ def load_backbone(
         floats. Set it if the values do not use the full range, such as ``white=4095`` for 12-bit images in 16-bit
         arrays or files, or ``white=1`` for masks of 0 and 1. Larger values are clipped. It has no effect on 8-bit
         images if it is above 255.
+    value_range : (float, float), default=None
+        Values of black and white in the images that the model in a ``.keras`` file was trained on, such as ``(0, 255)``
+        or ``(-1, 1)``. None infers it from the layers that scale its input; for a model without any, images are scaled
+        to the range 0 to 1, and a warning says so.
     trust_remote_code : bool, default=False
         If True, allow a repository of the Hugging Face hub to run its own code on this machine.
 
@@ -188,12 +198,19 @@ def load_backbone(
     input_size = checked_input_size(input_size)
     if input_size is not None and not name.startswith(TAKE_SIZES):
         raise UnsupportedBackboneError(
-            f"{name!r} does not take input_size; only images of these sources do: bundled, hf, timm, torchvision."
+            f"{name!r} does not take input_size; only images of these sources do: bundled, hf, keras, timm, "
+            "torchvision."
+        )
+    if value_range is not None and not name.startswith("keras:"):
+        raise UnsupportedBackboneError(
+            f"{name!r} does not take value_range, which is for models in .keras files. Set white where images do not "
+            "use the full range of their data type."
         )
     options = {"local_files_only": local_files_only, "max_pixels": int(max_pixels), "channels": channels}
     options |= {"bands": checked_bands(bands), "input_size": input_size, "resize": _checked_resize(resize, letterbox)}
     options |= {"max_length": max_length, "trust_remote_code": trust_remote_code}
     options |= {"long_samples": long_samples, "white": white}
+    options |= {"value_range": None if value_range is None else checked_range(value_range)}
     key = (name, source, _file_stamp(source), _folder_stamp(name), *options.values())
     load = functools.partial(_named, adapter, name.split(":")[0], model, source, options)
     backbone = _shared(key, lambda: at_input_size(load, input_size, name))
@@ -370,6 +387,8 @@ def _parse(name: str, weights: str) -> tuple[Callable, str, str]:
     """The adapter, the model's name for it, and the weights, which the name may hold."""
     if isinstance(name, str) and re.match(r"hf:.", name):  # a repository, or a folder, whose name may hold colons
         return load_transformer, name.removeprefix("hf:"), weights
+    if isinstance(name, str) and name.startswith("keras:") and is_path(name.removeprefix("keras:")):
+        return load_keras, name.removeprefix("keras:"), weights
     source, model, named = (*name.split(":"), "", "")[:3] if isinstance(name, str) else ("", "", "")
     if source not in ADAPTERS or not re.fullmatch(r"[\w.\-]+", model) or str(name).count(":") > 2:
         shown = repr(name) if isinstance(name, str | os.PathLike) else f"an object of type {type(name).__name__}"
@@ -441,7 +460,9 @@ def _file_stamp(weights: str) -> tuple | None:
 
 
 def _folder_stamp(name: str) -> tuple | None:
-    """Which version of a folder of transformers, likewise."""
+    """Which version of a folder of transformers, or of a file of Keras, likewise."""
+    if name.startswith("keras:"):
+        return _file_stamp(name.removeprefix("keras:"))
     folder = name.removeprefix("hf:")
     if not (name.startswith("hf:") and os.path.isdir(folder)):
         return None
@@ -471,7 +492,8 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     backbone = reload_backbone(name, weights, options, expected)
     refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
     needs_tokenizer = backbone.modality == "text" and not name.startswith("toy:")
-    if needs_tokenizer or name.startswith("hf:") or name.count(":") > 1:  # a folder, or weights that the name holds
+    is_place = name.startswith("hf:") or (name.startswith("keras:") and is_path(name.removeprefix("keras:")))
+    if needs_tokenizer or is_place or name.count(":") > 1:  # weights that the name holds
         raise UnsupportedBackboneError(f"{refusal} Keep its folder, cache or package, and leave out include_backbone.")
     of_colours = load_backbone(name, weights=weights, **options | {"bands": None})  # bands are mixed again from these
     arrays = {f"{INSIDE}{key}": value.numpy() for key, value in of_colours.library_state().items()}

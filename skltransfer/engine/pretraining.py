@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import fingerprint
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.networks.readout import VectorReadout

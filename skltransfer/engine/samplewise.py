@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skltransfer._system.autocast import autocast
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.reading import BadSamplePolicy
 from skltransfer.engine.inference.rows import filled

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import Backbone, fingerprint
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.quantization import ENOUGH, Agreement, checked_cosine, equal_share, in_float32
 from skltransfer.engine.inference.reading import BadSamplePolicy

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import Backbone, Pooling, shared_space
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.inference.beside import Batch, apart
 from skltransfer.engine.networks.spec import NetworkSpec
 

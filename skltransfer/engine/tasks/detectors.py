@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import Geometry, seeded
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.tasks.masks import as_map
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import Backbone, Geometry, source_network
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import Readout, ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork

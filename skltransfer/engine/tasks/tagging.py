@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from skltransfer._system.autocast import autocast
 from skltransfer.backbones import Backbone
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.networks.readout import ScaledReadout, head_layers
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from skltransfer._system.autocast import autocast
 from skltransfer._system.progress import progress_bar
 from skltransfer.backbones import seeded
 from skltransfer.engine.inference.activations import Activations
-from skltransfer.engine.inference.autocast import autocast
 from skltransfer.engine.processes import processes, shard
 from skltransfer.engine.tasks.targets import each_tensor
 from skltransfer.engine.training.batch_norm import train_mode
