@@ -27,6 +27,7 @@ from skltransfer import (
     FineTunedClassifier,
     PretrainedFeatureExtractor,
     describe_backbone,
+    export_onnx,
     list_backbones,
     load_backbone,
 )
@@ -288,6 +289,21 @@ def test_bfloat16_gives_nearly_the_same_features(residual):
         rounded = backbone.prefix(0, 3, torch.bfloat16)(x.bfloat16())
     assert rounded.dtype == torch.bfloat16
     assert torch.nn.functional.cosine_similarity(exact, rounded.float().flatten(1)).min() > 0.999
+
+
+@pytest.mark.slow
+def test_it_is_compiled_and_exported(residual, rng, tmp_path):
+    pytest.importorskip("openvino", reason="the extra fast is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    photos = rng.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="runtime='compiled' is not possible")
+        compiled = PretrainedFeatureExtractor(residual, dtype="float32", runtime="compiled", cache=None)
+        ours = compiled.fit_transform(photos)
+    eager = PretrainedFeatureExtractor(residual, dtype="float32", runtime="eager", cache=None)
+    np.testing.assert_allclose(ours, eager.fit_transform(photos), rtol=1e-3, atol=1e-4)
+    assert export_onnx(eager, tmp_path / "features.onnx", photos)["largest_difference"] < 1e-4
 
 
 @pytest.mark.parametrize("module", ["mobilenet_v2", "densenet", "resnet"])
