@@ -284,7 +284,7 @@ def test_pooling_of_windows_has_no_effect_where_there_are_none():
 def test_a_fit_goes_on_only_with_the_same_pooling_of_windows(tmp_path):
     model = classifier("vote", freeze_depth=0.5, warm_start=True).fit(TEXTS, Y)
     model.fit(TEXTS, Y).partial_fit(TEXTS, Y)
-    with pytest.raises(ValueError, match=r"reading alike \(max_length, long_samples, window_pooling\)"):
+    with pytest.raises(ValueError, match=r"reading alike \(.*window_pooling\)"):
         model.set_params(window_pooling="max").fit(TEXTS, Y)
     for how in ("mean", "max", "vote"):
         resumed = classifier(how, freeze_depth=0.5, checkpoint=tmp_path).fit(TEXTS, Y)

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torchvision.datasets import ImageFolder
 
-from skltransfer import PretrainedFeatureExtractor, load_backbone
+from skltransfer import FineTunedClassifier, PretrainedFeatureExtractor, load_backbone
 from skltransfer.exceptions import BadSampleError, MissingSampleError
 from skltransfer.inputs import samples_from_collection
 from skltransfer.inputs._images import ImageSamples
@@ -254,9 +254,10 @@ def test_one_sample_is_not_a_collection(X):
         features(X)
 
 
-def test_two_columns_of_pictures_are_refused():
+def test_a_fine_tuner_refuses_two_columns_of_pictures():
+    X = pd.DataFrame({"a": ["x.png", "x.png"], "b": ["y.png", "y.png"]})
     with pytest.raises(ValueError, match=r"Expected one column of samples, got 2: \['a', 'b'\].*ColumnTransformer"):
-        features(pd.DataFrame({"a": ["x.png"], "b": ["y.png"]}))
+        FineTunedClassifier("toy:images").fit(X, [0, 1])
 
 
 @pytest.mark.parametrize(
