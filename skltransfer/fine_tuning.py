@@ -388,11 +388,20 @@ class FineTunedClassifier(
             self._categories_ = categories
         return super()._checked_target(y, samples)
 
+    def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:
+        categories = getattr(self, "_categories_", None)  # of y, which decide
+        y_val = super()._checked_validation_target(y_val, samples, y)
+        vars(self).pop("_categories_", None)
+        if categories is not None:
+            self._categories_ = categories
+        return y_val
+
     def _set_order(self) -> None:
         """``class_order_``, which must be that of an earlier fit that goes on."""
         earlier = getattr(self, "class_order_", None)
         if self.class_order is not None:
-            categories = getattr(self, "_categories_", None)
+            known = None if earlier is None else earlier.tolist()
+            categories = getattr(self, "_categories_", known)
             self.class_order_ = target_checks.ordered_classes(self.classes_, self.class_order, categories)
         goes_on = hasattr(self, "_task_") and np.array_equal(self._task_.classes, self.classes_)
         order = None if self.class_order is None else self.class_order_

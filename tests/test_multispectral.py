@@ -21,12 +21,15 @@ from skltransfer import (
     FineTunedDetector,
     FineTunedSegmenter,
     PretrainedFeatureExtractor,
+    SegmentationDisplay,
     export_onnx,
     load,
     load_backbone,
     score_transferability,
+    transfer_report,
 )
 from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.model_selection._plain import plain_samples
 
 FOUR = ("red", "green", "blue", "nir")
 SHORT = {"dtype": "float32", "random_state": 0}
@@ -172,3 +175,19 @@ def test_rows_of_other_bands_are_named_or_left_out(fields):
         model.fit(mixed, y)
     with pytest.warns(UserWarning, match=r"Rows \[23\] of X could not be read"):
         assert model.set_params(on_bad_sample="nan").fit(mixed, y).bad_samples_ == [23]
+
+
+def test_a_report_and_a_display_read_bands(fields):
+    X, y = fields
+    network = load_backbone("toy:images", bands=FOUR)
+    clear = np.where(np.arange(4) == 3, 0, X).astype(np.uint16)  # no band is the opacity of the others
+    model = FineTunedClassifier(network, freeze_depth=1.0, **SHORT)
+    thumbnails = plain_samples(clear, reader=model)
+    assert thumbnails.shape == (24, 16 * 16 * 4)
+    np.testing.assert_allclose(thumbnails.mean(), clear.mean() / 65535, atol=0.01)
+    report = transfer_report(model, X, y, cv=2, baselines=["linear"], random_state=0)
+    assert report.fold_scores_["linear"].mean() > 0.8
+    masks = np.where(X[..., 3] > 45_000, 1, 0)
+    segmenter = FineTunedSegmenter(network, max_epochs=1, **SHORT).fit(X, masks)
+    display = SegmentationDisplay.from_estimator(segmenter, X[:2], masks[:2])
+    assert [image.shape for image in display.images] == [(20, 24, 3)] * 2

@@ -273,3 +273,21 @@ def test_meta_estimators_of_scikit_learn_take_it(graded):
 def test_several_tasks_have_no_order(graded):
     with pytest.raises(TypeError, match="class_order"):
         MultiTaskFineTuner("toy:rows", class_order="sorted")
+
+
+def test_the_order_is_that_of_y_in_reports_files_and_validation(graded, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X, y = graded
+    words = np.array(NAMES)[y - 1]
+    ordered = pandas.Series(pandas.Categorical(words, categories=NAMES, ordered=True))
+    other = pandas.Series(pandas.Categorical(words[:8], categories=NAMES[::-1], ordered=True))
+    model = frozen(class_order="sorted", calibrate="temperature")
+    model.fit(X, ordered, X_val=X[:8], y_val=other)
+    assert model.class_order_.tolist() == NAMES
+    report = transfer_report(frozen(class_order="sorted"), X, ordered, cv=2, baselines=["random"], random_state=0)
+    listed = transfer_report(frozen(class_order=NAMES), X, words, cv=2, baselines=["random"], random_state=0)
+    np.testing.assert_array_equal(report.fold_scores_["transfer"], listed.fold_scores_["transfer"])
+    model = frozen(class_order="sorted").fit(X, ordered)
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model").partial_fit(X, words)
+    assert again.class_order_.tolist() == NAMES

@@ -23,6 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from skltransfer import ActivationStore, PairedFeatureExtractor, PretrainedFeatureExtractor
 from skltransfer.exceptions import BadSampleError, MissingSampleError
 from skltransfer.inputs import distinct
+from skltransfer.inputs._lazy import DatasetItem
 
 PAIRS = [("CCO", "MKTA"), ("CCO", "GIGK"), ("c1ccccc1", "MKTA"), ("CN", "AAA"), ("CCO", "MKTA")]
 LETTERS = CountVectorizer(analyzer="char", lowercase=False)
@@ -280,3 +281,19 @@ def test_drugs_and_targets_cost_one_pass_for_each_distinct_part(data_folder):
     n_parts = len(set(davis["ligands"])) + len(set(davis["proteins"]))
     assert store.info()["misses"] == n_parts
     assert n_parts == 68 + 379
+
+
+def test_items_of_a_dataset_are_told_apart_without_hashing_it():
+    class Unhashable:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return ["CCO", "CN", "C"][index]
+
+        def __reduce__(self):
+            raise AssertionError("the whole dataset was pickled")
+
+    dataset = Unhashable()
+    found = distinct([DatasetItem(dataset, index, False) for index in (0, 1, 0, 2)])
+    assert found.rows.tolist() == [0, 1, 3]

@@ -23,6 +23,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedRegressor,
+    LayerProbeDisplay,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     export_onnx,
@@ -525,3 +526,13 @@ def test_texts_of_several_columns_that_are_cut_are_told_with_their_column():
     with pytest.warns(UserWarning, match=r"first: X\['a'\]\[0\]"), pytest.warns(match=r"first: X\['b'\]\[1\]"):
         extractor.transform(frame)
     assert extractor.n_truncated_ == 2
+
+
+def test_layers_are_probed_on_pairs():
+    frame = pd.DataFrame({"a": ["sun", "rain", "snow", "hail"] * 4, "b": ["yes", "no"] * 8})
+    y = np.arange(16) % 2
+    model = FineTunedClassifier("toy:text", dtype="float32")
+    display = LayerProbeDisplay.from_estimator(model, frame, y, cv=2, random_state=0)
+    tuples = list(frame.itertuples(index=False, name=None))
+    expected = LayerProbeDisplay.from_estimator(model, tuples, y, cv=2, random_state=0)
+    np.testing.assert_array_equal(display.scores, expected.scores)

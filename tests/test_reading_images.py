@@ -226,3 +226,23 @@ def test_a_file_with_another_backbone_reads_texts_as_its_parameters_say(tmp_path
     with pytest.warns(UserWarning, match="longer than max_length=8"):
         found = load(tmp_path / "model.skl", backbone="toy:text").predict_proba(X)
     np.testing.assert_array_equal(found, model.predict_proba(X))
+
+
+def test_files_from_before_resize_come_back_and_save_again(tmp_path, rng):
+    X = rng.integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    model = FineTunedSegmenter("toy:images", max_epochs=1, random_state=0, dtype="float32").fit(X, X[..., 0] // 128)
+    name, weights, options, fingerprint = model._origin_
+    old = {key: value for key, value in options.items() if key != "resize"} | {"letterbox": True}
+    model._origin_ = (name, weights, old, fingerprint)
+    expected = model.predict(X[:1])[0]
+    for include_backbone in (False, True):
+        model.save(tmp_path / "old", include_backbone=include_backbone)
+        loaded = load(tmp_path / "old", backbone=None if include_backbone else load_backbone("toy:images"))
+        np.testing.assert_array_equal(loaded.predict(X[:1])[0], expected)
+
+
+def test_a_network_whose_black_is_above_0_has_black_margins():
+    preprocessing = load_backbone("toy:images", resize="letterbox").preprocessing
+    brighter = replace(preprocessing, mean=(-0.04, 0.5, 1.04))
+    margin = brighter.pixels(np.full((4, 40, 3), 7, dtype=np.uint8))[0, 0]
+    assert margin.tolist() == [0, 128, 255]

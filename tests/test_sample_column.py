@@ -1,6 +1,7 @@
 """Tables of which one column holds the samples and the others numbers, in one network."""
 
 import io
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from skltransfer import (
     ActivationStore,
     FineTunedClassifier,
     FineTunedRegressor,
+    LayerProbeDisplay,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     export_onnx,
@@ -213,3 +215,52 @@ def test_the_report_gives_the_baselines_the_numbers_too(table):
     model = FineTunedClassifier(load_backbone("toy:text"), sample_column="text", freeze_depth=1.0, dtype="float32")
     report = transfer_report(model, X, (X["size"] > 0).astype(int), cv=2, baselines=["linear", "random"])
     assert report.fold_scores_["linear"].mean() > 0.8
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_the_unit_of_a_number_does_not_matter(table, factor):
+    X, y = table
+    how = HOW | {"freeze_depth": 1.0}
+    expected = FineTunedClassifier(**how).fit(X, y).predict_proba(X)
+    scaled = X.assign(size=X["size"] * factor)
+    np.testing.assert_allclose(FineTunedClassifier(**how).fit(scaled, y).predict_proba(scaled), expected, atol=1e-5)
+
+
+def test_numbers_that_float32_merges_are_told_once_in_fit(table):
+    X, y = table
+    X = X.assign(time=1.7e9 + np.arange(len(X)))
+    with pytest.warns(UserWarning, match=r"\['time'\] hold numbers that float32 cannot tell apart"):
+        model = FineTunedClassifier(**HOW).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(X)
+
+
+def test_flattened_images_in_a_column_have_their_shape():
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 255, (12, 8 * 8 * 3), dtype=np.uint8)
+    X = pd.DataFrame({"image": list(rows), "size": np.arange(12.0)})
+    model = FineTunedClassifier("toy:images", sample_column="image", image_shape=(8, 8, 3), freeze_depth=1.0)
+    model.set_params(dtype="float32").fit(X, [0, 1] * 6)
+    images = X.assign(image=list(rows.reshape(12, 8, 8, 3)))
+    plain = FineTunedClassifier("toy:images", sample_column="image", freeze_depth=1.0, dtype="float32")
+    expected = plain.fit(images, [0, 1] * 6).predict_proba(images)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-6)
+
+
+def test_a_column_of_pairs_and_numbers(table):
+    X, y = table
+    pairs = X.assign(text=[(text, "really?") for text in X["text"]])
+    model = FineTunedClassifier(**HOW).fit(pairs, y)
+    features = PretrainedFeatureExtractor("toy:text", dtype="float32")
+    expected = np.hstack([features.fit_transform(list(pairs["text"])), X[["size", "year"]].to_numpy(np.float32)])
+    frozen = model.set_params(freeze_depth=1.0).fit(pairs, y)
+    np.testing.assert_array_equal(frozen.transform(pairs), expected)
+
+
+def test_layers_are_probed_on_the_column_of_samples(table):
+    X, y = table
+    display = LayerProbeDisplay.from_estimator(FineTunedClassifier(**HOW), X, y, cv=2, random_state=0)
+    alone = FineTunedClassifier(**HOW | {"sample_column": None})
+    expected = LayerProbeDisplay.from_estimator(alone, X["text"], y, cv=2, random_state=0)
+    np.testing.assert_array_equal(display.scores, expected.scores)

@@ -325,7 +325,7 @@ def test_a_report_compares_with_random_weights():
     report = transfer_report(tagger(max_epochs=1), X, Y, cv=3, random_state=0)
     assert [row["name"] for row in report.table_] == ["transfer", "scratch", "random"]
     assert report.scoring_name == "score"
-    with pytest.raises(ValueError, match=r"The baselines \['linear'\] predict labels or numbers"):
+    with pytest.raises(ValueError, match="The baseline 'linear' predicts labels or numbers"):
         transfer_report(tagger(), X, Y, baselines=["linear"])
 
 

@@ -32,6 +32,7 @@ from skltransfer.backbones import (
     is_automatic,
     portable_state,
     reload_backbone,
+    with_current_options,
 )
 from skltransfer.engine import (
     TASKS,
@@ -432,6 +433,7 @@ class FineTuner(
     ) -> Self:
         """The estimator that :meth:`save` was called on."""
         name, weights, options, expected = serialization.decoded(header["origin"])
+        options = with_current_options(options)
         options["trust_remote_code"] = False  # the file's word is not enough to run a repository's code
         if header["include_backbone"]:
             weights = os.path.abspath(path)

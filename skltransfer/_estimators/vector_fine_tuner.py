@@ -3,6 +3,8 @@
 They pool, embed samples as a transformer does, and read long samples in windows. Must not know what a target means.
 """
 
+import copy
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -61,10 +63,13 @@ class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, Transforme
         if column is None:
             return super()._samples(X, backbone, reset=reset)
         found = split_columns(X, column)
-        if not reset:
+        if not reset and hasattr(self, "n_features_in_"):
             _check_feature_names(self, X, reset=False)
             _check_n_features(self, X, reset=False)
-        samples = super()._samples(found.items, backbone, reset=reset)
+        reader = copy.copy(self)  # which knows nothing of the other columns
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(reader).pop(name, None)
+        samples = super(VectorFineTuner, reader)._samples(found.items, backbone, reset=reset)
         if isinstance(samples, RowSamples):
             noun = "samples" if backbone.modality == "rows" else NOUNS[backbone.modality]
             raise ValueError(
@@ -72,6 +77,13 @@ class VectorFineTuner(ReadsLongSamples, ReadsBackbone, NamesFeatures, Transforme
                 f"{noun}."
             )
         if reset:
+            self.input_kind_ = reader.input_kind_
+            if found.merged:
+                warnings.warn(
+                    f"The columns {found.merged} hold numbers that float32 cannot tell apart. Subtract a constant from "
+                    "them before.",
+                    stacklevel=2,
+                )
             _check_feature_names(self, X, reset=True)
             _check_n_features(self, X, reset=True)
         samples.beside = found.numbers

@@ -24,6 +24,7 @@ from skltransfer.backbones._registry import (
     source_language_head,
     source_network,
     text_tower,
+    with_current_options,
 )
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
 from skltransfer.backbones._windows import LONG_SAMPLES

@@ -145,7 +145,8 @@ class LetterboxPreprocessing(ImagePreprocessing):
     def pixels(self, photo: np.ndarray) -> np.ndarray:
         """A photo (h, w, channels), resized, in the middle of a canvas: (side, side, channels) of uint8."""
         image = _stacked([self._resized(image) for image in _images_of(photo)])  # (h', w', channels)
-        canvas = np.full((self.crop, self.crop, self.n_channels), np.rint(255 * np.array(self.mean)), dtype=np.uint8)
+        level = np.rint(255 * np.array(self.mean)).clip(0, 255)  # of a network whose black is above 0, black
+        canvas = np.full((self.crop, self.crop, self.n_channels), level, dtype=np.uint8)
         left, top = self._corner(*image.shape[1::-1])
         canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
         return canvas

@@ -481,6 +481,12 @@ def reload_backbone(name: str, weights: str | AdaptedWeights, options: dict, exp
     return backbone
 
 
+def with_current_options(options: Mapping[str, object]) -> dict[str, object]:
+    """Options of a backbone as they are called now, also of a file or pickle from before there was ``resize``."""
+    current = {key: value for key, value in options.items() if key != "letterbox"}
+    return current | {"resize": "letterbox"} if options.get("letterbox") else current
+
+
 def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> dict[str, np.ndarray]:
     """A backbone's weights as arrays that :func:`load_backbone` finds in a file, given as its ``weights``.
 
@@ -489,6 +495,7 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     UnsupportedBackboneError
         If weights are not all that it takes to build the backbone again.
     """
+    options = with_current_options(options)
     backbone = reload_backbone(name, weights, options, expected)
     refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
     needs_tokenizer = backbone.modality == "text" and not name.startswith("toy:")

@@ -175,6 +175,7 @@ class PairInput(TokenInput):
             "input": f"{', '.join(names[:-1])} and {names[-1]} of pairs",
             "max_length": self.preprocessing.max_length,
             "truncation": "longest_first",
+            "keeps": self.preprocessing.keeps,
         }
 
 

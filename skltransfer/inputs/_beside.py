@@ -18,10 +18,14 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Split(NamedTuple):
-    """A table, split: ``items`` are the elements of the column with the samples, ``numbers`` the others, (n, c)."""
+    """A table, split: ``items`` are the elements of the column with the samples, ``numbers`` the others, (n, c).
+
+    ``merged`` are the names of columns with different numbers that are the same in float32.
+    """
 
     items: Sequence[Any]
     numbers: np.ndarray
+    merged: list[Any]
 
 
 def split_columns(X: Any, column: str | int) -> Split:
@@ -52,9 +56,10 @@ def split_columns(X: Any, column: str | int) -> Split:
             f"{'' if shape is None else f' of shape {tuple(shape)}'}. Pass a frame, or set sample_column=None."
         )
     place = _place(column, names, is_frame=hasattr(X, "columns"))
-    others = [_as_numbers(values, names[i]) for i, values in enumerate(parts) if i != place]
-    table = np.column_stack(others) if others else np.empty((len(parts[place]), 0))
-    return Split(parts[place], table.astype(np.float32))
+    others = {i: _as_numbers(values, names[i]) for i, values in enumerate(parts) if i != place}
+    table = np.column_stack([*others.values()]) if others else np.empty((len(parts[place]), 0))
+    merged = [names[i] for i, column in others.items() if _n_distinct(column.astype(np.float32)) < _n_distinct(column)]
+    return Split(parts[place], table.astype(np.float32), merged)
 
 
 def _place(column: str | int, names: Sequence[Any], *, is_frame: bool) -> int:
@@ -104,6 +109,10 @@ def _as_numbers(values: Sequence[Any], name: Any) -> np.ndarray:
         f"Column {name!r} has in row {row} {_short(values[row])}, {problem}. Columns beside sample_column must hold "
         f"numbers. {remedy}."
     )
+
+
+def _n_distinct(column: np.ndarray) -> int:
+    return len(np.unique(column))
 
 
 def _is_usable(value: Any) -> bool:

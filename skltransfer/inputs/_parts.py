@@ -11,6 +11,7 @@ import numpy as np
 
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._containers import refuse_what_is_no_collection
+from skltransfer.inputs._lazy import DatasetItem
 from skltransfer.inputs._samples import as_array, is_missing, shown
 
 NOUN, HOW = "pairs", "Pass a frame or an array of two columns, or a list of tuples of two values"
@@ -103,5 +104,7 @@ def distinct(values: Sequence[Any]) -> Distinct:
 def _key(value: Any) -> Hashable:
     if is_missing(value):
         return None
+    if isinstance(value, DatasetItem):
+        return (DatasetItem, id(value.dataset), value.index, value.is_pair)  # its dataset may be large
     value = value.item() if isinstance(value, np.generic) else value
     return (type(value), value) if isinstance(value, str | bytes | int | float) else joblib.hash(value)

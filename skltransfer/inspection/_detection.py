@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from skltransfer.inputs import read_boxes
-from skltransfer.inspection._drawing import image_axes, images_of, label_colours
+from skltransfer.inspection._drawing import image_axes, images_for, images_of, label_colours
 
 KINDS = ("correct", "label", "location", "duplicate", "background", "missed")
 SOME_OVERLAP = 0.1
@@ -122,7 +122,7 @@ class DetectionDisplay:
             If X and y differ in length, or boxes are invalid.
         """
         how = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
-        return cls.from_predictions(X, estimator.predict(X), y, **how)
+        return cls.from_predictions(images_for(estimator, X), estimator.predict(X), y, **how)
 
     @classmethod
     def from_predictions(

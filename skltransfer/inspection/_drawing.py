@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skltransfer._estimators.nested import network_of
 from skltransfer.exceptions import MissingDependencyError
 from skltransfer.inputs import samples_from_collection
 
@@ -39,6 +40,16 @@ def images_of(X: Any) -> list[np.ndarray]:
     """Images in any form that estimators take, as arrays (height, width, 3) of uint8."""
     samples = samples_from_collection(X, "image", max_pixels=MOST_PIXELS)
     return [samples.read(row) for row in range(len(samples))]
+
+
+def images_for(estimator: Any, X: Any) -> Any:
+    """Images that can be drawn: X itself, or where an estimator reads bands the first three of them, or one in gray."""
+    backbone = network_of(estimator)._loaded_backbone()
+    if backbone.reading.get("bands") is None:
+        return X
+    samples = samples_from_collection(X, "image", **backbone.reading | {"draft": None})
+    images = (samples.read(row) for row in range(len(samples)))
+    return [image[..., :3] if image.shape[-1] > 2 else np.repeat(image[..., :1], 3, axis=-1) for image in images]
 
 
 def image_axes(ax: Any, images: Sequence[np.ndarray], caller: str, n_columns: int = 3) -> list[Any]:

@@ -13,6 +13,7 @@ from skltransfer._estimators.nested import network_of, place_of_network
 from skltransfer._estimators.probe import LogisticProbe, RidgeProbe
 from skltransfer.backbones import Backbone
 from skltransfer.feature_extraction import PretrainedFeatureExtractor
+from skltransfer.inputs import PAIR, PAIRS, contained, split_columns
 from skltransfer.inspection._drawing import BLUE, axes_for, name_stages, score_label, standard_errors
 
 
@@ -176,6 +177,10 @@ class LayerProbeDisplay:
         extractor = PretrainedFeatureExtractor(**{k: v for k, v in shared.items() if k != "batch_size"})
         if extractor.window_pooling == "vote":
             extractor.set_params(window_pooling="mean")
+        if getattr(network, "sample_column", None) is not None:
+            X = split_columns(X, network.sample_column).items
+        elif contained(X, extractor._loaded_backbone().modality, columns=PAIR).kind == PAIRS:
+            extractor.set_params(columns=PAIR)
         probe = LogisticProbe(network.C) if is_classifier(network) else RidgeProbe(network.alpha)
         return cls._from(extractor, probe, X, np.asarray(y), cv, scoring, random_state)
 
@@ -183,7 +188,7 @@ class LayerProbeDisplay:
     def _from(cls, extractor, probe, X, y, cv, scoring, random_state) -> Self:
         backbone = extractor._loaded_backbone()
         pooling = extractor._resolved_pooling(backbone)
-        features = extractor.set_params(layer=list(backbone.stage_names)).transform(X)  # (n, sum of widths)
+        features = extractor.set_params(layer=list(backbone.stage_names)).fit_transform(X)  # (n, sum of widths)
         ends = np.cumsum([backbone.pooled_width(stage + 1, pooling) for stage in range(backbone.n_stages)])
         folds = _folds(cv, is_classifier(probe), random_state)
         parts = np.split(features, ends[:-1], axis=1)

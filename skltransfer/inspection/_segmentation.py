@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from skltransfer.inputs import read_mask
-from skltransfer.inspection._drawing import edges_of, image_axes, images_of, label_colours
+from skltransfer.inspection._drawing import edges_of, image_axes, images_for, images_of, label_colours
 
 OPACITY = 0.5
 
@@ -110,7 +110,7 @@ class SegmentationDisplay:
         ValueError
             If X and y differ in length, or an image and its mask in size.
         """
-        return cls.from_predictions(X, estimator.predict(X), y, ignore_label=ignore_label)
+        return cls.from_predictions(images_for(estimator, X), estimator.predict(X), y, ignore_label=ignore_label)
 
     @classmethod
     def from_predictions(cls, X: Any, y_pred: Any, y_true: Any = None, *, ignore_label: int | None = None) -> Self:

@@ -129,4 +129,4 @@ def _random_weights(backbone: str | Backbone, seed: int) -> dict[str, Any]:
 
 def _without_weights(name: str) -> str:
     """``torchvision:resnet50:IMAGENET1K_V2`` -> ``torchvision:resnet50``."""
-    return name if name.startswith("hf:") else ":".join(name.split(":")[:2])
+    return name if name.startswith(("hf:", "keras:")) else ":".join(name.split(":")[:2])

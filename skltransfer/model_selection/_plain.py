@@ -74,8 +74,9 @@ def _joined(text: str | tuple[str, str]) -> str:
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) of uint8 -> 768 numbers in [0, 1]."""
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE))).ravel() / 255
+    """(h, w, channels) of uint8 -> 256 numbers in [0, 1] per channel, none of which is taken for opacity."""
+    channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(pixels, -1, 0))
+    return np.dstack([np.asarray(channel.resize((SIDE, SIDE))) for channel in channels]).ravel() / 255
 
 
 def _loudness(waveform: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skltransfer._estimators.nested import network_of
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
-from skltransfer._estimators.target_checks import checked_groups, rows_of
+from skltransfer._estimators.target_checks import checked_groups, ordered_categories, rows_of
 from skltransfer._system.progress import progress_bar
 from skltransfer._system.tables import frame
 from skltransfer._system.validation import checks_arguments
@@ -29,7 +29,7 @@ from skltransfer.inspection import TransferReportDisplay
 from skltransfer.model_selection._advice import advice, reason, warnings_of
 from skltransfer.model_selection._baselines import IN_WORDS, built, checked_baselines, unable
 from skltransfer.model_selection._comparison import Comparison, corrected_t, holm, mcnemar, overall
-from skltransfer.model_selection._composed import checked_networks
+from skltransfer.model_selection._composed import checked_networks, with_networks
 from skltransfer.model_selection._evaluation import (
     Evaluated,
     Split,
@@ -314,6 +314,10 @@ def transfer_report(
     "behind 'linear' by more than 1 point (p < .05, Holm-adjusted)."
     """
     networks = checked_networks(estimator)
+    categories = ordered_categories(y)
+    if categories is not None:
+        estimator = with_networks(estimator, lambda network: _order(network, categories), {"class_order"})
+        networks = checked_networks(estimator)
     is_structured = isinstance(network_of(estimator), StructuredFineTuner)
     _refuse_other_targets(estimator, networks, is_structured)
     named = checked_baselines(baselines, unable(estimator, X))
@@ -336,6 +340,11 @@ def transfer_report(
         by_size = {size: validation.on(cut, progress.update) for size, cut in cuts.items()}
         found = validation.on(splits, progress.update)
     return validation.report(splits, found, by_size, rope)
+
+
+def _order(network: Any, categories: list[Any]) -> dict[str, Any]:
+    """The order of labels that y itself has, as an array cannot keep it."""
+    return {"class_order": categories} if getattr(network, "class_order", None) == "sorted" else {}
 
 
 def _refuse_other_targets(estimator: Any, networks: Mapping[str, Any], is_structured: bool) -> None:

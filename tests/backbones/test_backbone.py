@@ -394,9 +394,7 @@ def test_a_network_that_takes_any_size_is_given_another(name):
     assert pickle.loads(pickle.dumps(backbone)) is backbone
 
 
-@pytest.mark.parametrize(
-    "name", ["torchvision:vit_b_16", "timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "toy:images"]
-)
+@pytest.mark.parametrize("name", ["torchvision:vit_b_16", "timm:vit_tiny_patch16_224", "timm:mixer_s32_224"])
 def test_a_network_of_one_size_refuses_another(name):
     with pytest.raises(UnsupportedBackboneError, match=f"{name}.*input_size"):
         load_backbone(name, weights="random", input_size=96)

@@ -268,7 +268,7 @@ class VectorTask(Task):
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
             scaling = (np.zeros(features.shape[1]), np.ones(features.shape[1]))
         else:
-            scaling = _in_blocks(standardisation(features, weights, floor=LEAST_SCALE), network.spec.n_numbers)
+            scaling = _scaling(features, weights, network.spec.n_numbers)
         state, probe = dict(zip(("mean", "scale"), scaling, strict=True)), None
         if how.solves:
             probe = self.solve_probe(features, targets.values[sample], loss_weights, scaling, how.penalty)
@@ -280,12 +280,17 @@ class VectorTask(Task):
         return probe
 
 
-def _in_blocks(scaling: Scaling, n_numbers: int) -> Scaling:
-    """The embedding and the numbers beside it weigh alike, so that a few numbers are not lost among many features."""
+def _scaling(features: np.ndarray, weights: np.ndarray, n_numbers: int) -> Scaling:
+    """Scaling of features of which the last are numbers beside the samples, each in a unit of its own.
+
+    The embedding and the numbers have the same total variance, so that few numbers are not lost among many features.
+    """
+    n = features.shape[1] - n_numbers
+    mean, scale = standardisation(features[:, :n], weights, floor=LEAST_SCALE)
     if not n_numbers:
-        return scaling
-    mean, scale = scaling
-    return mean, np.r_[scale[:-n_numbers], scale[-n_numbers:] / np.sqrt((len(scale) - n_numbers) / n_numbers)]
+        return mean, scale
+    mean_beside, scale_beside = standardisation(features[:, n:], weights)
+    return np.r_[mean, mean_beside], np.r_[scale, scale_beside / np.sqrt(n / n_numbers)]
 
 
 def solved_probe(task: VectorTask, features: np.ndarray, targets: np.ndarray, penalty: Penalty) -> Probe:

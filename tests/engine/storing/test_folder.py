@@ -226,7 +226,7 @@ def test_a_known_file_is_not_decoded_in_a_later_process(photos, tmp_path, monkey
         path.write_bytes(png(photo))
     expected = features(paths, reopened(tmp_path / "store"))
     forget_digests()
-    monkeypatch.setattr(ImageSamples, "_rgb", None)  # whoever decodes fails
+    monkeypatch.setattr(ImageSamples, "_of_image", None)  # whoever decodes fails
     later = reopened(tmp_path / "store")
     np.testing.assert_array_equal(features(paths, later), expected)
     assert later.info()["hits"] == len(photos)
