@@ -400,7 +400,7 @@ class FineTunedClassifier(
         """``class_order_``, which must be that of an earlier fit that goes on."""
         earlier = getattr(self, "class_order_", None)
         if self.class_order is not None:
-            known = None if earlier is None else earlier.tolist()
+            known = None if earlier is None or earlier.dtype.kind in "biuf" else earlier.tolist()
             categories = getattr(self, "_categories_", known)
             self.class_order_ = target_checks.ordered_classes(self.classes_, self.class_order, categories)
         goes_on = hasattr(self, "_task_") and np.array_equal(self._task_.classes, self.classes_)
