@@ -168,7 +168,7 @@ class KerasCut:
     pattern : str, default=""
         Pattern of the names of layers that end a stage; without one, a stage ends before the next layer with a kernel.
     identity : str
-        What tells the model from others that have the same weights.
+        Values that differ between models with the same weights.
 
     Attributes
     ----------

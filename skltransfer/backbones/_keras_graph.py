@@ -92,7 +92,7 @@ class Step(NamedTuple):
     Attributes
     ----------
     node : Node of Keras
-        What is called, and with what.
+        Layer that is called, and its arguments.
     part : str
         Name of the module that holds the layer's weights; empty where it has none.
     name : str

@@ -19,7 +19,7 @@ class DatasetItem:
     Parameters
     ----------
     dataset : object
-        What gives samples by position.
+        Object that returns samples by position.
     index : int
         Position of the sample.
     is_pair : bool
