@@ -71,5 +71,4 @@ MISSED = {
     "one text of 50 words, of the bare network's rate": "3 ms for each request on one processor; 0.659 of 0.667",
     "text features, MiniLM, bfloat16, over OpenVINO loop": NEAR,
     "text features, MiniLM, int8, over ONNX Runtime loop": "0.99, within their spread; theirs is farther from float32",
-    "search over four depths in two processes, over one": "of three fits at the last depth, one has no partner",
 }
