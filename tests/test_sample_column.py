@@ -114,6 +114,7 @@ def test_a_table_without_other_columns_is_the_column_alone(table):
         (lambda X: X["text"], r"needs a data frame or a two-dimensional array, got a Series of shape \(48,\)"),
         (lambda X: X.to_numpy(object), r"an array, whose columns have no names"),
         (lambda X: X.assign(text=1.0), r"'text' holds numbers|Expected texts"),
+        (lambda X: pl.DataFrame(X.to_dict("list")).lazy(), r"LazyFrame, which is not computed yet. Pass X.collect\(\)"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_by_row_and_column(table, change, message):

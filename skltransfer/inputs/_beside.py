@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skltransfer.inputs._samples import is_missing
+from skltransfer.inputs._containers import refuse_what_is_no_collection
+from skltransfer.inputs._samples import beginning_of, columns_of, is_missing
 
 MOST_SHOWN = 10  # columns
 LARGEST = float(np.finfo(np.float32).max)
@@ -43,9 +44,9 @@ def split_columns(X: Any, column: str | int) -> Split:
     ValueError
         If X is no such table, has no such column, or another column holds something else than finite numbers.
     """
+    refuse_what_is_no_collection(X, "rows")
     if hasattr(X, "columns"):
-        names = list(X.columns)
-        columns = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
+        names, columns = columns_of(X)
         parts = [one.to_list() if hasattr(one, "to_list") else list(one) for one in columns]
     elif isinstance(X, np.ndarray) and X.ndim == 2:
         names, parts = list(range(X.shape[1])), [X[:, i].tolist() for i in range(X.shape[1])]
@@ -106,8 +107,8 @@ def _as_numbers(values: Sequence[Any], name: Any) -> np.ndarray:
     else:
         problem, remedy = "no number", "Encode the column first, for example with OneHotEncoder, or leave it out"
     raise ValueError(
-        f"Column {name!r} has in row {row} {_short(values[row])}, {problem}. Columns beside sample_column must hold "
-        f"numbers. {remedy}."
+        f"Column {name!r} has in row {row} {beginning_of(values[row])}, {problem}. Columns beside sample_column must "
+        f"hold numbers. {remedy}."
     )
 
 
@@ -122,8 +123,3 @@ def _is_usable(value: Any) -> bool:
         return abs(float(value)) <= LARGEST
     except (TypeError, ValueError):
         return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

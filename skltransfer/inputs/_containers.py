@@ -24,7 +24,7 @@ from skltransfer.inputs._hugging_face import content_of
 from skltransfer.inputs._kinds import NOUNS, refuse_other_kind, refuse_unequal_rows
 from skltransfer.inputs._lazy import DatasetItem, refusal_of_torch
 from skltransfer.inputs._pixels import CHANNELS
-from skltransfer.inputs._samples import as_array, is_missing, shown
+from skltransfer.inputs._samples import as_array, columns_of, is_missing, shown
 
 TABLE, SAMPLES, PAIRS, COLUMNS = "table", "samples", "pairs", "columns"
 
@@ -219,8 +219,7 @@ def _is_sequence(X: Any) -> bool:
 
 
 def _of_frame(X: Any, modality: str, expected: str | None, how: str) -> Container:
-    names = list(X.columns)
-    columns = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
+    names, columns = columns_of(X)
     if modality == "rows":
         return Container(TABLE, X)
     values = [column.to_list() if hasattr(column, "to_list") else list(column) for column in columns]

@@ -12,7 +12,7 @@ import numpy as np
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs._containers import refuse_what_is_no_collection
 from skltransfer.inputs._lazy import DatasetItem
-from skltransfer.inputs._samples import as_array, is_missing, shown
+from skltransfer.inputs._samples import as_array, columns_of, is_missing, shown
 
 NOUN, HOW = "pairs", "Pass a frame or an array of two columns, or a list of tuples of two values"
 
@@ -57,8 +57,7 @@ def _columns(X: Any) -> list[list[Any]] | None:
         raise ValueError(f"Expected {NOUN}, got {shown(X)}. {HOW}.")
     refuse_what_is_no_collection(X, NOUN)
     if hasattr(X, "columns"):
-        names = list(X.columns)
-        found = [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
+        names, found = columns_of(X)
     elif hasattr(X, "__array__") and as_array(X).ndim != 1:
         array = as_array(X)
         if array.ndim != 2:

@@ -204,6 +204,18 @@ def shown(item: Any) -> str:
     return repr(item) if isinstance(item, DatasetItem) else f"{type(item).__name__} object"
 
 
+def beginning_of(item: Any) -> str:
+    """The beginning of an element as code, never its whole content."""
+    text = repr(item)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def columns_of(X: Any) -> tuple[list[Any], list[Any]]:
+    """Names of the columns of a data frame, and the columns."""
+    names = list(X.columns)
+    return names, [X.iloc[:, i] if hasattr(X, "iloc") else X[name] for i, name in enumerate(names)]
+
+
 def encoded_content(item: Any) -> bytes | None:
     """The content of an element that is bytes in some form; None for others."""
     return bytes(item) if isinstance(item, bytes | bytearray | memoryview) else None

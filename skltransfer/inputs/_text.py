@@ -7,7 +7,7 @@ import functools
 import os
 
 from skltransfer.exceptions import BadSampleError
-from skltransfer.inputs._samples import Peeked, Samples, digest_of, refuse_missing
+from skltransfer.inputs._samples import Peeked, Samples, beginning_of, digest_of, refuse_missing
 
 
 class TextSamples(Samples):
@@ -33,7 +33,7 @@ class TextSamples(Samples):
     def _read(self, row: int) -> str:
         item = self.items[row]
         refuse_missing(item, row)
-        refuse = functools.partial(BadSampleError, row, _shown(item))
+        refuse = functools.partial(BadSampleError, row, beginning_of(item))
         if isinstance(item, bytes | bytearray | memoryview):
             raise refuse("bytes, not text", "decode it: value.decode('utf-8')")
         if isinstance(item, list | tuple):
@@ -51,9 +51,3 @@ class TextSamples(Samples):
             remedy = "clean it: text.encode('utf-8', 'replace').decode()"
             raise refuse(f"no valid Unicode at position {error.start}", remedy) from None
         return str(item)
-
-
-def _shown(item: object) -> str:
-    """The beginning of an element, never its whole content."""
-    text = repr(item)
-    return text if len(text) <= 40 else f"{text[:37]}..."
