@@ -441,5 +441,29 @@ class SmoothsLabels:
 
 
 @declared
+class WritesTexts:
+    """How long texts are that a decoder learns and writes, and how it searches for them.
+
+    Parameters
+    ----------
+    max_target_length : int, default=None
+        Maximum number of tokens of a target, special tokens included. Longer targets are truncated with a warning. None
+        uses the limit of the decoder, at most 512.
+    max_new_tokens : int, default=None
+        Maximum number of tokens that ``predict`` writes for a sample. None uses the length of the longest target in
+        ``fit``.
+    num_beams : int, default=1
+        Number of texts that ``predict`` keeps at each step (beam search) before it returns the most probable one. 1
+        takes the most probable token at each step (greedy search), which is the fastest.
+    """
+
+    max_target_length: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 2, None, closed="left"), None]
+    )
+    max_new_tokens: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
+    num_beams: int = parameter(default=1, constraint=positive(numbers.Integral))
+
+
+@declared
 class TrainsFully(Resumes, StopsEarly, TrainsOnImages, TrainsHead):
     """All that decides how a head and stages are trained."""

@@ -11,6 +11,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
 
 from skltransfer._estimators.fine_tuner import FineTuner
+from skltransfer._estimators.target_checks import object_array as object_array
 from skltransfer._estimators.target_checks import rows_of
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import NetworkSpec, Task, answers_of
@@ -70,11 +71,3 @@ def class_factors(class_weight: dict | str | None, classes: np.ndarray, mass: np
     if (factors < 0).any() or not (factors[mass > 0] > 0).any():
         raise ValueError(f"class_weight must be positive for a label of y, and negative for none; got {factors}.")
     return factors
-
-
-def object_array(values: Sequence[Any]) -> np.ndarray:
-    """An array of objects, (n,), also where all of them have one length."""
-    found = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        found[i] = value
-    return found

@@ -76,10 +76,40 @@ def rows_of(y: Any, name: str = "y") -> np.ndarray:
             f"{name} must be a list or an array with a target for each sample; got {_short(y)} of type "
             f"{type(y).__name__}."
         )
-    rows = np.empty(len(y), dtype=object)
-    for i in range(len(y)):
-        rows[i] = y[i]
-    return rows
+    return object_array([y[i] for i in range(len(y))])
+
+
+def texts_of(rows: np.ndarray, name: str = "y") -> np.ndarray:
+    """Targets that are texts, as strings of Python.
+
+    Raises
+    ------
+    ValueError
+        If one is no string, or no valid Unicode.
+    """
+    for row, text in enumerate(rows):
+        if not isinstance(text, str):
+            what = "missing" if missing([text]).any() else "no string"
+            raise ValueError(
+                f"{name}[{row}] is {_short(text)}, which is {what}; each sample needs a text to learn. Pass strings, "
+                "or drop the row of X and y."
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name}[{row}] is no valid Unicode at position {error.start}. Clean it: "
+                "text.encode('utf-8', 'replace').decode()."
+            ) from None
+    return object_array([str(text) for text in rows])
+
+
+def object_array(values: Sequence[Any]) -> np.ndarray:
+    """An array of objects, (n,), also where all of them have one length."""
+    found = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        found[i] = value
+    return found
 
 
 def _objects(y: Sequence[Any]) -> np.ndarray:

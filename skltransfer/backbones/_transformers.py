@@ -1,4 +1,4 @@
-"""Networks of transformers, from the hub or from a folder, cut at their layers; the only importer of transformers.
+"""Networks of transformers, from the hub or from a folder, cut at their layers.
 
 Weights are safetensors, or are read without unpickling; a repository's own code runs only if the user allows it.
 Folders of sentence-transformers are recognised: their pooling, normalisation and length are honoured.
@@ -56,11 +56,11 @@ def load_transformer(
     An ``outline`` needs the configuration and what prepares samples, but no weights. ``about`` holds arguments of
     :class:`Backbone`: a ``name`` that is not ``hf:<name>``, the weights' licence and source.
     """
-    place, tower, shared = _located(name, options)
+    place, tower, shared = located(name, options)
     about = {"name": f"hf:{name}", **about}
     called, seed = str(about["name"]), random_seed(weights)
     with _explaining(called, place):
-        with seeded(seed or 0), _no_progress_bars():
+        with seeded(seed or 0), quietly():
             network = _network(called, place, tower, shared, is_read=weights == "pretrained" and not outline)
         reader = READERS[network.main_input_name](called, place, network, options, shared)
         wrapped = _sentence_transformer(Path(place))
@@ -84,7 +84,7 @@ def load_transformer(
     return backbone
 
 
-def _located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[str, object]]:
+def located(name: str, options: Mapping[str, object]) -> tuple[str, str, dict[str, object]]:
     """A repository or folder, a tower of its network, and how transformers is to load from there."""
     place, tower = name, ""
     if name.endswith((":vision", ":text")):
@@ -101,8 +101,8 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
     config = transformers.AutoConfig.from_pretrained(place, **shared)
     if config.model_type == "timm_wrapper":
         raise UnsupportedBackboneError(f"{name!r} is a network of timm: write 'timm:{name.rpartition('/')[2]}'.")
-    is_of_text = config.is_encoder_decoder and config.model_type != "whisper"
-    kind = transformers.AutoModelForTextEncoding if is_of_text else transformers.AutoModel
+    is_encoder = config.is_encoder_decoder and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    kind = transformers.AutoModelForTextEncoding if is_encoder else transformers.AutoModel
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
         if not tower:
             raise UnsupportedBackboneError(
@@ -118,16 +118,21 @@ def _kind(name: str, place: str, tower: str, shared: Mapping[str, object]) -> tu
 
 def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *, is_read: bool):
     """The encoder, with its own weights if they are to be read, or with random ones."""
+    import transformers
+
     kind, config = _kind(name, place, tower, shared)
     absent: list[str] = []
     if is_read:
         network, told = kind.from_pretrained(place, config=config, dtype="float32", output_loading_info=True, **shared)
-        absent = [key for key in told["missing_keys"] if not key.endswith(NEVER_READ)]
+        absent = [
+            key for key in told["missing_keys"] if not key.endswith(NEVER_READ) and not _is_computed(network, key)
+        ]
     else:
         of_auto = hasattr(kind, "from_config")
         network = kind.from_config(config, dtype=torch.float32) if of_auto else kind(config)
     state = network.state_dict(keep_vars=True)
-    network = _without_pooler(network.get_encoder() if config.model_type == "whisper" else network).eval()
+    has_decoder = config.is_encoder_decoder and kind is transformers.AutoModel
+    network = _without_pooler(network.get_encoder() if has_decoder else network).eval()
     _refuse_random({id(state[key]): key for key in absent if key in state}, network, name)
     _make_deterministic(network)
     if network.main_input_name not in READERS:
@@ -135,6 +140,11 @@ def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *,
             f"{name!r} reads {network.main_input_name!r}; networks that read one of {sorted(READERS)} are supported."
         )
     return network
+
+
+def _is_computed(network, key: str) -> bool:
+    """True for weights that a library computes, and leaves out of its files: sines of positions."""
+    return "Sinusoidal" in type(network.get_submodule(key.rpartition(".")[0])).__name__
 
 
 def _make_deterministic(network) -> None:
@@ -229,14 +239,17 @@ def _explaining(name: str, place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Without the library's progress bars, and its reports of weights that a file has or lacks: those are checked."""
     from transformers.utils import logging
 
-    was_on = logging.is_progress_bar_enabled()
+    was_on, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if was_on:
             logging.enable_progress_bar()
 
@@ -309,11 +322,11 @@ def own_language_head(name: str, encoder: nn.Module, options: Mapping[str, objec
     """The head with which a checkpoint guesses hidden tokens, if it has one."""
     import transformers
 
-    place, _, shared = _located(name, options)
+    place, _, shared = located(name, options)
     kinds = getattr(transformers.AutoConfig.from_pretrained(place, **shared), "architectures", None) or ()
     if not any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds):
         return None
-    with seeded(0), _no_progress_bars():
+    with seeded(0), quietly():
         model, found = transformers.AutoModelForMaskedLM.from_pretrained(
             place, dtype="float32", output_loading_info=True, **shared
         )
@@ -343,10 +356,10 @@ def own_shared_space(name: str, options: Mapping[str, object]) -> SharedSpace | 
     """The space that a tower of CLIP shares with the other one; None for other networks."""
     import transformers
 
-    place, tower, shared = _located(name, options)
+    place, tower, shared = located(name, options)
     if not tower or transformers.AutoConfig.from_pretrained(place, **shared).model_type != "clip":
         return None
-    with seeded(0), _no_progress_bars():
+    with seeded(0), quietly():
         model, found = transformers.CLIPModel.from_pretrained(
             place, dtype="float32", output_loading_info=True, **shared
         )

@@ -423,7 +423,9 @@ def _trainable(job: TuningJob, network: TunedNetwork) -> list[dict]:
         of_weight = {adapted(name): [] for name in own}
         for name, p in own.items():
             of_weight[adapted(name)].append(p)
-    groups = [{"params": list(network.readout.parameters()), "lr_factor": 1.0}]
+    shared = {id(p) for p in own.values()}  # a readout may have vectors of the stages
+    of_readout = [p for p in network.readout.parameters() if p.requires_grad and id(p) not in shared]
+    groups = [{"params": of_readout, "lr_factor": 1.0}]
     last = job.spec.last(backbone.n_stages)
     for stage in range(job.spec.boundary, last):
         params = [p for name in backbone.stage_parameters(stage) for p in of_weight.get(name, [])]

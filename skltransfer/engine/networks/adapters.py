@@ -36,10 +36,7 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
     ValueError
         If there is nothing to put them beside.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependencyError("adapter='lora' needs peft: pip install 'skltransfer[lora]'.") from error
+    peft = _peft()
     trained = {name for stage in range(boundary, backbone.n_stages) for name in backbone.stage_parameters(stage)}
     targets = [
         path for path, module in suffix.named_modules() if f"{path}.weight" in trained and _takes_an_adapter(module)
@@ -49,6 +46,30 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
             f"adapter='lora' finds no linear map or convolution in {backbone.name!r} after {boundary} frozen stages. "
             "Freeze less, or set adapter=None."
         )
+    return _injected(peft, suffix, targets, draws=draws)
+
+
+def inserted(module: nn.Module, *, draws: bool = True) -> nn.Module:
+    """Put adapters beside all linear maps of a frozen module, in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Module whose weights require no gradients.
+    draws : bool, default=True
+        If True, adapters start with random weights; else with zeros, which change nothing until they are filled.
+
+    Raises
+    ------
+    MissingDependencyError
+        If peft is not installed.
+    """
+    return _injected(
+        _peft(), module, [path for path, part in module.named_modules() if _takes_an_adapter(part)], draws=draws
+    )
+
+
+def _injected(peft, suffix: nn.Module, targets: list[str], *, draws: bool) -> nn.Module:
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GPT-2's transposed maps are recognised with a remark
@@ -58,6 +79,14 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
             if weight.is_meta:
                 setattr(module, name, nn.Parameter(torch.zeros_like(weight, device="cpu"), weight.requires_grad))
     return adapted_suffix
+
+
+def _peft():
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingDependencyError("adapter='lora' needs peft: pip install 'skltransfer[lora]'.") from error
+    return peft
 
 
 def merged(network: nn.Module) -> nn.Module:

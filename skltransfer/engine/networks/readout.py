@@ -38,6 +38,13 @@ class Readout(nn.Module):
     def prepare_for_inference(self) -> None:
         """Called once, before outputs are computed without gradients; changes the module in place."""
 
+    def tie(self, suffix: nn.Module | None, spec: NetworkSpec) -> None:
+        """Called once, when a network is put together: share with the unfrozen stages what the library's model does."""
+
+    def pretrained_state(self) -> dict[str, torch.Tensor]:
+        """Entries of the state dict that can be read from the backbone's files again: a state leaves them out."""
+        return {}
+
 
 def head_layers(n_features: int, spec: NetworkSpec) -> list[nn.Module]:
     """One linear layer, or two with 256 rectified units between them."""

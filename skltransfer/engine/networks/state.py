@@ -45,13 +45,13 @@ class NetworkState:
     @classmethod
     def of(cls, network: TunedNetwork, backbone: Backbone) -> "NetworkState":
         """Keep what differs from ``backbone``."""
-        original = {}
+        original = {f"readout.{k}": v for k, v in network.readout.pretrained_state().items()}
         if network.suffix is not None:
             piece = backbone.prefix(network.spec.boundary, backbone.n_stages)
-            original = {f"suffix.{k}": v for k, v in piece.state_dict().items()}
+            original |= {f"suffix.{k}": v for k, v in piece.state_dict().items()}
         changed = {
             key: value.detach().cpu().numpy().copy()
-            for key, value in network.state_dict().items()
+            for key, value in _distinct_entries(network).items()
             if original_name(key) not in original or not torch.equal(value.cpu(), original[original_name(key)])
         }
         return cls(network.spec, changed)
@@ -106,8 +106,10 @@ class NetworkState:
             With the names of those that do not fit.
         """
         network = new_network(backbone, self.spec, readout, seed=None)
-        own = {key: (tuple(value.shape), value.numpy().dtype) for key, value in network.state_dict().items()}
-        needed = {key for key in own if not key.startswith("suffix.")}
+        entries, pretrained = _distinct_entries(network), network.readout.pretrained_state()
+        own = {key: (tuple(value.shape), value.detach().numpy().dtype) for key, value in entries.items()}
+        known = {f"readout.{key}" for key in pretrained}
+        needed = {key for key in own if not key.startswith("suffix.") and original_name(key) not in known}
         wrong = {key for key, value in self.changed.items() if own.get(key) != (value.shape, value.dtype)}
         wrong |= needed - self.changed.keys()
         if wrong:
@@ -128,6 +130,14 @@ class NetworkState:
             while len(_ready) > MOST_READY:
                 del _ready[next(iter(_ready))]
             return networks.setdefault(device, made)
+
+
+def _distinct_entries(network: TunedNetwork) -> dict[str, torch.Tensor]:
+    """The state dict, with the first name alone of a tensor that has several."""
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for key, value in network.state_dict(keep_vars=True).items():
+        found.setdefault(id(value), (key, value))
+    return dict(found.values())
 
 
 def _can_be_tapped(spec: NetworkSpec, n_stages: int) -> bool:

@@ -147,9 +147,11 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
     with nullcontext() if seed is None else seeded(seed):
         if spec.adapter is not None:
             suffix = with_adapters(suffix, backbone, spec.boundary, draws=seed is not None)
+        made = readout(backbone, spec, seed is not None)
+        made.tie(suffix, spec)
         return TunedNetwork(
             suffix,
-            readout(backbone, spec, seed is not None),
+            made,
             spec,
             n_axes=_axes(backbone, spec),
             packing=Packing.at(backbone, spec.held) if len(spec.held) > 1 else None,

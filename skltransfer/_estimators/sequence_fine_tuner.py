@@ -1,0 +1,94 @@
+"""What the fine-tuning estimators share that write a text about each sample with a pretrained decoder.
+
+Must not know what is read, nor what a text is about.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from skltransfer._estimators.parameters import SmoothsLabels, WritesTexts, declared
+from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
+from skltransfer._estimators.target_checks import object_array, texts_of
+from skltransfer.backbones import Backbone, DecoderModel, decoder_model, reload_backbone
+from skltransfer.engine import OWN_HEAD, GenerationTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
+from skltransfer.inputs import Samples
+
+LONGEST = 512  # tokens of a target, where neither the user nor the network says less
+
+
+@declared
+class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
+    """Parent of the fine-tuning estimators whose answer is a text that a decoder writes."""
+
+    _writes = "text to text"
+    _truncates = True
+
+    @property
+    def _penalty(self) -> float:
+        return 0.0  # there is no probe
+
+    def _decoder(self, backbone: Backbone) -> DecoderModel:
+        return decoder_model(backbone, self._writes)
+
+    def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
+        return self._tapped_spec(backbone, [backbone.n_stages], OWN_HEAD)
+
+    def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
+        return texts_of(super()._checked_target(y, samples))
+
+    def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
+        decoder = self._decoder(self._loaded_backbone())
+        found = [decoder.texts.ids(text) for text in y]
+        most = self._longest_target(decoder)
+        kept = [[*ids[: most - 1], ids[-1]] if len(ids) > most else ids for ids in found]
+        too_long = [row for row, ids in enumerate(found) if len(ids) > most and weights[row] > 0]
+        self.n_truncated_targets_ = len(too_long)
+        if too_long:
+            first = ", ".join(f"y[{row}]" for row in too_long[:3])
+            warnings.warn(
+                f"{len(too_long)} of {len(found)} targets are longer than {most} tokens; what comes after was not "
+                f"learned. Raise max_target_length where the network allows, or shorten them. (first: {first})",
+                stacklevel=4,
+            )
+        self.n_target_tokens_ = max(len(ids) for ids, weight in zip(kept, weights, strict=True) if weight > 0)
+        return RecordTargets([{"ids": np.array(ids, dtype=np.int64)} for ids in kept])
+
+    def _longest_target(self, decoder: DecoderModel) -> int:
+        """Maximum number of tokens of a target."""
+        most = LONGEST if decoder.longest is None else decoder.longest
+        if self.max_target_length is None:
+            return min(most, LONGEST)
+        if decoder.longest is not None and self.max_target_length > most:
+            raise ValueError(
+                f"max_target_length={self.max_target_length!r} is more than the {most} tokens that the decoder has "
+                f"positions for. Set at most {most}."
+            )
+        return int(self.max_target_length)
+
+    def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[GenerationTask, TrainingSet]:
+        if task is not None:
+            return task, data
+        decoder = self._decoder(self._loaded_backbone())
+        counts = np.array([len(record["ids"]) for record in data.targets.records])
+        mean = float(data.weights @ counts / data.weights.sum())
+        return GenerationTask(self._writes, decoder.n_tokens, decoder.fingerprint, mean, self.label_smoothing), data
+
+    @property
+    def _task_to_answer(self) -> GenerationTask:
+        most = self.n_target_tokens_ if self.max_new_tokens is None else int(self.max_new_tokens)
+        return self._task_.writing({"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False})
+
+    def _written(self, X: Any) -> np.ndarray:
+        """A text for each sample, (n,) of objects; None for one that cannot be read."""
+        answers, _ = self._answers(X)
+        texts = self._decoder(reload_backbone(*self._origin_)).texts
+        cut = [row for row, ids in enumerate(answers) if ids is not None and not texts.has_ended(ids)]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(answers)} texts were not written to their end within "
+                f"{self._task_to_answer.how['max_new_tokens']} tokens. Raise max_new_tokens. (first: rows {cut[:3]})",
+                stacklevel=3,
+            )
+        return object_array([None if ids is None else texts.text(ids) for ids in answers])

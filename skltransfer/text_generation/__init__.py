@@ -1,0 +1,6 @@
+"""Texts that networks write: translations and summaries of texts, and how such texts are compared."""
+
+from skltransfer.text_generation._scores import chrf_score
+from skltransfer.text_generation._text_to_text import FineTunedTextToText
+
+__all__ = ["FineTunedTextToText", "chrf_score"]
