@@ -1,5 +1,6 @@
 """Seeds, small real data, and no network."""
 
+import gc
 import io
 import os
 import pathlib
@@ -36,6 +37,16 @@ def pytest_unconfigure(config):
     for variable, folder in config._folders_of_this_run.items():
         shutil.rmtree(folder, ignore_errors=True)
         del os.environ[variable]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Without garbage collection: imports leave no garbage, and looking for it takes each process seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

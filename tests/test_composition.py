@@ -78,7 +78,7 @@ def test_pickle_and_joblib_give_the_model_back(two_kinds, classifier, freeze_dep
         np.testing.assert_array_equal(copy.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("name", [TINY_PHOTO, DEFAULT, "torchvision:resnet18"])
+@pytest.mark.parametrize("name", [TINY_PHOTO, DEFAULT, pytest.param("torchvision:resnet18", marks=pytest.mark.slow)])
 def test_a_pickle_holds_no_unchanged_weights(name, rng):
     X, y = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 2
     weights = weights_of(name)

@@ -339,7 +339,7 @@ def test_a_detector_of_two_stages_is_trained_saved_and_loaded(tmp_path):
         "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", weights="random", freeze_depth=-1, max_epochs=2, **OPTIONS
     )
     images, boxes = X[4:], Y[4:]
-    model.set_params(input_size=64, early_stopping=True, validation_fraction=0.3).fit(images, boxes)
+    model.set_params(input_size=64, early_stopping=True, validation_fraction=0.3, runtime="eager").fit(images, boxes)
     assert np.isfinite(model.history_["validation_loss"]).all()
     again = clone(model).fit(images[::-1], boxes[::-1])
     assert again.history_ == model.history_

@@ -48,6 +48,7 @@ def test_frozen_stages_stay_bitwise_and_each_unfrozen_stage_moves(name, depth, n
     model = FineTunedClassifier(
         name, weights=weights, freeze_depth=depth, norm_policy=norm_policy, max_epochs=1, batch_size=8, random_state=0
     )
+    model.set_params(runtime="eager")  # the network itself, whose weights could change
     model.set_params(lr_schedule="constant", backbone_lr_factor=1.0).fit(X, y).predict(X)
 
     assert model.freeze_boundary_ == depth

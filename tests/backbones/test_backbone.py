@@ -84,7 +84,8 @@ ALL += [(f"timm:{name}", "random") for name in OF_TIMM]
 
 LARGE = ("fasterrcnn_resnet50_fpn", "fcn_resnet50", "retinanet_resnet50_fpn", "vit_small_patch14_dinov2")
 LARGE += ("cait_xxs24_224", "densenet121", "efficientnet_v2_s", "inception_v3", "maxvit_t", "swin_v2_t", "vit_b_16")
-LARGE += ("wide_resnet50_2",)  # seconds for each test; smaller ones of the same kinds stay
+LARGE += ("convnext_tiny", "resnext50_32x4d", "vgg11_bn", "vit_small_patch16_dinov3", "wide_resnet50_2")
+# take seconds for each test; smaller ones of the same kinds stay
 
 
 def slow_if_large(parameter):

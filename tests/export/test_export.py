@@ -195,7 +195,8 @@ def test_texts_of_unequal_length_share_a_batch(tmp_path, pooling):
 
 @pytest.mark.filterwarnings("ignore:.* longer than max_length")
 @pytest.mark.parametrize(
-    ("how", "said", "kept"), [("keep_end", "end", b"efghijkl"), ("keep_both_ends", "both ends", b"abghijkl")]
+    ("how", "said", "kept"),
+    [pytest.param("keep_end", "end", b"efghijkl", marks=SLOW), ("keep_both_ends", "both ends", b"abghijkl")],
 )
 def test_the_file_says_which_part_of_a_long_text_to_send(tmp_path, how, said, kept):
     extractor = PretrainedFeatureExtractor("toy:text", max_length=8, long_samples=how, dtype="float32")

@@ -97,8 +97,7 @@ BAD = {
     "the first box": (WHOLE[:28], "damaged image"),
     "an unknown codec": (WHOLE.replace(b"hvc1", b"zzz1"), "damaged image"),
     "more pixels by its header": (_with_sizes(WHOLE, 20_000, 20_000), "20000 x 20000 px, more than max_pixels"),
-    "many pixels": (heic(np.zeros((8100, 8000), np.uint8)), "8000 x 8100 px, more than max_pixels=64,000,000"),
-    "fewer pixels by its header": (_with_sizes(heic(np.zeros((1000, 1000, 3), np.uint8)), 8, 8), "damaged image"),
+    "fewer pixels by its header": (_with_sizes(heic(np.zeros((300, 300, 3), np.uint8)), 8, 8), "damaged image"),
 }
 
 
@@ -109,6 +108,13 @@ def test_what_is_not_whole_is_named_by_its_row(kind):
         features([PIXELS[0], item])
     found = features([PIXELS[0], item], on_bad_sample="nan")
     assert np.isnan(found).all(axis=1).tolist() == [False, True]
+
+
+def test_a_photo_of_more_pixels_than_allowed_is_refused():
+    content = heic(np.zeros((90, 80), np.uint8))
+    assert read(content, max_pixels=7200).shape == (90, 80, 3)
+    with pytest.raises(ValueError, match=r"80 x 90 px, more than max_pixels=7,199"):
+        read(content, max_pixels=7199)
 
 
 def test_the_missing_library_is_named_with_its_extra(monkeypatch):
