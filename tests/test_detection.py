@@ -76,7 +76,7 @@ def alike(found, expected):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return detector(head="retinanet", max_epochs=60, batch_size=2, learning_rate=1e-3).fit(X, Y)
+    return detector(head="retinanet", max_epochs=30, batch_size=2, learning_rate=1e-3).fit(X, Y)
 
 
 # what the network is

@@ -241,7 +241,10 @@ SAVABLE = {
     "DomainAdaptedClassifier": (DomainAdaptedClassifier("toy:rows", max_epochs=1, **SHORT), MASKED),
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
-    "FineTunedDetector": (FineTunedDetector("toy:images", input_size=None, max_epochs=1, **SHORT), BOXES),
+    "FineTunedDetector": (
+        FineTunedDetector("toy:images", input_size=None, head_width=32, max_epochs=1, **SHORT),
+        BOXES,
+    ),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),

@@ -133,8 +133,16 @@ def whole_network(name, file):
     return whole.eval()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"])
+NAMED = ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"]
+
+
+def slow_if_deep(name, share):
+    """Training the stages of ResNet-50 takes seconds."""
+    is_slow = name == "fcn_resnet50" and share < 1.0
+    return pytest.param(name, share, marks=[pytest.mark.slow] if is_slow else [], id=f"{name}-{share}")
+
+
+@pytest.mark.parametrize(("name", "share"), [slow_if_deep(name, share) for name in NAMED for share in (0.0, 0.5, 1.0)])
 def test_a_named_network_keeps_its_head(name, share, tmp_path):
     """Loss, gradients and masks are those of torchvision's own network with the layer of labels replaced."""
     whole = whole_network(name, tmp_path / "weights.pth")

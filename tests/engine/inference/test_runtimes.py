@@ -152,7 +152,7 @@ def test_a_search_over_the_usual_depths_computes_each_stage_once():
 @needs_openvino
 def test_several_threads_share_a_compiled_network():
     X = texts(40)
-    extractor = PretrainedFeatureExtractor("bundled:minilm", runtime="compiled", cache=None)
+    extractor = PretrainedFeatureExtractor("bundled:minilm", runtime="compiled", dtype="float32", cache=None)
     expected = extractor.transform(X)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda start: extractor.transform(X[start : start + 10]), (0, 10, 20, 30)))
@@ -174,10 +174,7 @@ def test_a_forked_child_computes_the_same_and_openvino_reports_to_nobody(tmp_pat
             os._exit(not np.array_equal(extractor.transform(X), expected))
         print(os.waitpid(pid, 0)[1])
     """
-    environment = os.environ | {
-        "HOME": str(tmp_path),
-        compiled.VARIABLE: str(tmp_path / "cache"),
-    }  # where nothing is yet
+    environment = os.environ | {"HOME": str(tmp_path), compiled.VARIABLE: str(tmp_path / "cache")}
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert run.stdout.strip() == "0"
@@ -278,7 +275,7 @@ def test_a_network_that_differs_is_refused_by_name(own_cache, monkeypatch, caplo
 @pytest.mark.filterwarnings("error")
 def test_another_thread_count_compiles_anew_and_gives_the_same_bits():
     X, n = pictures(3), torch.get_num_threads()
-    extractor = PretrainedFeatureExtractor(runtime="compiled", dtype="float32", cache=None)
+    extractor = PretrainedFeatureExtractor("toy:images", runtime="compiled", dtype="float32", cache=None)
     expected = extractor.transform(X)
     try:
         torch.set_num_threads(2)
