@@ -1,6 +1,7 @@
 """The house rules that can be measured: floors, cycles, sizes, tenants."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -76,7 +77,8 @@ def name_of(path: pathlib.Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def imported(path: pathlib.Path, *, top_level: bool = False) -> set[str]:
+@functools.cache
+def imported(path: pathlib.Path, *, top_level: bool = False) -> frozenset[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
     for node in tree.body if top_level else ast.walk(tree):
@@ -85,7 +87,7 @@ def imported(path: pathlib.Path, *, top_level: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: imports are absolute"
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def rooms_imported(path: pathlib.Path, house: str, floors: dict[str, int]) -> set[str]:
