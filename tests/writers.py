@@ -1,0 +1,60 @@
+"""Tiny networks that write texts, saved to folders as users would: random weights, real tokenizers built offline."""
+
+import functools
+import pathlib
+
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .,-/':ABCDEFGH"
+SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+T5 = {**SIZES, "num_decoder_layers": 1, "pad_token_id": 0, "eos_token_id": 1}
+BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 96, "pad_token_id": 0}
+BART |= {"bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
+LED = {key: value for key, value in BART.items() if key != "max_position_embeddings"}
+LED |= {"max_encoder_position_embeddings": 96, "max_decoder_position_embeddings": 96, "attention_window": 8}
+FAMILIES = {
+    "t5": lambda n, **k: transformers.T5Config(vocab_size=n, **T5 | k),
+    "t5-v1.1": lambda n, **k: transformers.T5Config(
+        vocab_size=n, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **T5 | k
+    ),
+    "mt5": lambda n, **k: transformers.MT5Config(vocab_size=n, **T5 | k),
+    "umt5": lambda n, **k: transformers.UMT5Config(vocab_size=n, **T5 | k),
+    "bart": lambda n, **k: transformers.BartConfig(vocab_size=n, **BART | k),
+    "mbart": lambda n, **k: transformers.MBartConfig(vocab_size=n, **BART | k),
+    "marian": lambda n, **k: transformers.MarianConfig(vocab_size=n, **BART | {"decoder_start_token_id": 0} | k),
+    "pegasus": lambda n, **k: transformers.PegasusConfig(vocab_size=n, **BART | {"decoder_start_token_id": 0} | k),
+}
+
+
+def letters_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A token is a letter; the end is marked."""
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *LETTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def save_writer(folder: pathlib.Path, family: str = "t5", **changes) -> str:
+    """A folder of a network of a family, and its name."""
+    tokenizer = letters_tokenizer()
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForSeq2SeqLM.from_config(FAMILIES[family](len(tokenizer), **changes))
+        for weights in model.parameters():  # far from uniform, so that beams differ from greedy search
+            weights.data.add_(0.3 * torch.randn_like(weights))
+    model.save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+@functools.cache
+def padded(texts: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of texts, padded with zeros, and their mask."""
+    found = letters_tokenizer()(list(texts), padding=True, return_tensors="pt")
+    return found["input_ids"], found["attention_mask"]
