@@ -29,6 +29,7 @@ FLOORS = {
     "pretraining": 4,
     "segmentation": 4,
     "tagging": 4,
+    "text_generation": 4,
     "distributed": 5,
     "export": 5,
     "inspection": 5,

@@ -55,8 +55,8 @@ def padded(texts: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     return found["input_ids"], found["attention_mask"]
 
 
-WORDS = "the a dog cat house red is was in of and".split()
-WOERTER = "ein der hund katze haus rot ist war und von im".split()
+WORDS = ["the", "a", "dog", "cat", "house", "red", "is", "was", "in", "of", "and"]
+WOERTER = ["ein", "der", "hund", "katze", "haus", "rot", "ist", "war", "und", "von", "im"]
 
 
 def save_marian(folder: pathlib.Path) -> str:
@@ -73,10 +73,14 @@ def save_marian(folder: pathlib.Path) -> str:
         read = sentencepiece.SentencePieceProcessor(str(folder / f"{name}.model"))
         pieces += [read.id_to_piece(i) for i in range(read.get_piece_size())]
     own = ("</s>", "<unk>", "<s>")
-    vocabulary = {p: i for i, p in enumerate(["</s>", "<unk>", *dict.fromkeys(p for p in pieces if p not in own), "<pad>"])}
+    vocabulary = {
+        p: i for i, p in enumerate(["</s>", "<unk>", *dict.fromkeys(p for p in pieces if p not in own), "<pad>"])
+    }
     (folder / "words.json").write_text(json.dumps(vocabulary))
     transformers.MarianTokenizer(
-        source_spm=str(folder / "source.model"), target_spm=str(folder / "target.model"), vocab=str(folder / "words.json")
+        source_spm=str(folder / "source.model"),
+        target_spm=str(folder / "target.model"),
+        vocab=str(folder / "words.json"),
     ).save_pretrained(folder)
     pad = vocabulary["<pad>"]
     config = FAMILIES["marian"](len(vocabulary), pad_token_id=pad, eos_token_id=0, decoder_start_token_id=pad)

@@ -135,7 +135,9 @@ class DecoderModel(nn.Module):
     @property
     def not_adapted(self) -> tuple[str, ...]:
         """Paths of linear maps that get no adapter: the output layer, as in the library's own adapters."""
-        return tuple(f"model.{n}" for n, part in self.model.named_modules() if part is self.model.get_output_embeddings())
+        return tuple(
+            f"model.{n}" for n, part in self.model.named_modules() if part is self.model.get_output_embeddings()
+        )
 
 
 def _heard(hidden: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:

@@ -193,9 +193,7 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
     >>> from skltransfer import FineTunedTextToText
     >>> X = ["one dog", "two dogs", "one cat", "two cats"]
     >>> y = ["ein Hund", "zwei Hunde", "eine Katze", "zwei Katzen"]
-    >>> model = FineTunedTextToText(
-    ...     "toy:text-to-text", freeze_depth=0.5, learning_rate=1e-2, max_epochs=60, random_state=0
-    ... )
+    >>> model = FineTunedTextToText("toy:text-to-text", learning_rate=1e-2, max_epochs=120, random_state=0)
     >>> model.fit(X, y).predict(["two cats"])[0]
     'zwei Katzen'
     """
@@ -303,6 +301,14 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
         return chrf_score(y, self._all_written(X))
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        self._refuse_unless_whole_texts(backbone)
+        return super()._read(self._prompted(items), backbone)
+
+    def _read_pairs(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        self._refuse_unless_whole_texts(backbone)
+        return super()._read_pairs(self._prompted(items), backbone)
+
+    def _refuse_unless_whole_texts(self, backbone: Backbone) -> None:
         if backbone.modality != "text":
             raise UnsupportedBackboneError(
                 f"FineTunedTextToText reads texts, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
@@ -313,10 +319,13 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
                 f"FineTunedTextToText reads whole texts, but {backbone.name!r} was loaded with long_samples='windows'. "
                 "Load it with long_samples='truncate', and split long texts."
             )
-        return super()._read([self._prompted(item) for item in items] if self.prompt else items, backbone)
 
-    def _prompted(self, item: Any) -> Any:
-        """A text, or a pair of texts, after the prompt."""
-        if isinstance(item, tuple) and item and isinstance(item[0], str):
-            return (self.prompt + item[0], *item[1:])
-        return self.prompt + item if isinstance(item, str) else item
+    def _prompted(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Texts, or pairs of texts, after the prompt; what is neither stays, and is refused with its row."""
+
+        def begun(item: Any) -> Any:
+            if isinstance(item, tuple) and item:
+                return (begun(item[0]), *item[1:])
+            return self.prompt + item if isinstance(item, str) else item
+
+        return [begun(item) for item in items] if self.prompt else items

@@ -52,7 +52,9 @@ def gradients(model):
     """Gradients by the names that a cut has, of encoder and decoder."""
     found = {f"readout.decoder.model.{n}": p.grad for n, p in model.named_parameters(remove_duplicate=False)}
     encoder = {n: p.grad for n, p in model.get_encoder().named_parameters(remove_duplicate=False)}
-    found |= {f"suffix.{n}": grad for n, grad in encoder.items()} | {f"suffix.encoder.{n}": g for n, g in encoder.items()}
+    found |= {f"suffix.{n}": grad for n, grad in encoder.items()} | {
+        f"suffix.encoder.{n}": g for n, g in encoder.items()
+    }
     return found | {"suffix.shared.weight": model.get_input_embeddings().weight.grad}
 
 
@@ -89,7 +91,7 @@ def test_loss_and_gradients_are_the_librarys_at_every_boundary(folder):
 
 
 def seeding(module, replacement=None):
-    """Before a module runs: the same random numbers in both networks, and the remembered activation in the library's."""
+    """Before a module runs: the same random numbers in both networks, and in the library's the remembered activation."""
 
     def before(_, args, kwargs):
         torch.manual_seed(7)
