@@ -91,7 +91,7 @@ def test_loss_and_gradients_are_the_librarys_at_every_boundary(folder):
 
 
 def seeding(module, replacement=None):
-    """Before a module runs: the same random numbers in both networks, and in the library's the remembered activation."""
+    """Before a module runs: the same random numbers in both networks; the remembered activation in the library's."""
 
     def before(_, args, kwargs):
         torch.manual_seed(7)

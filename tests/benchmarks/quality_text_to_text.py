@@ -44,7 +44,7 @@ GERMAN = [
     "Dezember",
 ]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,-/'"
-DEPTHS = [1.0, 0.75, 0.5, 0.25]
+DEPTHS = [1.0, 0.67, 0.33]
 HOW = {"dtype": "float32", "runtime": "eager", "random_state": 0, "weight_decay": 0.0}
 
 

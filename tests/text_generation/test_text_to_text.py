@@ -512,7 +512,7 @@ def test_dates_are_learned_and_searched(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dates, "USUAL", dates.USUAL[2:4])
     monkeypatch.setattr(dates, "OTHERS", dates.OTHERS[1:2])
-    monkeypatch.setattr(dates, "DEPTHS", [1.0, 0.5])
+    monkeypatch.setattr(dates, "DEPTHS", [1.0, 0.67])
     random, trained = str(tmp_path / "random"), str(tmp_path / "trained")
     dates.save_random_t5(random)
     assert dates.from_scratch(random, trained, n=1500, epochs=14, n_test=200)["exact"] >= 0.9
