@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from writers import FAMILIES, padded, save_marian, save_mbart, save_writer
 
 from skltransfer import load_backbone
@@ -21,7 +22,12 @@ RECORDS = RecordTargets([{"ids": np.array(ids)} for ids in TARGETS])
 N_TOKENS = sum(map(len, TARGETS))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+QUICK = ("t5", "t5-v1.1", "bart", "marian")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(f, marks=[] if f in QUICK else [pytest.mark.slow]) for f in FAMILIES]
+)
 def folder(request, tmp_path_factory):
     return save_writer(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -140,6 +146,7 @@ def test_texts_are_the_librarys_token_for_token(folder, how):
             assert task.writing(how).answers(network.eval(), activation, [None] * 3) == expected
 
 
+@pytest.mark.slow
 def test_adapters_train_as_the_librarys_do(tmp_path):
     """Against peft's own model, whose adapters get the same weights; the output layer has none."""
     import peft
@@ -267,9 +274,6 @@ def test_networks_that_cannot_write_are_refused_by_name(tmp_path):
     config = transformers.T5Config.from_pretrained(encoder)
     config.is_encoder_decoder = True
     config.save_pretrained(encoder)
-    load_backbone(whole).library_state()
-    from safetensors.torch import save_file
-
     save_file({k: v.clone() for k, v in load_backbone(whole).library_state().items()}, weights)
     for backbone, reason in (
         (load_backbone(f"hf:{encoder}"), r"its files lack \['decoder.block.0"),
