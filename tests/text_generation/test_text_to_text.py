@@ -2,9 +2,11 @@
 
 import pathlib
 import pickle
+import random
 import re
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -29,6 +31,7 @@ from skltransfer import (
     export_onnx,
     load,
     load_backbone,
+    transfer_report,
 )
 from skltransfer._estimators import serialization
 from skltransfer.backbones import adapted_backbone, decoder_model, fingerprint
@@ -89,6 +92,23 @@ def test_a_text_does_not_depend_on_its_neighbours(learned):
     whole = learned.predict(X).tolist()
     assert [learned.predict([text])[0] for text in X] == whole
     assert learned.predict(X[::-1]).tolist() == whole[::-1]
+
+
+def test_threads_may_share_it(learned):
+    expected, found = learned.predict(X).tolist(), []
+    threads = [threading.Thread(target=lambda: found.append(learned.predict(X).tolist())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+def test_global_generators_stay_unchanged():
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    writer(max_epochs=1).fit(X, Y).predict(X[:2])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
 
 
 def test_the_search_follows_the_parameters_of_the_prediction():
@@ -220,6 +240,13 @@ def test_scikit_learn_splits_searches_and_scores():
     lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
     model = make_pipeline(lower, writer()).fit([text.upper() for text in X], Y)
     assert model.predict(X).tolist() == writer().fit(X, Y).predict(X).tolist()
+
+
+@pytest.mark.slow
+def test_a_report_compares_with_random_weights():
+    report = transfer_report(writer(max_epochs=1), X, Y, cv=2, random_state=0)
+    assert [row["name"] for row in report.table_] == ["transfer", "scratch", "random"]
+    assert report.scoring_name == "score"
 
 
 def test_a_search_passes_each_frozen_stage_once_for_each_text():
