@@ -14,8 +14,6 @@ T5 = {**SIZES, "num_decoder_layers": 1, "pad_token_id": 0, "eos_token_id": 1}
 BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 96, "pad_token_id": 0}
 BART |= {"bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
-LED = {key: value for key, value in BART.items() if key != "max_position_embeddings"}
-LED |= {"max_encoder_position_embeddings": 96, "max_decoder_position_embeddings": 96, "attention_window": 8}
 FAMILIES = {
     "t5": lambda n, **k: transformers.T5Config(vocab_size=n, **T5 | k),
     "t5-v1.1": lambda n, **k: transformers.T5Config(
@@ -26,6 +24,9 @@ FAMILIES = {
     "bart": lambda n, **k: transformers.BartConfig(vocab_size=n, **BART | k),
     "mbart": lambda n, **k: transformers.MBartConfig(vocab_size=n, **BART | k),
     "marian": lambda n, **k: transformers.MarianConfig(vocab_size=n, **BART | {"decoder_start_token_id": 0} | k),
+    "m2m100": lambda n, **k: transformers.M2M100Config(
+        vocab_size=n, encoder_layerdrop=0.0, **BART | {"decoder_start_token_id": 0} | k
+    ),
     "pegasus": lambda n, **k: transformers.PegasusConfig(vocab_size=n, **BART | {"decoder_start_token_id": 0} | k),
 }
 

@@ -125,8 +125,10 @@ class DecoderModel(nn.Module):
         labels : Tensor of int, shape (n, length)
             Right tokens, ``IGNORED`` after the last one.
         """
-        shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
-        return self.model(**_heard(hidden, mask), decoder_input_ids=shifted, use_cache=False).logits
+        heard, shift = _heard(hidden, mask), getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if shift is None:  # the model shifts them itself, as M2M100 does, and computes a loss that is not used
+            return self.model(**heard, labels=labels, use_cache=False).logits
+        return self.model(**heard, decoder_input_ids=shift(labels), use_cache=False).logits
 
     def generate(self, hidden: torch.Tensor, mask: torch.Tensor | None, **how: Any) -> torch.Tensor:
         """Token ids that the library's own ``generate`` finds, (n, length), with whatever begins and pads them."""
