@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from writers import FAMILIES, padded, save_marian, save_mbart, save_writer
+from writers import FAMILIES, letters_tokenizer, padded, save_marian, save_mbart, save_writer
 
 from skltransfer import load_backbone
 from skltransfer.backbones import DecoderModel, adapted_backbone, checked_options, decoder_model
@@ -275,7 +275,11 @@ def test_networks_that_cannot_write_are_refused_by_name(tmp_path):
     config.is_encoder_decoder = True
     config.save_pretrained(encoder)
     save_file({k: v.clone() for k, v in load_backbone(whole).library_state().items()}, weights)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    transformers.BertModel(transformers.BertConfig(vocab_size=64, **sizes)).save_pretrained(tmp_path / "bert")
+    letters_tokenizer().save_pretrained(tmp_path / "bert")
     for backbone, reason in (
+        (load_backbone(f"hf:{tmp_path / 'bert'}"), "Bert has no decoder for it"),
         (load_backbone(f"hf:{encoder}"), r"its files lack \['decoder.block.0"),
         (load_backbone(whole, weights=str(weights)), "holds no decoder"),
         (load_backbone("bundled:minilm"), "it has no decoder"),
