@@ -33,7 +33,8 @@ LONG |= {f"docs/paths/{name}.md" for name in ("classify_images", "classify_text"
 LONG |= {f"docs/how_to/{name}.md" for name in ("choose_a_backbone", "continue_pretraining", "does_transfer_help")}
 LONG |= {f"docs/how_to/{name}.md" for name in ("deploy", "detect_objects", "domain_adaptation", "fine_tune")}
 LONG |= {"docs/how_to/segment_images.md", "docs/explanation/transferability.md", "docs/how_to/tag_words.md"}
-LONG |= {f"docs/how_to/{name}.md" for name in ("coming_from", "images", "retrieval", "tables", "text")}
+LONG |= {f"docs/how_to/{name}.md" for name in ("coming_from", "images", "language_models", "question_answering")}
+LONG |= {f"docs/how_to/{name}.md" for name in ("retrieval", "tables", "text", "text_to_text", "transcribe")}
 
 
 def slow_if_long(page):

@@ -21,6 +21,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTextToText,
     MultiTaskFineTuner,
     PairedFeatureExtractor,
     PretrainedFeatureExtractor,
@@ -104,6 +105,9 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
+    if kind is FineTunedTextToText:
+        how = {"max_epochs": 1, "on_bad_sample": "nan", "dtype": "float32"}
+        return [kind("toy:text-to-text", **how).fit([*TEXTS, None], [text.upper() for text in [*TEXTS, "a"]])]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

@@ -30,6 +30,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTextToText,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     load,
@@ -248,6 +249,10 @@ SAVABLE = {
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
+    "FineTunedTextToText": (
+        FineTunedTextToText("toy:text-to-text", max_epochs=1, **SHORT),
+        [f"{i}." for i in range(16)],
+    ),
     "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
 }
 
@@ -256,6 +261,9 @@ def samples_for(model, *, as_frame=False):
     pandas = pytest.importorskip("pandas")
     if isinstance(model, FineTunedTagger):
         return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
+    if isinstance(model, FineTunedTextToText):
+        texts = [" ".join(words) for words in WORDS]
+        return pandas.DataFrame({"text": texts}) if as_frame else texts
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

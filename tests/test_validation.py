@@ -16,6 +16,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTextToText,
     MultiTaskFineTuner,
     transfer_report,
 )
@@ -335,6 +336,9 @@ def test_all_fine_tuners_take_them():
     boxes = [{"boxes": [[2, 2, 12, 12]], "labels": ["a"]}] * 6
     detector = FineTunedDetector("toy:images", freeze_depth=0.5, head_width=32, **how | {"max_epochs": 1})
     detector.set_params(input_size=None).fit(images[:4], boxes[:4], X_val=images[4:], y_val=boxes[4:])
+    writer = FineTunedTextToText("toy:text-to-text", **how | {"max_epochs": 1})
+    writer.fit(list("abcd"), list("efgh"), X_val=["i", "j"], y_val=["k", "l"])
+    assert np.isfinite(writer.history_["validation_loss"]).all()
     for model in (tagger.fit(words, tags, X_val=[["f", "G"]], y_val=[["O", "X"]]), segmenter, detector):
         assert np.isfinite(model.history_["validation_loss"]).all()
 

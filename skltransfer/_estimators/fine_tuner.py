@@ -72,6 +72,7 @@ class FineTuner(
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
     _sets_options: tuple[str, ...] = ()  # of the backbone, whatever it was loaded with
     _truncates = True  # texts and audio clips that are too long, rather than refusing them
+    _adapts_head = False  # True if adapters go into the readout, too
 
     def __setstate__(self, state: dict) -> None:
         """Restore a pickle, also one from before version 0.1, in which a task was called a head."""
@@ -198,7 +199,8 @@ class FineTuner(
             to_validate = np.arange(n, len(samples)) - np.sum(weights[:n] == 0)  # among those that are kept
             job = replace(job, hold_out=replace(job.hold_out, rows=to_validate))
         self._refuse_other_start(start, backbone, job.spec)
-        if job.spec.adapter is not None and job.spec.boundary == job.spec.last(backbone.n_stages):
+        is_frozen = job.spec.boundary == job.spec.last(backbone.n_stages)
+        if job.spec.adapter is not None and is_frozen and not self._adapts_head:
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."

@@ -455,6 +455,10 @@ class WritesTexts:
     num_beams : int, default=1
         Number of texts that ``predict`` keeps at each step (beam search) before it returns the most probable one. 1
         takes the most probable token at each step (greedy search), which is the fastest.
+    generation_options : dict or None, default=None
+        Further arguments of the ``generate`` method of transformers, such as ``{"length_penalty": 2.0,
+        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise. Options
+        of sampling are refused, because predictions must be reproducible.
     """
 
     max_target_length: int | None = parameter(
@@ -462,6 +466,7 @@ class WritesTexts:
     )
     max_new_tokens: int | None = parameter(default=None, constraint=[*positive(numbers.Integral), None])
     num_beams: int = parameter(default=1, constraint=positive(numbers.Integral))
+    generation_options: dict | None = parameter(default=None, constraint=[dict, None])
 
 
 @declared

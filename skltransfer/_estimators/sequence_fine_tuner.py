@@ -11,11 +11,13 @@ import numpy as np
 from skltransfer._estimators.parameters import SmoothsLabels, WritesTexts, declared
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
 from skltransfer._estimators.target_checks import object_array, texts_of
-from skltransfer.backbones import Backbone, DecoderModel, decoder_model, reload_backbone
+from skltransfer.backbones import Backbone, DecoderModel, checked_options, decoder_model, reload_backbone
 from skltransfer.engine import OWN_HEAD, GenerationTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
+from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
 LONGEST = 512  # tokens of a target, where neither the user nor the network says less
+SET_BY = {"max_new_tokens": "max_new_tokens", "max_length": "max_new_tokens", "num_beams": "num_beams"}
 
 
 @declared
@@ -24,6 +26,7 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
 
     _writes = "text to text"
     _truncates = True
+    _adapts_head = True
 
     @property
     def _penalty(self) -> float:
@@ -33,6 +36,7 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         return decoder_model(backbone, self._writes)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
+        checked_options(self.generation_options, SET_BY)
         return self._tapped_spec(backbone, [backbone.n_stages], OWN_HEAD)
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
@@ -52,20 +56,24 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
                 f"learned. Raise max_target_length where the network allows, or shorten them. (first: {first})",
                 stacklevel=4,
             )
-        self.n_target_tokens_ = max(len(ids) for ids, weight in zip(kept, weights, strict=True) if weight > 0)
+        self.n_target_tokens_ = max(1, *(len(ids) for ids, weight in zip(kept, weights, strict=True) if weight > 0))
         return RecordTargets([{"ids": np.array(ids, dtype=np.int64)} for ids in kept])
 
     def _longest_target(self, decoder: DecoderModel) -> int:
         """Maximum number of tokens of a target."""
-        most = LONGEST if decoder.longest is None else decoder.longest
-        if self.max_target_length is None:
-            return min(most, LONGEST)
-        if decoder.longest is not None and self.max_target_length > most:
+        for name in ("max_target_length", "max_new_tokens"):
+            if getattr(self, name) is not None:
+                self._refuse_beyond(name, getattr(self, name), decoder)
+        if self.max_target_length is not None:
+            return int(self.max_target_length)
+        return LONGEST if decoder.longest is None else min(decoder.longest, LONGEST)
+
+    def _refuse_beyond(self, name: str, n: int, decoder: DecoderModel) -> None:
+        if decoder.longest is not None and n > decoder.longest:
             raise ValueError(
-                f"max_target_length={self.max_target_length!r} is more than the {most} tokens that the decoder has "
-                f"positions for. Set at most {most}."
+                f"{name}={n!r} is more than the {decoder.longest} tokens that the decoder has positions for. Set at "
+                f"most {decoder.longest}."
             )
-        return int(self.max_target_length)
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[GenerationTask, TrainingSet]:
         if task is not None:
@@ -78,11 +86,13 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
     @property
     def _task_to_answer(self) -> GenerationTask:
         most = self.n_target_tokens_ if self.max_new_tokens is None else int(self.max_new_tokens)
-        return self._task_.writing({"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False})
+        self._refuse_beyond("max_new_tokens", most, self._decoder(reload_backbone(*self._origin_)))
+        how = {"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False}
+        return self._task_.writing(how | checked_options(self.generation_options, SET_BY))
 
-    def _written(self, X: Any) -> np.ndarray:
-        """A text for each sample, (n,) of objects; None for one that cannot be read."""
-        answers, _ = self._answers(X)
+    def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        """A text for each sample, (n,) of objects; None for those that cannot be read, whose errors come by row."""
+        answers, bad = self._answers(X)
         texts = self._decoder(reload_backbone(*self._origin_)).texts
         cut = [row for row, ids in enumerate(answers) if ids is not None and not texts.has_ended(ids)]
         if cut:
@@ -91,4 +101,11 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
                 f"{self._task_to_answer.how['max_new_tokens']} tokens. Raise max_new_tokens. (first: rows {cut[:3]})",
                 stacklevel=3,
             )
-        return object_array([None if ids is None else texts.text(ids) for ids in answers])
+        return object_array([None if ids is None else texts.text(ids) for ids in answers]), bad
+
+    def _all_written(self, X: Any) -> np.ndarray:
+        """The same, where each sample must be readable."""
+        found, bad = self._written(X)
+        if bad:
+            raise bad[min(bad)]
+        return found

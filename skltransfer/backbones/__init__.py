@@ -7,6 +7,7 @@ from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bands import COLOURS
 from skltransfer.backbones._description import BackboneDescription, StageDescription, describe_backbone
 from skltransfer.backbones._freeze_depth import freeze_boundary, is_automatic, layer_boundaries, layer_boundary
+from skltransfer.backbones._generation_options import checked_options
 from skltransfer.backbones._geometry import Geometry
 from skltransfer.backbones._layer_cut import PADDING_ID, mask_of
 from skltransfer.backbones._pairs import refuse_unless_it_reads_pairs

@@ -498,7 +498,7 @@ def portable_state(name: str, weights: str | AdaptedWeights, options: dict, expe
     options = with_current_options(options)
     backbone = reload_backbone(name, weights, options, expected)
     refusal = f"{name!r} cannot be put into the file: it takes more than weights to build it again."
-    needs_tokenizer = backbone.modality == "text" and not name.startswith("toy:")
+    needs_tokenizer = backbone.modality == "text" and name != "toy:text"
     is_place = name.startswith("hf:") or (name.startswith("keras:") and is_path(name.removeprefix("keras:")))
     if needs_tokenizer or is_place or name.count(":") > 1:  # weights that the name holds
         raise UnsupportedBackboneError(f"{refusal} Keep its folder, cache or package, and leave out include_backbone.")

@@ -12,9 +12,10 @@ from torch import nn
 
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._generation_options import OF_SAMPLING
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._target_texts import TargetTexts
-from skltransfer.backbones._transformers import located, quietly
+from skltransfer.backbones._transformers import is_computed, located, quietly
 from skltransfer.backbones._weights import fingerprint, random_seed
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -23,6 +24,9 @@ CLASSES = {
     "speech to text": "AutoModelForSpeechSeq2Seq",
 }
 IGNORED = -100  # label of a position without a target, in the whole library
+TOY_WRITER = "toy:text-to-text"
+TOY_SEED = 20_261_130
+OF_THE_RESULT = ("output_attentions", "output_hidden_states", "output_logits", "output_scores")
 
 
 class _LentEncoder(nn.Module):
@@ -58,19 +62,21 @@ class DecoderModel(nn.Module):
     ----------
     fingerprint : str
         Hash of the weights.
-    is_tied : bool
-        True if the decoder has the encoder's token vectors, as one tensor.
+    name_of_tokens : str or None
+        Name of the token vectors, if they are the encoder's, as one tensor.
     """
 
     def __init__(self, model: nn.Module, encoder: nn.Module, texts: TargetTexts) -> None:
         super().__init__()
-        own = model.get_encoder()
-        theirs, tokens = {id(p) for p in own.parameters()}, model.get_input_embeddings()
-        self.is_tied = isinstance(tokens, nn.Embedding) and id(tokens.weight) in theirs
+        own, tokens = model.get_encoder(), model.get_input_embeddings()
+        shared = tokens.weight if isinstance(tokens, nn.Embedding) else None
         (path,) = [name for name, part in model.named_modules() if part is own]
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, _LentEncoder(encoder))
         self.model, self.texts = model, texts
+        theirs = {id(p) for p in own.parameters()}
+        names = [name for name, p in model.named_parameters(remove_duplicate=False) if p is shared and id(p) in theirs]
+        self.name_of_tokens = names[0] if names else None
         if self.is_tied:
             self.use_tokens(encoder.get_input_embeddings().weight)
         self.fingerprint = fingerprint(self.state_dict())
@@ -90,9 +96,14 @@ class DecoderModel(nn.Module):
         return None
 
     @property
+    def is_tied(self) -> bool:
+        """True if the decoder has the encoder's token vectors, as one tensor."""
+        return self.name_of_tokens is not None
+
+    @property
     def tokens(self) -> nn.Parameter:
-        """Vectors of the decoder's tokens, (vocabulary, d)."""
-        return self.model.get_input_embeddings().weight
+        """Vectors of tokens that encoder and decoder share, (vocabulary, d)."""
+        return self.model.get_parameter(self.name_of_tokens)
 
     def use_tokens(self, tokens: nn.Parameter) -> None:
         """Put a parameter in the place of the token vectors, wherever the model has these."""
@@ -114,12 +125,21 @@ class DecoderModel(nn.Module):
         labels : Tensor of int, shape (n, length)
             Right tokens, ``IGNORED`` after the last one.
         """
-        shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
-        return self.model(**_heard(hidden, mask), decoder_input_ids=shifted, use_cache=False).logits
+        heard, shift = _heard(hidden, mask), getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if shift is None:  # the model shifts them itself, as M2M100 does, and computes a loss that is not used
+            return self.model(**heard, labels=labels, use_cache=False).logits
+        return self.model(**heard, decoder_input_ids=shift(labels), use_cache=False).logits
 
     def generate(self, hidden: torch.Tensor, mask: torch.Tensor | None, **how: Any) -> torch.Tensor:
         """Token ids that the library's own ``generate`` finds, (n, length), with whatever begins and pads them."""
         return self.model.generate(**_heard(hidden, mask), **how)
+
+    @property
+    def not_adapted(self) -> tuple[str, ...]:
+        """Paths of linear maps that get no adapter: the output layer, as in the library's own adapters."""
+        return tuple(
+            f"model.{n}" for n, part in self.model.named_modules() if part is self.model.get_output_embeddings()
+        )
 
 
 def _heard(hidden: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
@@ -154,14 +174,25 @@ def decoder_model(backbone: Backbone, kind: str) -> DecoderModel:
 
 
 def _loaded(backbone: Backbone, kind: str) -> DecoderModel:
+    if backbone.name == TOY_WRITER and kind == "text to text":
+        model, tokenizer = toy_writer(_toy_seed(backbone))
+    else:
+        model, tokenizer = _read(backbone, kind)
+    _make_reproducible(model.generation_config)
+    texts = _texts(model, tokenizer, backbone.name)
+    return DecoderModel(model.eval(), backbone.library_network, texts).requires_grad_(False)
+
+
+def _read(backbone: Backbone, kind: str) -> tuple[nn.Module, Any]:
+    """A whole model and its tokenizer."""
     import transformers
 
     weights = getattr(backbone.weights, "base", backbone.weights)
     seed = random_seed(weights) if isinstance(weights, str) else None
     if not backbone.name.startswith("hf:"):
-        raise _refusal(backbone, kind, "it is not a network of transformers")
+        raise _refusal(backbone, kind, "it has no decoder")
     if seed is None and weights != "pretrained":
-        raise _refusal(backbone, kind, f"weights={weights!r} holds no decoder")
+        raise _refusal(backbone, kind, f"weights={str(weights)!r} holds no decoder")
     place, tower, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
     config = transformers.AutoConfig.from_pretrained(place, **shared)
     auto = getattr(transformers, CLASSES[kind])
@@ -172,27 +203,80 @@ def _loaded(backbone: Backbone, kind: str) -> DecoderModel:
             model, absent = auto.from_config(config, dtype=torch.float32), []
         else:
             model, told = auto.from_pretrained(place, dtype="float32", output_loading_info=True, **shared)
-            absent = sorted(told["missing_keys"])
+            absent = [key for key in sorted(told["missing_keys"]) if not is_computed(model, key)]
     if absent:
         raise _refusal(backbone, kind, f"its files lack {absent[:3]}, weights of the decoder")
-    made = DecoderModel(model.eval(), backbone.library_network, _texts(model, place, shared))
-    return made.requires_grad_(False)
+    return model, transformers.AutoTokenizer.from_pretrained(place, **shared)
 
 
-def _texts(model: nn.Module, place: str, shared: dict[str, object]) -> TargetTexts:
-    from transformers import AutoTokenizer
+def _make_reproducible(config: Any) -> None:
+    """Turn off what a folder's settings of ``generate`` may ask for that draws, or returns more than token ids."""
+    for name in OF_SAMPLING:
+        if hasattr(config, name):
+            setattr(config, name, None)
+    for name in ("return_dict_in_generate", *OF_THE_RESULT):
+        setattr(config, name, False)
+    config.max_length, config.num_return_sequences = None, 1
 
-    tokenizer, config = AutoTokenizer.from_pretrained(place, **shared), model.generation_config
+
+def _texts(model: nn.Module, tokenizer: Any, name: str) -> TargetTexts:
+    config = model.generation_config
     end = config.eos_token_id if config.eos_token_id is not None else model.config.eos_token_id
     end = end[0] if isinstance(end, list) else end
-    begin = config.decoder_start_token_id if config.decoder_start_token_id is not None else None
+    _set_language(model, tokenizer, name)
+    begin = config.decoder_start_token_id
     return TargetTexts(tokenizer, end, None if begin == end else begin)
+
+
+def _set_language(model: nn.Module, tokenizer: Any, name: str) -> None:
+    """Let ``generate`` begin in the language that the tokenizer marks targets with, unless the folder says it."""
+    config = model.generation_config
+    if not hasattr(tokenizer, "tgt_lang"):
+        return
+    if tokenizer.tgt_lang is None:
+        raise UnsupportedBackboneError(
+            f"{name!r} writes several languages, and its tokenizer names no target language. Load the tokenizer with "
+            "src_lang and tgt_lang, save it and the model to a folder with save_pretrained, and name the folder."
+        )
+    ids, language = tokenizer(text_target="a")["input_ids"], tokenizer.convert_tokens_to_ids(tokenizer.tgt_lang)
+    if ids[0] == language and config.forced_bos_token_id is None:
+        config.forced_bos_token_id = language
+    elif ids[-1] == language and model.config.decoder_start_token_id is None:
+        config.decoder_start_token_id = language
+
+
+def toy_writer(seed: int) -> tuple[nn.Module, Any]:
+    """A tiny T5 with random weights, and a tokenizer of bytes."""
+    from transformers import ByT5Tokenizer, T5Config, T5ForConditionalGeneration
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": len(tokenizer)}
+    with seeded(seed):
+        config = T5Config(**sizes, dropout_rate=0.05, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
+        return T5ForConditionalGeneration(config).eval(), tokenizer
+
+
+def toy_encoder(seed: int) -> tuple[nn.Module, Any]:
+    """The encoder of :func:`toy_writer`, as the library's model of it alone; and the tokenizer."""
+    from transformers import T5EncoderModel
+
+    model, tokenizer = toy_writer(seed)
+    with seeded(0):
+        encoder = T5EncoderModel(model.config).eval()
+    encoder.load_state_dict(model.state_dict(), strict=False)
+    return encoder, tokenizer
+
+
+def _toy_seed(backbone: Backbone) -> int:
+    weights = getattr(backbone.weights, "base", backbone.weights)
+    seed = random_seed(weights) if isinstance(weights, str) else None
+    return TOY_SEED if seed is None else seed
 
 
 def _refusal(backbone: Backbone, kind: str, reason: str) -> UnsupportedBackboneError:
     example = {"text to text": "T5, BART or Marian", "speech to text": "Whisper"}[kind]
     return UnsupportedBackboneError(
-        f"{backbone.name!r} cannot write: {reason}. Choose a whole {kind} model, such as one of {example}: "
+        f"{backbone.name!r} cannot write texts: {reason}. Choose a whole {kind} model, such as one of {example}: "
         "backbone='hf:<name or folder>'."
     )
 

@@ -138,12 +138,13 @@ def with_position_bias(layer: nn.Module, first: nn.Module) -> tuple[nn.Module, l
     """The same layer, which makes the position bias itself that a model's first layer makes and hands on.
 
     The bias is the first layer's, and no parameter of this one: it is lent as a plain attribute. What is lent comes
-    second, since a move to another device does not find it.
+    second, since a move to another device does not find it. A layer that has a bias of its own, as in UMT5, keeps it.
     """
     lent = []
     for path, attention in first.named_modules():
         for name in BIAS_MAKERS:
-            if isinstance(maker := getattr(attention, name, None), nn.Module):
+            maker, own = (getattr(one, name, None) for one in (attention, layer.get_submodule(path)))
+            if isinstance(maker, nn.Module) and not isinstance(own, nn.Module):
                 borrower = copy.copy(layer.get_submodule(path))
                 borrower.__dict__ |= {name: maker, "has_relative_attention_bias": True}
                 layer = with_submodule(layer, path.split("."), borrower)

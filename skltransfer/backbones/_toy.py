@@ -18,12 +18,14 @@ from skltransfer.backbones._graph_cut import GraphCut
 from skltransfer.backbones._layer_cut import LayerCut, TokenEntry, WaveformEntry
 from skltransfer.backbones._preprocessing import ImagePreprocessing, RowPreprocessing
 from skltransfer.backbones._random import seeded
+from skltransfer.backbones._sequence_models import TOY_SEED, TOY_WRITER, toy_encoder
 from skltransfer.backbones._tokens import TextPreprocessing, chosen_max_length
 from skltransfer.backbones._waveforms import AudioPreprocessing
 from skltransfer.backbones._weights import fit_state, random_seed, read_state
 from skltransfer.exceptions import BackboneNotFoundError
 
 PRETRAINED_SEED = 20_261_121
+OTHERS = ("audio", "text", "text-to-text")
 STAGES = ("stem", "block1", "block2", "block3")
 DROPOUT = {
     "stem": 0.0,
@@ -188,6 +190,24 @@ def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]
     )
 
 
+def _load_toy_writer(weights: str, options: Mapping[str, object]) -> Backbone:
+    """The encoder of a tiny T5 that reads bytes; :func:`decoder_model` makes its decoder."""
+    seed = TOY_SEED if weights == "pretrained" else random_seed(weights)
+    network, tokenizer = toy_encoder(TOY_SEED if seed is None else seed)
+    if seed is None:
+        fit_state(network, read_state(weights), optional=(), where=weights)
+    longest = chosen_max_length(options, 256, 256, TOY_WRITER)
+    return Backbone(
+        LayerCut(network, TokenEntry(network)),
+        name=TOY_WRITER,
+        weights=weights,
+        preprocessing=TextPreprocessing.of(tokenizer, longest, options.get("long_samples") or "truncate"),
+        pooling="mean",
+        head_names=(),
+        options=options,
+    )
+
+
 TOYS = {
     "rows": (_build_rows, RowPreprocessing(width=32)),
     "images": (_build_images, ImagePreprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3)),
@@ -207,11 +227,13 @@ def load_toy(name: str, weights: str, options: Mapping[str, object], *, outline:
 
     These cost nothing to make, so that an ``outline`` has them too.
     """
-    if name in ("text", "audio"):
+    if f"toy:{name}" == TOY_WRITER:
+        return _load_toy_writer(weights, options)
+    if name in ("audio", "text"):
         return _load_toy_transformer(name, weights, options)
     if name not in TOYS:
         raise BackboneNotFoundError(
-            f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in (*TOYS, 'audio', 'text'))}."
+            f"No toy backbone {name!r}. Available: {sorted(f'toy:{n}' for n in (*TOYS, *OTHERS))}."
         )
     build, preprocessing = TOYS[name]
     seed = PRETRAINED_SEED if weights == "pretrained" else random_seed(weights)

@@ -124,9 +124,7 @@ def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *,
     absent: list[str] = []
     if is_read:
         network, told = kind.from_pretrained(place, config=config, dtype="float32", output_loading_info=True, **shared)
-        absent = [
-            key for key in told["missing_keys"] if not key.endswith(NEVER_READ) and not _is_computed(network, key)
-        ]
+        absent = [key for key in told["missing_keys"] if not key.endswith(NEVER_READ) and not is_computed(network, key)]
     else:
         of_auto = hasattr(kind, "from_config")
         network = kind.from_config(config, dtype=torch.float32) if of_auto else kind(config)
@@ -142,7 +140,7 @@ def _network(name: str, place: str, tower: str, shared: Mapping[str, object], *,
     return network
 
 
-def _is_computed(network, key: str) -> bool:
+def is_computed(network, key: str) -> bool:
     """True for weights that a library computes, and leaves out of its files: sines of positions."""
     return "Sinusoidal" in type(network.get_submodule(key.rpartition(".")[0])).__name__
 

@@ -4,6 +4,7 @@ The only importer of peft, which the extra ``lora`` brings. Must not know heads,
 """
 
 import warnings
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -49,13 +50,15 @@ def with_adapters(suffix: nn.Module, backbone: Backbone, boundary: int, *, draws
     return _injected(peft, suffix, targets, draws=draws)
 
 
-def inserted(module: nn.Module, *, draws: bool = True) -> nn.Module:
+def inserted(module: nn.Module, *, draws: bool = True, without: Collection[str] = ()) -> nn.Module:
     """Put adapters beside all linear maps of a frozen module, in place.
 
     Parameters
     ----------
     module : nn.Module
         Module whose weights require no gradients.
+    without : collection of str, default=()
+        Paths of linear maps that get none.
     draws : bool, default=True
         If True, adapters start with random weights; else with zeros, which change nothing until they are filled.
 
@@ -64,9 +67,8 @@ def inserted(module: nn.Module, *, draws: bool = True) -> nn.Module:
     MissingDependencyError
         If peft is not installed.
     """
-    return _injected(
-        _peft(), module, [path for path, part in module.named_modules() if _takes_an_adapter(part)], draws=draws
-    )
+    found = (path for path, part in module.named_modules() if _takes_an_adapter(part))
+    return _injected(_peft(), module, [path for path in found if path not in without], draws=draws)
 
 
 def _injected(peft, suffix: nn.Module, targets: list[str], *, draws: bool) -> nn.Module:

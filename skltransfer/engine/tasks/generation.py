@@ -44,7 +44,7 @@ class DecoderReadout(Readout):
         self.decoder = copy.deepcopy(pretrained).requires_grad_(adapter is None)
         self.__dict__["pretrained"] = pretrained
         if adapter is not None:
-            inserted(self.decoder, draws=draws)
+            inserted(self.decoder, draws=draws, without=self.decoder.not_adapted)
 
     def tie(self, suffix: nn.Module | None, spec: NetworkSpec) -> None:
         """Share the token vectors with an encoder that trains them; else leave them as that has them, untrained."""
