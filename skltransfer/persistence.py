@@ -14,6 +14,7 @@ from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
+from skltransfer.text_generation import FineTunedLanguageModel
 
 KINDS = (
     AdaptedBackbone,
@@ -21,6 +22,7 @@ KINDS = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,

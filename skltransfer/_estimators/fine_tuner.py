@@ -71,6 +71,7 @@ class FineTuner(
 
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
     _sets_options: tuple[str, ...] = ()  # of the backbone, whatever it was loaded with
+    _adapts_readout = False  # with adapters and without an unfrozen stage, rather than refusing that
     _truncates = True  # texts and audio clips that are too long, rather than refusing them
 
     def __setstate__(self, state: dict) -> None:
@@ -198,7 +199,8 @@ class FineTuner(
             to_validate = np.arange(n, len(samples)) - np.sum(weights[:n] == 0)  # among those that are kept
             job = replace(job, hold_out=replace(job.hold_out, rows=to_validate))
         self._refuse_other_start(start, backbone, job.spec)
-        if job.spec.adapter is not None and job.spec.boundary == job.spec.last(backbone.n_stages):
+        has_unfrozen = job.spec.boundary < job.spec.last(backbone.n_stages)
+        if job.spec.adapter is not None and not has_unfrozen and not self._adapts_readout:
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."
@@ -368,11 +370,13 @@ class FineTuner(
                 "Set warm_start=False, or fit a clone."
             )
 
-    def _to_predict(self, X: Any) -> tuple[Samples, FrozenStages]:
-        """X as samples, and the frozen stages as they were in the fit."""
+    def _to_predict(self, X: Any, y: Any = None) -> tuple[Samples, FrozenStages]:
+        """X as samples, and the frozen stages as they were in the fit; y where samples are read together with it."""
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
         samples = self._samples(X, backbone, reset=False)
+        if y is not None:
+            self._checked_target(y, samples)
         if self._truncates:
             n_truncated(samples, backbone)
         stages = self._frozen_stages(backbone)

@@ -25,7 +25,7 @@ CLASSES = {
 IGNORED = -100  # label of a position without a target, in the whole library
 
 
-class _LentEncoder(nn.Module):
+class LentEncoder(nn.Module):
     """Stands where a model had its encoder, and looks like it: models read its attributes."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -35,7 +35,7 @@ class _LentEncoder(nn.Module):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["lent"], name)
 
-    def __deepcopy__(self, memo: dict) -> "_LentEncoder":
+    def __deepcopy__(self, memo: dict) -> "LentEncoder":
         return self  # it has no weights of its own
 
     def __reduce__(self) -> Any:
@@ -69,7 +69,7 @@ class DecoderModel(nn.Module):
         self.is_tied = isinstance(tokens, nn.Embedding) and id(tokens.weight) in theirs
         (path,) = [name for name, part in model.named_modules() if part is own]
         parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, _LentEncoder(encoder))
+        setattr(model.get_submodule(parent), name, LentEncoder(encoder))
         self.model, self.texts = model, texts
         if self.is_tied:
             self.use_tokens(encoder.get_input_embeddings().weight)

@@ -145,7 +145,7 @@ def new_network(backbone: Backbone, spec: NetworkSpec, readout: MakeReadout, *, 
     later = [tap for tap in spec.taps if tap > spec.boundary]
     suffix = backbone.suffix(spec.boundary, later) if spec.boundary < spec.last(backbone.n_stages) else None
     with nullcontext() if seed is None else seeded(seed):
-        if spec.adapter is not None:
+        if spec.adapter is not None and suffix is not None:
             suffix = with_adapters(suffix, backbone, spec.boundary, draws=seed is not None)
         made = readout(backbone, spec, seed is not None)
         made.tie(suffix, spec)
