@@ -1,4 +1,4 @@
-"""What follows the stages of a causal language model of transformers: its output head, and the whole model to write with.
+"""What follows the stages of a causal language model of transformers: its output head; and the whole model that writes.
 
 The library's own model runs, without its stages or with others in their place. Must not know targets, training or the
 store.
@@ -42,7 +42,8 @@ class _Stages(LentEncoder):
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)
-        return self if isinstance(found, nn.Module) else found  # some models call a part of their stages
+        is_called = isinstance(found, nn.Module) and not isinstance(found, nn.Embedding)
+        return _Stages(found) if is_called else found  # some models call a part of their network
 
     def forward(self, *args: Any, inputs_embeds: torch.Tensor, **kwargs: Any) -> _Vectors:
         return _Vectors([inputs_embeds])
@@ -170,8 +171,8 @@ def _loaded(backbone: Backbone) -> CausalHead:
         raise _refusal(backbone, "it is not a network of transformers")
     network = backbone.library_network
     family, config = type(network).__name__, network.config
-    if config.is_encoder_decoder:
-        raise _refusal(backbone, f"{family} is the encoder of a network that reads and writes; see FineTunedTextToText")
+    if type(config) in transformers.AutoModelForSeq2SeqLM._model_mapping:
+        raise _refusal(backbone, f"{family} reads what another part writes about; see FineTunedTextToText")
     auto = transformers.AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         raise _refusal(backbone, f"{family} has no output head for the next token")

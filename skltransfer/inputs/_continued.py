@@ -90,7 +90,10 @@ class ContinuedSamples(TextSamples):
 
     def _geometry(self, row: int, preprocessing: Any) -> dict[str, np.ndarray]:
         tokens = self._tokens(row)
-        return {"counted": np.array(tokens.ids[tokens.n_prompt :], dtype=np.int64), "start": np.array(tokens.n_prompt - 1)}
+        return {
+            "counted": np.array(tokens.ids[tokens.n_prompt :], dtype=np.int64),
+            "start": np.array(tokens.n_prompt - 1),
+        }
 
     def _tokens(self, row: int) -> Any:
         if row not in self._known:

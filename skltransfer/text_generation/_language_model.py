@@ -223,21 +223,19 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
     >>> from skltransfer import FineTunedLanguageModel
     >>> X, y = ["1+1=", "2+1=", "1+3=", "2+3="], ["2", "3", "4", "5"]
     >>> model = FineTunedLanguageModel(
-    ...     f"hf:{folder}", weights="random", freeze_depth=0.0, adapter=None, learning_rate=1e-2, max_epochs=30,
+    ...     f"hf:{folder}", weights="random", freeze_depth=0.0, adapter=None, learning_rate=1e-2, max_epochs=80,
     ...     max_new_tokens=4, random_state=0,
     ... ).fit(X, y)
     >>> model.predict(["2+1=", "1+3="])
     array(['3', '4'], dtype=object)
-    >>> bool(model.perplexity(X, y) < 1.1)
+    >>> bool(model.perplexity(X, y) < 1.5)
     True
     """
 
     _kind_of_samples = "text"
     _truncates, _adapts_readout, _needs_target = True, True, False
     _penalty = 0.0  # there is no probe
-    backbone: str | Backbone = parameter(
-        default="hf:openai-community/gpt2", constraint="no_validation", kw_only=False
-    )
+    backbone: str | Backbone = parameter(default="hf:openai-community/gpt2", constraint="no_validation", kw_only=False)
     adapter: str | None = parameter(default="lora")
     batch_size: int = parameter(default=8)
     learning_rate: float = parameter(default=2e-4)
@@ -482,7 +480,9 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
         validation = how.get("validation")
         if validation is not None and (y is None) != (validation[1] is None):
             given, absent = ("y_val", "y") if y is None else ("y", "y_val")
-            raise ValueError(f"y and y_val belong together, but {absent} is None and {given} is not. Pass both, or none.")
+            raise ValueError(
+                f"y and y_val belong together, but {absent} is None and {given} is not. Pass both, or none."
+            )
         self.has_continuations_ = y is not None
         return super()._learn(X, y, sample_weight, **how)
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from skltransfer._system.autocast import autocast
 from skltransfer._system.forks import Lock
-from skltransfer.backbones import Backbone, CausalHead, Geometry, causal_head, seeded, written
+from skltransfer.backbones import Backbone, CausalHead, causal_head, seeded, written
 from skltransfer.engine.networks.adapters import adapted, inserted, merged, original_name
 from skltransfer.engine.networks.readout import Readout
 from skltransfer.engine.networks.spec import NetworkSpec
@@ -158,7 +158,11 @@ def whole_model(network: TunedNetwork, backbone: Backbone) -> nn.Module:
 
 
 def continuations(
-    network: TunedNetwork, backbone: Backbone, prompts: Sequence[Sequence[int]], how: Mapping[str, Any], seeds: Any = None
+    network: TunedNetwork,
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    how: Mapping[str, Any],
+    seeds: Any = None,
 ) -> list[list[int]]:
     """Token ids that follow each prompt.
 
