@@ -40,7 +40,7 @@ DROPPING = {  # all parts that drop values in training
 }
 
 
-def save_letters(folder, *, begins=False) -> None:
+def save_letters(folder, *, begins=False, ends=True) -> None:
     """A tokenizer whose tokens are letters, ``;`` ends a text; with ``begins``, ``(`` begins any text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -52,7 +52,7 @@ def save_letters(folder, *, begins=False) -> None:
             single="( $A", special_tokens=[("(", LETTERS.index("("))]
         )
     PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="?", eos_token=";", bos_token="(" if begins else None
+        tokenizer_object=backend, unk_token="?", eos_token=";" if ends else None, bos_token="(" if begins else None
     ).save_pretrained(folder)
 
 

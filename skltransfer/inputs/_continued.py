@@ -33,6 +33,11 @@ class ContinuedSamples(TextSamples):
         self._continuations: Sequence[str] | None = None
         self._most: int | None = None
 
+    @property
+    def end(self) -> int | None:
+        """Token that ends a continuation."""
+        return self._reader.end
+
     def continue_with(self, texts: Sequence[str]) -> None:
         """Take each sample for a prompt that these texts follow, one each. Called before anything is read."""
         self._continuations = texts

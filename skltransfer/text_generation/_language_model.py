@@ -452,6 +452,11 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
 
     def _checked_target(self, y: Any, samples: ContinuedSamples) -> np.ndarray:
         """The tokens of each sample that count."""
+        if y is not None and samples.end is None:
+            raise UnsupportedBackboneError(
+                f"y holds texts that end, but the tokenizer of {self.backbone!r} has no token that ends a text. Set its "
+                "eos_token and save it, or pass whole texts in X, without y."
+            )
         if y is not None:
             samples.continue_with(texts_of(super()._checked_target(y, samples)))
         return object_array([samples.counted(position) or NOTHING for position in range(len(samples))])

@@ -104,6 +104,10 @@ class LanguageModelingTask(HeadedTask):
         """Raise if the spec is not that of a language model."""
         if spec.head != OWN_HEAD or len(spec.taps) != 1 or spec.n_outputs != 1:
             raise ValueError(f"head={spec.head!r}, taps={spec.taps!r} and n_outputs={spec.n_outputs!r}")
+        values = vars(self)
+        is_known = values.keys() == {"head_hash", "mean_tokens"} and isinstance(self.head_hash, str)
+        if not is_known or not isinstance(self.mean_tokens, float) or not 0 < self.mean_tokens < np.inf:
+            raise ValueError(f"{values!r:.200}")
 
     def _readout(self, backbone: Backbone, spec: NetworkSpec, *, pretrained: bool) -> HeadReadout:
         head = causal_head(backbone)
@@ -162,7 +166,7 @@ def continuations(
     backbone: Backbone,
     prompts: Sequence[Sequence[int]],
     how: Mapping[str, Any],
-    seeds: Any = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Token ids that follow each prompt.
 
