@@ -34,7 +34,7 @@ from skltransfer.engine import (
     continuations,
 )
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
-from skltransfer.inputs import ContinuedSamples, samples_from_prompts
+from skltransfer.inputs import ONE, ContinuedSamples, samples_from_prompts
 
 NOTHING = {"counted": np.zeros(0, dtype=np.int64), "start": np.array(0)}  # of a sample that cannot be read
 
@@ -235,6 +235,7 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
     _kind_of_samples = "text"
     _truncates, _adapts_readout, _needs_target = True, True, False
     _penalty = 0.0  # there is no probe
+    _reads_columns = ONE
     backbone: str | Backbone = parameter(default="hf:openai-community/gpt2", constraint="no_validation", kw_only=False)
     adapter: str | None = parameter(default="lora")
     batch_size: int = parameter(default=8)
@@ -454,8 +455,8 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
         """The tokens of each sample that count."""
         if y is not None and samples.end is None:
             raise UnsupportedBackboneError(
-                f"y holds texts that end, but the tokenizer of {self.backbone!r} has no token that ends a text. Set its "
-                "eos_token and save it, or pass whole texts in X, without y."
+                f"y holds texts that end, but the tokenizer of {self.backbone!r} has no token that ends a text. Set "
+                "its eos_token and save it, or pass whole texts in X, without y."
             )
         if y is not None:
             samples.continue_with(texts_of(super()._checked_target(y, samples)))

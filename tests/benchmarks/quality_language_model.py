@@ -1,13 +1,13 @@
-"""A tiny GPT-2 learns to write calls of a small interface from commands in words; then other words for them.
+"""A tiny GPT-2 learns to write calls of a small interface from commands in words; then calls of another interface.
 
     python tests/benchmarks/quality_language_model.py results.json
 
 *From scratch*: a GPT-2 of four layers and 64 dimensions, with random weights, is trained on commands such as "move the
-red box three left" and the call that each means, ``red_box.move(-3,0)``; 1,000 to fit and 400 others to test. *Exact* is
-the share of test prompts whose call is written letter by letter. *Unigram* gives each token its frequency in the
-training continuations. *Other words*: the network that was saved is fine-tuned on 40 commands in other words ("please
-shift that crimson crate 3 to the west"), with a search over freeze_depth, and compared on 400 others with itself before,
-and with a network from scratch. Three seeds. All figures are a toy's. Alone on one core: about eight minutes.
+red box three left" and the call that each means, ``red_box.move(-3,0)``; 1,000 to fit and 400 others to test. *Exact*
+is the share of test prompts whose call is written letter by letter. *Unigram* gives each token its frequency in the
+training continuations. *Another interface*: the network that was saved is fine-tuned on 40 of the same commands with
+other calls, ``move(red_box,-3,0)``, with adapters and a search over freeze_depth, and compared on 400 others with
+itself before, and with a network from scratch. Three seeds. All figures are a toy's.
 """
 
 import collections
@@ -28,32 +28,23 @@ COLORS = ["red", "blue", "green", "black", "white"]
 THINGS = ["box", "ball", "cone", "lamp", "door"]
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 DIRECTIONS = {"left": "-{},0", "right": "{},0", "up": "0,{}", "down": "0,-{}"}
-OTHER_COLORS = dict(zip(COLORS, ["crimson", "navy", "lime", "dark", "pale"], strict=True))
-OTHER_THINGS = dict(zip(THINGS, ["crate", "sphere", "pylon", "light", "gate"], strict=True))
-OTHER_DIRECTIONS = dict(zip(DIRECTIONS, ["west", "east", "north", "south"], strict=True))
 WORDS = r" ?[a-z]+|[0-9]|[^a-z0-9]"
 N_FIT, N_TEST, N_FEW, SEEDS = 1000, 400, 40, 3
-DEPTHS = [1.0, 0.8, 0.6, 0.4, 0.0]
+DEPTHS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
 def commands(*, others: bool) -> list[tuple[str, str]]:
-    """All commands in words, each with its call."""
+    """All commands in words, each with its call; of the other interface, if asked for."""
     found = []
-    for (color, thing), (n, number) in itertools.product(itertools.product(COLORS, THINGS), enumerate(NUMBERS, 1)):
-        name = f"{color}_{thing}"
-        said = f"{OTHER_COLORS[color]} {OTHER_THINGS[thing]}" if others else f"{color} {thing}"
-        for direction, moves in DIRECTIONS.items():
-            words = f"move the {said} {number} {direction}"
-            if others:
-                words = f"please shift that {said} {n} to the {OTHER_DIRECTIONS[direction]}"
-            found.append((f"{words}: ", f"{name}.move({moves.format(n)})"))
-        found.append((f"{'rotate' if others else 'turn'} the {said} by {number}: ", f"{name}.turn({n})"))
-        words = f"make {number} copies of the {said}" if others else f"copy the {said} {number} times"
-        found.append((f"{words}: ", f"for i in range({n}): {name}.copy()"))
-    for color, thing, new in itertools.product(COLORS, THINGS, COLORS):
-        said = f"{OTHER_COLORS[color]} {OTHER_THINGS[thing]}" if others else f"{color} {thing}"
-        words = f"give the {said} a {new} coat" if others else f"paint the {said} {new}"
-        found.append((f"{words}: ", f'{color}_{thing}.paint("{new}")'))
+    for color, thing in itertools.product(COLORS, THINGS):
+        said, name = f"{color} {thing}", f"{color}_{thing}"
+        calls = {f"paint the {said} {new}": ("paint", f'"{new}"') for new in COLORS}
+        for n, number in enumerate(NUMBERS, 1):
+            moves = {f"move the {said} {number} {way}": ("move", by.format(n)) for way, by in DIRECTIONS.items()}
+            calls |= moves | {f"turn the {said} by {number}": ("turn", str(n))}
+            calls |= {f"copy the {said} {number} times": ("copy", str(n))}
+        for words, (verb, by) in calls.items():
+            found.append((f"{words}: ", f"{verb}({name},{by})" if others else f"{name}.{verb}({by})"))
     return found
 
 
@@ -87,7 +78,7 @@ def new(folder: str, **parameters) -> FineTunedLanguageModel:
 
 
 def from_scratch(folder: str, seed: int, **parameters) -> FineTunedLanguageModel:
-    how = {"freeze_depth": 0.0, "adapter": None, "learning_rate": 2e-3, "max_epochs": 15, "random_state": seed}
+    how = {"freeze_depth": 0.0, "adapter": None, "learning_rate": 3e-3, "max_epochs": 40, "random_state": seed}
     return new(folder, weights=f"random:{seed}", **how | parameters)
 
 
@@ -139,10 +130,10 @@ def learned_from_scratch(empty: str, saved: str, seed: int) -> dict:
     }
 
 
-def learned_other_words(empty: str, saved: str, seed: int) -> dict:
+def learned_other_calls(empty: str, saved: str, seed: int) -> dict:
     X, y, X_test, y_test = parts(True, N_FEW, seed)
     store = ActivationStore()
-    tuned = new(saved, cache=store, learning_rate=5e-3, max_epochs=30, batch_size=8, random_state=seed)
+    tuned = new(saved, cache=store, learning_rate=1e-2, max_epochs=40, batch_size=8, random_state=seed)
     start = time.perf_counter()
     search = GridSearchCV(tuned, {"freeze_depth": DEPTHS}, cv=3, error_score="raise").fit(X, y)
     seconds = time.perf_counter() - start
@@ -175,10 +166,10 @@ def main(path: str) -> None:
             save_empty_network(empty)
             results[f"seed {seed}"] = [
                 learned_from_scratch(empty, saved, seed),
-                learned_other_words(empty, saved, seed),
+                learned_other_calls(empty, saved, seed),
             ]
         kept.write_text(json.dumps(results, indent=1))
-    for number, title in enumerate(("From scratch", "Other words")):
+    for number, title in enumerate(("From scratch", "Another interface")):
         rows = [one[number] for one in results.values()]
         print(f"\n{title}, {len(rows)} seeds\n\n| | mean | each |\n|---|---|---|")
         for name in rows[0]:
