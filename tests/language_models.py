@@ -1,6 +1,8 @@
 """Tiny causal language models of transformers with random weights, saved to folders with a tokenizer of letters."""
 
+import functools
 import pathlib
+import tempfile
 
 LETTERS = "?;0123456789+-*=() abcdefghijklmnopqrstuvwxyz"
 SIZES = {"vocab_size": 48, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": None}
@@ -74,3 +76,14 @@ def save_language_model(folder, kind="gpt2", *, begins=False, seed=0, scale=None
     model.save_pretrained(folder)
     save_letters(folder, begins=begins)
     return f"hf:{folder}"
+
+
+@functools.cache
+def shared_language_model() -> str:
+    """One for all tests of this process that want any; its folder goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="language_model")
+    _folders.append(folder)
+    return save_language_model(folder.name)
+
+
+_folders: list[tempfile.TemporaryDirectory] = []

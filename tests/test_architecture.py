@@ -29,6 +29,7 @@ FLOORS = {
     "pretraining": 4,
     "segmentation": 4,
     "tagging": 4,
+    "text_generation": 4,
     "distributed": 5,
     "export": 5,
     "inspection": 5,
@@ -51,7 +52,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 25
+MOST_ROOMS = 26
 TENANTS = {
     "accelerate": "processes.py",
     "av": "_mp4.py",

@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 
+import language_models
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -104,6 +106,9 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
+    if kind is FineTunedLanguageModel:
+        model = kind(language_models.shared_language_model(), max_epochs=1, on_bad_sample="nan")
+        return [model.fit([*TEXTS, None], [*TEXTS, ""])]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

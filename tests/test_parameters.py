@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import warnings
 
+import language_models
 import numpy as np
 import parameter_docs
 import pytest
@@ -20,6 +21,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -39,6 +41,7 @@ ALL = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -50,6 +53,7 @@ SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint
 BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
+    FineTunedLanguageModel: (["a+b=", "c"] * 4, ["ab", "cc"] * 4),
     FineTunedDetector: (SCENES, BOXES),
     FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
@@ -75,6 +79,8 @@ def test_a_bad_parameter_is_told_by_its_own_name(parameter, value):
         return
     own = {"backbone": BACKBONES.get(kind, "toy:rows")} if "backbone" in inspect.signature(kind).parameters else {}
     own |= {"input_size": None, "max_epochs": 1} if kind is FineTunedDetector else {}
+    if kind is FineTunedLanguageModel:
+        own = {"backbone": language_models.shared_language_model(), "max_epochs": 1}
     model = kind(**own | {name: value})
     try:
         with warnings.catch_warnings():
