@@ -7,7 +7,7 @@ red box three left" and the call that each means, ``red_box.move(-3,0)``; 1,000 
 is the share of test prompts whose call is written letter by letter. *Unigram* gives each token its frequency in the
 training continuations. *Another interface*: the network that was saved is fine-tuned on 40 of the same commands with
 other calls, ``move(red_box,-3,0)``, with adapters and a search over freeze_depth, and compared on 400 others with
-itself before, and with a network from scratch. Three seeds. All figures are a toy's.
+itself before, and with a network from scratch. Three seeds. All figures are a toy's. About five minutes of one core.
 """
 
 import collections
