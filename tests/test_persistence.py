@@ -245,7 +245,10 @@ SAVABLE = {
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
     "FineTunedDetector": (FineTunedDetector("toy:images", input_size=None, max_epochs=1, **SHORT), BOXES),
-    "FineTunedLanguageModel": (FineTunedLanguageModel(shared_language_model(), max_epochs=1, **SHORT), PROMPTS),
+    "FineTunedLanguageModel": (
+        FineTunedLanguageModel(shared_language_model(), max_epochs=1, max_new_tokens=2, **SHORT),
+        PROMPTS,
+    ),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),

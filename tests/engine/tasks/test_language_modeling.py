@@ -132,15 +132,21 @@ def compare_gradients(network, library, backbone) -> int:
     return compared
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("family", FAMILIES)
+def case(family: str, boundary: int):
+    """A few families are compared at every boundary in each run, the others at one."""
+    is_usual = family in ("gpt2", "llama", "llama-tied") or boundary == 2
+    return pytest.param(family, boundary, marks=[] if is_usual else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("family", "boundary"), [case(family, b) for family in FAMILIES for b in BOUNDARIES])
 def test_loss_and_gradients_are_the_librarys(saved, family, boundary):
     compared = compare(saved(family, begins=family == "llama"), boundary, trains=False)
     assert compared > 5 or boundary == 4
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("family", sorted(language_models.DROPPING))
+@pytest.mark.parametrize(
+    ("family", "boundary"), [case(family, b) for family in sorted(language_models.DROPPING) for b in BOUNDARIES]
+)
 def test_they_are_in_training_mode_too(saved, family, boundary):
     compare(saved(family, **language_models.DROPPING[family]), boundary, trains=True)
 
@@ -192,9 +198,9 @@ def library_texts(library, prompts, ends, **how) -> list[list[int]]:
     return found
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("boundary", [0, 2, 4])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", pytest.param("opt", marks=pytest.mark.slow)])
 def test_texts_are_the_librarys_token_for_token(saved, family, boundary, beams):
     network, backbone, library = network_of(saved(family, scale=8.0), boundary)
     texts, how = causal_head(backbone).texts, {"max_new_tokens": 12, "num_beams": beams, "do_sample": False}
@@ -205,6 +211,7 @@ def test_texts_are_the_librarys_token_for_token(saved, family, boundary, beams):
     assert len({tuple(one) for one in found}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one not in ("gpt2", "llama", "opt")])
 def test_neighbours_change_no_text_in_any_family(saved, family):
     network, backbone, library = network_of(saved(family, scale=8.0), 2)
