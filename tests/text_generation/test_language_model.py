@@ -1,6 +1,8 @@
 """Causal language models of a domain: what is learned, what is written, what is refused by row."""
 
+import importlib.util
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -458,3 +460,32 @@ def test_a_file_whose_task_cannot_be_is_refused(new, tmp_path, change):
 def test_an_export_is_refused_by_name(new, tmp_path):
     with pytest.raises(TypeError, match="FineTunedLanguageModel"):
         export_onnx(new(freeze_depth=1.0).fit(X, Y), tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+def test_a_tiny_network_learns_a_small_language_and_then_calls_of_another_form(tmp_path):
+    """The benchmark in small: exact calls on held-out commands, then a search with adapters on the saved folder."""
+    path = pathlib.Path(__file__).parent.parent / "benchmarks" / "quality_language_model.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    empty, saved, store = str(tmp_path / "empty"), str(tmp_path / "saved"), ActivationStore()
+    bench.save_empty_network(empty)
+    prompts, calls, held_out, truth = bench.parts(False, 600, 0)
+    model = bench.from_scratch(empty, 0, max_epochs=25).fit(prompts, calls)
+    assert bench.exact(model, held_out[:100], truth[:100]) >= 0.9
+    assert model.perplexity(held_out, truth) < 1.1 < 10 < bench.unigram_perplexity(empty, calls, truth)
+    bench.save_whole(model, saved)
+    prompts, calls, held_out, truth = bench.parts(True, 30, 0)
+    tuned = bench.new(saved, cache=store, learning_rate=1e-2, max_epochs=15, batch_size=8, random_state=0)
+    search = GridSearchCV(tuned, {"freeze_depth": [1.0, 0.2]}, cv=2, error_score="raise").fit(prompts, calls)
+    assert store.info()["misses"] == 30
+    assert (
+        search.best_estimator_.perplexity(held_out, truth)
+        < 2
+        < 10
+        < -clone(tuned)
+        .set_params(learning_rate=1e-12, max_epochs=1, freeze_depth=1.0)
+        .fit(prompts, calls)
+        .score(held_out, truth)
+    )
