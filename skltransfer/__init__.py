@@ -21,6 +21,7 @@ _ROOMS = {
     "FewShotClassifier": "few_shot",
     "FineTunedClassifier": "fine_tuning",
     "FineTunedDetector": "detection",
+    "FineTunedLanguageModel": "text_generation",
     "FineTunedRegressor": "fine_tuning",
     "FineTunedSegmenter": "segmentation",
     "FineTunedTagger": "tagging",

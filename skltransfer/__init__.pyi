@@ -46,5 +46,6 @@ from skltransfer.segmentation import mean_iou_score as mean_iou_score
 from skltransfer.tagging import FineTunedTagger as FineTunedTagger
 from skltransfer.tagging import entity_f1_score as entity_f1_score
 from skltransfer.tagging import read_conll as read_conll
+from skltransfer.text_generation import FineTunedLanguageModel as FineTunedLanguageModel
 from skltransfer.text_generation import FineTunedTextToText as FineTunedTextToText
 from skltransfer.text_generation import chrf_score as chrf_score

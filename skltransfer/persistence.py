@@ -14,7 +14,7 @@ from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
-from skltransfer.text_generation import FineTunedTextToText
+from skltransfer.text_generation import FineTunedLanguageModel, FineTunedTextToText
 
 KINDS = (
     AdaptedBackbone,
@@ -22,6 +22,7 @@ KINDS = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,

@@ -69,7 +69,7 @@ TENANTS = {
     "tifffile": "_tiff.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
-    "transformers": "_sequence_models.py _transformers.py",
+    "transformers": "_causal_models.py _sequence_models.py _transformers.py",
 }
 
 

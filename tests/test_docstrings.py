@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 
+import language_models
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -108,6 +110,9 @@ def fitted(kind):
     if kind is FineTunedTextToText:
         how = {"max_epochs": 1, "on_bad_sample": "nan", "dtype": "float32"}
         return [kind("toy:text-to-text", **how).fit([*TEXTS, None], [text.upper() for text in [*TEXTS, "a"]])]
+    if kind is FineTunedLanguageModel:
+        model = kind(language_models.shared_language_model(), max_epochs=1, on_bad_sample="nan")
+        return [model.fit([*TEXTS, None], [*TEXTS, ""])]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import warnings
 
+import language_models
 import numpy as np
 import parameter_docs
 import pytest
@@ -20,6 +21,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -40,6 +42,7 @@ ALL = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -53,6 +56,7 @@ BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", Fine
 BACKBONES[FineTunedTextToText] = "toy:text-to-text"
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
+    FineTunedLanguageModel: (["a+b=", "c"] * 4, ["ab", "cc"] * 4),
     FineTunedDetector: (SCENES, BOXES),
     FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
@@ -79,6 +83,8 @@ def test_a_bad_parameter_is_told_by_its_own_name(parameter, value):
         return
     own = {"backbone": BACKBONES.get(kind, "toy:rows")} if "backbone" in inspect.signature(kind).parameters else {}
     own |= {"input_size": None, "max_epochs": 1} if kind is FineTunedDetector else {}
+    if kind is FineTunedLanguageModel:
+        own = {"backbone": language_models.shared_language_model(), "max_epochs": 1}
     model = kind(**own | {name: value})
     try:
         with warnings.catch_warnings():

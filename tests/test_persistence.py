@@ -13,6 +13,7 @@ import pytest
 import sklearn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from language_models import shared_language_model
 from networks import DEFAULT, TINY_PHOTO, small_default, tiny_photo, weights_of
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
@@ -27,6 +28,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedLanguageModel,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -236,6 +238,7 @@ TAGS = [["O", "O", "NUM"]] * 16
 SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
+PROMPTS = ["a+b=", "c", "1+2="] * 4
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
     "AdaptedBackbone": (AdaptedBackbone("toy:rows", **SHORT), None),
@@ -245,6 +248,10 @@ SAVABLE = {
     "FineTunedDetector": (
         FineTunedDetector("toy:images", input_size=None, head_width=32, max_epochs=1, **SHORT),
         BOXES,
+    ),
+    "FineTunedLanguageModel": (
+        FineTunedLanguageModel(shared_language_model(), max_epochs=1, max_new_tokens=2, **SHORT),
+        PROMPTS,
     ),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
@@ -264,6 +271,8 @@ def samples_for(model, *, as_frame=False):
     if isinstance(model, FineTunedTextToText):
         texts = [" ".join(words) for words in WORDS]
         return pandas.DataFrame({"text": texts}) if as_frame else texts
+    if isinstance(model, FineTunedLanguageModel):
+        return pandas.DataFrame({"text": PROMPTS}) if as_frame else PROMPTS
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

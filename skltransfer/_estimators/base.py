@@ -300,7 +300,7 @@ def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> i
     cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]
     if cut and tell:
         first = ", ".join(f"{samples.remarks.name}[{samples.rows[position]}]" for position in cut[:3])
-        longer = _longer(backbone, are_pairs=isinstance(samples, PairSamples))
+        longer = samples.words_if_cut or _longer(backbone, are_pairs=isinstance(samples, PairSamples))
         warnings.warn(f"{len(cut)} of {len(samples)} {longer} (first: {first})", stacklevel=3)
     return len(cut)
 

@@ -370,11 +370,13 @@ class FineTuner(
                 "Set warm_start=False, or fit a clone."
             )
 
-    def _to_predict(self, X: Any) -> tuple[Samples, FrozenStages]:
-        """X as samples, and the frozen stages as they were in the fit."""
+    def _to_predict(self, X: Any, y: Any = None) -> tuple[Samples, FrozenStages]:
+        """X as samples, and the frozen stages as they were in the fit; y where samples are read together with it."""
         check_is_fitted(self)
         backbone = reload_backbone(*self._origin_)
         samples = self._samples(X, backbone, reset=False)
+        if y is not None:
+            self._checked_target(y, samples)
         if self._truncates:
             n_truncated(samples, backbone)
         stages = self._frozen_stages(backbone)

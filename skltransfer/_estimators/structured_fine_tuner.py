@@ -24,9 +24,9 @@ class StructuredFineTuner(FineTuner):
 
     _truncates = False
 
-    def _answers(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+    def _answers(self, X: Any, y: Any = None) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """The task's answer for each sample, (n,) of objects; None where a sample could not be read."""
-        samples, stages = self._to_predict(X)
+        samples, stages = self._to_predict(X, y)
         found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_to_answer)
         return object_array(found), bad
 

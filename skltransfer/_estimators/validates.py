@@ -20,6 +20,8 @@ from skltransfer.inputs import JoinedSamples, Samples
 class Validates(BackboneEstimator):
     """Parent of the estimators whose ``fit`` takes ``X_val`` and ``y_val``."""
 
+    _needs_target = True
+
     @abstractmethod
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         """y as an array with an entry per sample, once what cannot be meant was refused."""
@@ -32,7 +34,7 @@ class Validates(BackboneEstimator):
         self, samples: Samples, y: np.ndarray, weights: np.ndarray, X_val: Any, y_val: Any, backbone: Backbone
     ) -> tuple[Samples, Targets, np.ndarray]:
         """Samples, targets and weights to train on, and after them those to validate on."""
-        if X_val is None or y_val is None:
+        if X_val is None or (y_val is None and self._needs_target):
             missing = "X_val" if X_val is None else "y_val"
             raise ValueError(f"X_val and y_val belong together, but {missing} is None. Pass both, or neither.")
         known = [name for name in ("early_stopping", "calibrate") if hasattr(self, name)]

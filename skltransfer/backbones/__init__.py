@@ -5,6 +5,8 @@ Promises that a network cut in two computes what it computed whole. Must not kno
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._bands import COLOURS
+from skltransfer.backbones._causal_models import CausalHead, causal_head, written
+from skltransfer.backbones._continuations import ContinuationReader
 from skltransfer.backbones._description import BackboneDescription, StageDescription, describe_backbone
 from skltransfer.backbones._freeze_depth import freeze_boundary, is_automatic, layer_boundaries, layer_boundary
 from skltransfer.backbones._generation_options import checked_options

@@ -29,7 +29,7 @@ TOY_SEED = 20_261_130
 OF_THE_RESULT = ("output_attentions", "output_hidden_states", "output_logits", "output_scores")
 
 
-class _LentEncoder(nn.Module):
+class LentEncoder(nn.Module):
     """Stands where a model had its encoder, and looks like it: models read its attributes."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -39,7 +39,7 @@ class _LentEncoder(nn.Module):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["lent"], name)
 
-    def __deepcopy__(self, memo: dict) -> "_LentEncoder":
+    def __deepcopy__(self, memo: dict) -> "LentEncoder":
         return self  # it has no weights of its own
 
     def __reduce__(self) -> Any:
@@ -72,7 +72,7 @@ class DecoderModel(nn.Module):
         shared = tokens.weight if isinstance(tokens, nn.Embedding) else None
         (path,) = [name for name, part in model.named_modules() if part is own]
         parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, _LentEncoder(encoder))
+        setattr(model.get_submodule(parent), name, LentEncoder(encoder))
         self.model, self.texts = model, texts
         theirs = {id(p) for p in own.parameters()}
         names = [name for name, p in model.named_parameters(remove_duplicate=False) if p is shared and id(p) in theirs]

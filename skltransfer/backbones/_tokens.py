@@ -26,6 +26,22 @@ BEGINS_A_WORD = ("\u2581", "\u0120")  # alone, in vocabularies of SentencePiece 
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A text that is token ids already, as the network reads it.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        Ids, special tokens included, at least one and at most ``max_length``.
+    is_cut : bool
+        True if part of the text was left out.
+    """
+
+    ids: tuple[int, ...]
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
 class TextPreprocessing:
     """Token ids of a text, special tokens included: up to ``max_length`` of them, or windows of that many.
 
@@ -105,8 +121,10 @@ class TextPreprocessing:
         """The same for two texts that are read together."""
         return PairReader(self)
 
-    def __call__(self, text: str | Pair) -> torch.Tensor:
+    def __call__(self, text: str | Pair | Tokens) -> torch.Tensor:
         """A text or a pair of texts -> at most ``max_length`` ids, (tokens,)."""
+        if isinstance(text, Tokens):
+            return torch.tensor(text.ids, dtype=torch.long)
         if isinstance(text, tuple):
             return self.pairs.ids(text)
         ids = self._ids(text)
@@ -114,9 +132,9 @@ class TextPreprocessing:
             ids = self._without_middle(ids)
         return self._window(ids, max(0, len(ids) - self.max_length) if self.keeps == "end" else 0)
 
-    def parts(self, text: str | Pair) -> list[torch.Tensor]:
+    def parts(self, text: str | Pair | Tokens) -> list[torch.Tensor]:
         """A text -> ids of all that is read of it: one tensor, or overlapping windows of ``max_length`` tokens."""
-        if not self.is_windowed:
+        if not self.is_windowed or isinstance(text, Tokens):
             return [self(text)]
         if isinstance(text, tuple):
             return self.pairs.windows(text)
@@ -158,8 +176,10 @@ class TextPreprocessing:
         """The text that is read for a list of words."""
         return " ".join(words)
 
-    def cuts(self, text: str | Pair) -> bool:
+    def cuts(self, text: str | Pair | Tokens) -> bool:
         """True if ``max_length`` leaves out part of a text."""
+        if isinstance(text, Tokens):
+            return text.is_cut
         if isinstance(text, tuple):
             return not self.is_windowed and self.pairs.cuts(text)
         if self.is_windowed or (text.isascii() and len(text) + SPECIAL <= self.max_length):
@@ -173,7 +193,7 @@ class TextPreprocessing:
             end = len(ids) - after
             own = ids[before:end][start : start + max(0, self.max_length - before - after)]
             ids = (ids[:before] + own + ids[end:])[: self.max_length]
-        return torch.tensor(ids or [self._of_nothing()], dtype=torch.long)
+        return torch.tensor(ids or [self.of_nothing], dtype=torch.long)
 
     def _without_middle(self, ids: list[int]) -> list[int]:
         """Ids of both ends of a text, where it is too long."""
@@ -222,7 +242,8 @@ class TextPreprocessing:
         """Tokens that are no part of a text."""
         return tuple(self.tokenizer.all_special_ids)
 
-    def _of_nothing(self) -> int:
+    @property
+    def of_nothing(self) -> int:
         """The token that stands for an empty text, where the tokenizer gives none."""
         for name in ("cls_token_id", "bos_token_id", "eos_token_id", "pad_token_id"):
             if getattr(self.tokenizer, name, None) is not None:

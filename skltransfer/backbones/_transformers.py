@@ -166,7 +166,7 @@ def _text_preprocessing(name: str, place: str, network, options: Mapping[str, ob
             "belong together. Save the tokenizer that the network was trained with beside it."
         )
     known = _sentence_transformer(Path(place)).get("max_seq_length") or LONGEST
-    most = _positions(network.config)
+    most = positions(network.config)
     usual = min(known, getattr(tokenizer, "model_max_length", LONGEST), most)
     longest = chosen_max_length(options, usual, most, name)
     takes_segments = "token_type_ids" in inspect.signature(network.forward).parameters
@@ -380,7 +380,7 @@ def _without_pooler(network):
     return network
 
 
-def _positions(config) -> int:
+def positions(config) -> int:
     """How many tokens the model has positions for."""
     n = getattr(config, "max_position_embeddings", None) or LONGEST**2
     return n - 2 if config.model_type in ("roberta", "mpnet", "xlm-roberta", "camembert", "longformer", "esm") else n

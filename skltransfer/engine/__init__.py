@@ -27,6 +27,7 @@ from skltransfer.engine.storing.memory import ActivationStore, folder_store, sha
 from skltransfer.engine.tasks.boxes import NEW_HEADS, DetectionTask
 from skltransfer.engine.tasks.classification import ClassificationTask
 from skltransfer.engine.tasks.generation import GenerationTask
+from skltransfer.engine.tasks.language_modeling import LanguageModelingTask, continuations
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
 from skltransfer.engine.tasks.multi_task import MultiTask
 from skltransfer.engine.tasks.multilabel import MultilabelTask
@@ -48,6 +49,7 @@ KINDS = (
     ClassificationTask,
     DetectionTask,
     GenerationTask,
+    LanguageModelingTask,
     MultilabelPrototypeTask,
     MultilabelTask,
     MultiTask,

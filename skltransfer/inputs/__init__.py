@@ -11,6 +11,7 @@ from skltransfer.inputs._beside import Split, split_columns
 from skltransfer.inputs._boxes import read_boxes
 from skltransfer.inputs._columns import ONE, PAIR, SEPARATE
 from skltransfer.inputs._containers import COLUMNS, PAIRS, SAMPLES, TABLE, Container, contained
+from skltransfer.inputs._continued import ContinuedSamples
 from skltransfer.inputs._digests import forget_digests, learn_digests
 from skltransfer.inputs._image_folder import load_image_folder
 from skltransfer.inputs._images import ImageSamples
@@ -109,6 +110,25 @@ def samples_from_words(X: Sequence[Any], preprocessing: Any) -> WordSamples:
     """
     _refuse_nothing(X, "list of words")
     return WordSamples(X, preprocessing)
+
+
+def samples_from_prompts(X: Sequence[Any], reader: Any) -> ContinuedSamples:
+    """The elements of a sequence of texts, each of which another text may follow.
+
+    Parameters
+    ----------
+    X : sequence of str
+        Texts, or prompts.
+    reader : ContinuationReader
+        The backbone's.
+
+    Raises
+    ------
+    ValueError
+        If X is empty.
+    """
+    _refuse_nothing(X, "text")
+    return ContinuedSamples(X, reader)
 
 
 def _refuse_nothing(X: Sequence[Any], noun: str) -> None:

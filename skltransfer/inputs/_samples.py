@@ -54,6 +54,7 @@ class Samples(ABC):
 
     slow_to_read = True  # so that reading ahead, in threads, pays
     slow_to_peek = False  # so that looking in threads pays
+    words_if_cut: str | None = None  # told of samples that are too long, where it is not what the backbone says
     judges: ClassVar[Mapping[str, Callable[[float], str | None]]] = {}  # of levels that rows were found to have
 
     def __init__(self, items: Sequence[Any], rows: np.ndarray | None = None) -> None:

@@ -1,6 +1,7 @@
-"""Texts that networks write: translations and summaries of texts, and how such texts are compared."""
+"""Texts that networks write: about other texts, or after a prompt; and how such texts are compared."""
 
+from skltransfer.text_generation._language_model import FineTunedLanguageModel
 from skltransfer.text_generation._scores import chrf_score
 from skltransfer.text_generation._text_to_text import FineTunedTextToText
 
-__all__ = ["FineTunedTextToText", "chrf_score"]
+__all__ = ["FineTunedLanguageModel", "FineTunedTextToText", "chrf_score"]
