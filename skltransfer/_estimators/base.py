@@ -116,7 +116,7 @@ class BackboneEstimator:
                 vars(estimator).pop(stale, None)
         if container.kind == PAIRS:
             refuse_unless_it_reads_pairs(backbone.preprocessing, backbone.name)
-            return samples_from_pairs(container.items, backbone.preprocessing)
+            return self._read_pairs(container.items, backbone)
         if container.kind == COLUMNS:
             parts = [self._read(items, backbone) for items in container.items]
             names = map(repr, X.columns) if hasattr(X, "columns") else (f":, {i}" for i in range(len(parts)))
@@ -131,6 +131,10 @@ class BackboneEstimator:
         """The elements of X as samples."""
         rate = {"sampling_rate": self.sampling_rate} if backbone.modality == "audio" else {}
         return samples_from_collection(items, backbone.modality, **backbone.reading, **rate)
+
+    def _read_pairs(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        """Pairs of texts as samples."""
+        return samples_from_pairs(items, backbone.preprocessing)
 
     def _frozen_stages(self, backbone: Backbone, *, fits: bool = False) -> FrozenStages:
         """The backbone's frozen stages, with the estimator's device and cache, and the runtime of an earlier fit.
