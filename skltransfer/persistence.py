@@ -12,6 +12,7 @@ from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
+from skltransfer.question_answering import FineTunedQuestionAnswerer
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
 
@@ -21,6 +22,7 @@ KINDS = (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,

@@ -19,6 +19,7 @@ ESTIMATORS = (
     "FewShotClassifier",
     "FineTunedClassifier",
     "FineTunedDetector",
+    "FineTunedQuestionAnswerer",
     "FineTunedRegressor",
     "FineTunedSegmenter",
     "FineTunedTagger",

@@ -27,6 +27,7 @@ FLOORS = {
     "multi_task": 4,
     "paired_features": 4,
     "pretraining": 4,
+    "question_answering": 4,
     "segmentation": 4,
     "tagging": 4,
     "distributed": 5,

@@ -18,6 +18,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -104,6 +105,11 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
+    if kind is FineTunedQuestionAnswerer:
+        X, y = [("how many?", f"buy {i} figs") for i in range(16)], [str(i) for i in range(16)]
+        frame = pandas.DataFrame(X, columns=["question", "context"])
+        model = kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*y, ""])
+        return [model, kind("toy:text", max_epochs=1).fit(frame, y)]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

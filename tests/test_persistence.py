@@ -27,6 +27,7 @@ from skltransfer import (
     FewShotClassifier,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -234,6 +235,8 @@ WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
 TAGS = [["O", "O", "NUM"]] * 16
 SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
+QUESTIONS = [("how many?", f"buy {i} figs") for i in range(16)]
+ANSWERS = [str(i) for i in range(16)]
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
@@ -242,6 +245,7 @@ SAVABLE = {
     "FewShotClassifier": (FewShotClassifier("toy:rows", **SHORT), LABELS),
     "FineTunedClassifier": (FineTunedClassifier("toy:rows", freeze_depth=0.5, max_epochs=1, **SHORT), LABELS),
     "FineTunedDetector": (FineTunedDetector("toy:images", input_size=None, max_epochs=1, **SHORT), BOXES),
+    "FineTunedQuestionAnswerer": (FineTunedQuestionAnswerer("toy:text", max_epochs=1, **SHORT), ANSWERS),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
@@ -253,6 +257,8 @@ def samples_for(model, *, as_frame=False):
     pandas = pytest.importorskip("pandas")
     if isinstance(model, FineTunedTagger):
         return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
+    if isinstance(model, FineTunedQuestionAnswerer):
+        return pandas.DataFrame(QUESTIONS, columns=["question", "context"]) if as_frame else QUESTIONS
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

@@ -85,7 +85,7 @@ def compared(n_train: int, seed: int) -> dict[str, list[float]]:
     """F1 score and exact match of each model on new names, and seconds of the search."""
     X, y = questions(KNOWN, n_train, seed)
     X_test, y_test = questions(NEW, N_TEST, seed + 100)
-    store, started = ActivationStore(limit=4 * 2**30), time.perf_counter()
+    store, started = ActivationStore(), time.perf_counter()
     search = GridSearchCV(model(store), {"freeze_depth": DEPTHS}, cv=2, error_score="raise").fit(X, y)
     seconds, misses = time.perf_counter() - started, store.info()["misses"]
     found = {"search": [seconds, float(misses), float(len({*map(tuple, X)})), search.best_params_["freeze_depth"]]}
