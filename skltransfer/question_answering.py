@@ -61,7 +61,7 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         Pretrained network that reads pairs of texts: a name of the form ``"source:model"``, or a :class:`Backbone` that
         :func:`load_backbone` returned. Its tokenizer must be a fast one. The default is an English network that the
         extra ``text`` installs; networks that were trained to answer questions, such as
-        ``"hf:deepset/roberta-base-squad2"``, need far fewer examples.
+        ``"hf:deepset/roberta-base-squad2"``, bring their head as well.
     weights : str, default="pretrained"
         Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
         ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
@@ -359,6 +359,8 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         return samples_from_questions(items, backbone.preprocessing)
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+        if not len(items):
+            return self._read_pairs(items, backbone)  # which has words for it
         raise ValueError(
             "FineTunedQuestionAnswerer reads pairs of a question and a context, but X holds single texts. Pass tuples, "
             "as in X = [(question, context), ...], or a data frame with these two columns."
@@ -522,13 +524,14 @@ def _answers(answer: Any, row: int, name: str = "y") -> list[Answer]:
         if isinstance(texts, str):
             texts, starts = [texts], [starts]
         texts = texts.tolist() if isinstance(texts, np.ndarray) else texts
-        starts = [None] * len(texts) if starts is None else starts
+        starts = [None] * np.size(texts) if starts is None else starts
     else:
         texts, starts = [answer], [None]
     if not isinstance(texts, list | tuple) or np.shape(starts)[:1] != (len(texts),):
         raise ValueError(f"{name}[{row}] is {answer!r:.80}; expected as many texts as starts, in lists.")
     pairs = zip(texts, starts, strict=True)
-    return [(_text(text, row, name), _start(start, row, name)) for text, start in pairs] or [("", None)]
+    found = [(_text(text, row, name), start) for text, start in pairs] or [("", None)]
+    return [(text, _start(start, row, name) if text else None) for text, start in found]
 
 
 def _text(text: Any, row: int, name: str) -> str:

@@ -52,7 +52,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 25
+MOST_ROOMS = 27
 TENANTS = {
     "accelerate": "processes.py",
     "av": "_mp4.py",
