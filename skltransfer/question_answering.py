@@ -4,7 +4,7 @@ import re
 import string
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -491,16 +491,16 @@ def answer_exact_match_score(y_true: Any, y_pred: Any, *, sample_weight: Any = N
     return _mean_of(lambda truth, found: float(truth == found), y_true, y_pred, sample_weight)
 
 
-def _mean_of(compare: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> float:
+def _mean_of(compare: Callable[[list, list], float], y_true: Any, y_pred: Any, sample_weight: Any) -> float:
     """Mean over samples of the best comparison of an answer with one of the true ones, both as lists of words."""
     truth = [_answers(answer, row, "y_true") for row, answer in enumerate(rows_of(y_true, "y_true"))]
     found = [_answers(answer, row, "y_pred")[0][0] for row, answer in enumerate(rows_of(y_pred, "y_pred"))]
     check_consistent_length(truth, found, sample_weight)
     weights = _check_sample_weight(sample_weight, truth, dtype=np.float64, ensure_non_negative=True)
-    scores = [
-        max(compare(right, _words(text)) for right in [words for words in map(_words, next(zip(*texts))) if words] or [[]])
-        for texts, text in zip(truth, found, strict=True)
-    ]
+    scores = []
+    for answers, text in zip(truth, found, strict=True):
+        right = [words for words in (_words(answer) for answer, _ in answers) if words] or [[]]
+        scores.append(max(compare(words, _words(text)) for words in right))
     return float(weights @ scores / weights.sum())
 
 

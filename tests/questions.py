@@ -6,7 +6,32 @@ import transformers
 from skltransfer.backbones import seeded
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
-WORDS = "the a who where when was is did born in moved to lima oslo rome anna boris clara 1970 1984 1991 . , ?".split()
+WORDS = [
+    "the",
+    "a",
+    "who",
+    "where",
+    "when",
+    "was",
+    "is",
+    "did",
+    "born",
+    "in",
+    "moved",
+    "to",
+    "lima",
+    "oslo",
+    "rome",
+    "anna",
+    "boris",
+    "clara",
+    "1970",
+    "1984",
+    "1991",
+    ".",
+    ",",
+    "?",
+]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 SHARED = {"vocab_size": 400, "max_position_embeddings": 90, **SIZES}
 FAMILIES = {

@@ -342,7 +342,7 @@ def test_an_answer_is_learned_at_its_place(answer, letters):
 
 
 PAIR_ROWS = [
-    ("single texts", [context for _, context in X], "reads pairs of a question and a context, but X holds single texts"),
+    ("single texts", [pair[1] for pair in X], "reads pairs of a question and a context, but X holds single texts"),
     ("a text among pairs", [*X[:3], "Buy 7 figs.", *X[4:]], r"X\[3\] .*a str among pairs of texts"),
     ("three texts", [*X[:3], ("a", "b", "c"), *X[4:]], r"X\[3\] .*a tuple of 3, not a pair"),
     ("a missing pair", [*X[:3], None, *X[4:]], r"X\[3\] \(None\): missing value"),
@@ -388,12 +388,12 @@ def test_answers_that_are_cut_off_are_counted_and_left_out():
     """max_length=20: a question of nine, the separator, and ten letters of the context."""
     pairs = [*X, ("How many?", "Buy a lot of figs, or 7."), ("How many?", "Buy 7, or more if there are some.")]
     answers = [*Y, "7", "7"]
-    with pytest.warns(UserWarning) as told:
-        model = answerer(max_length=20, max_epochs=1).fit(pairs, answers)
-    messages = [str(one.message) for one in told]
     n_cut = sum(len(question) + 1 + len(context) > 20 for question, context in pairs)
-    assert any(message.startswith(f"{n_cut} of 17 pairs of a question and a context are longer than max_length=20") for message in messages)
-    assert any(re.match(r"1 of 17 answers lie beyond .*\(first: y\[15\]\)", message) for message in messages)
+    with (
+        pytest.warns(UserWarning, match=f"{n_cut} of 17 pairs of a question and a context .* max_length=20 tokens"),
+        pytest.warns(UserWarning, match=r"1 of 17 answers lie beyond .*\(first: y\[15\]\)"),
+    ):
+        model = answerer(max_length=20, max_epochs=1).fit(pairs, answers)
     assert (model.n_truncated_, model.n_truncated_answers_) == (n_cut, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -407,9 +407,11 @@ def test_answers_that_are_cut_off_are_counted_and_left_out():
 
 def test_an_answer_half_of_which_is_cut_off_is_not_learned():
     pairs, answers = [("Many?", "Buy 1234567."), *[("Many?", "Buy 7.")] * 3], ["1234567", "7", "7", "7"]
-    with pytest.warns(UserWarning) as told:
+    with (
+        pytest.warns(UserWarning, match="1 of 4 pairs of a question and a context"),
+        pytest.warns(UserWarning, match="1 of 4 answers lie beyond"),
+    ):
         answerer(max_length=16, max_epochs=1).fit(pairs, answers)
-    assert any("1 of 4 answers lie beyond" in str(one.message) for one in told)
 
 
 def test_networks_that_cannot_answer_are_refused(monkeypatch):
@@ -477,7 +479,7 @@ def readers(tmp_path_factory):
     context=st.text(st.characters(codec="utf-8"), max_size=90),
 )
 def test_tokens_lie_at_their_places_whatever_the_texts(readers, source, question, context):
-    """Positions rise in the ids that the network is given; letters rise in the context, without spaces at their ends."""
+    """Positions rise in the ids that the network is given; no token begins or ends with a space of the context."""
     reader = readers[source]
     tokens, ids = reader.pairs.context((question, context)), reader((question, context))
     kept = tokens[tokens[:, 0] >= 0]
@@ -512,7 +514,9 @@ def test_pieces_that_only_begin_a_word_have_no_letters():
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
-    reader = TextPreprocessing.of(transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), 64)
+    reader = TextPreprocessing.of(
+        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), 64
+    )
     context = "日本 in 日"
     tokens = reader.pairs.context(("a", context))
     assert [context[start:stop] for _, start, stop in tokens if stop > start] == ["日", "本", "in", "日"]
@@ -544,7 +548,8 @@ def official_f1(golds, answer):
     return max(map(one, golds)), max(float(official(gold) == official(answer)) for gold in golds)
 
 
-PHRASE = st.lists(st.sampled_from("The the a an Rhine river U.S. 1970, 'of x-y É , . ! ß".split()), max_size=5).map(" ".join)
+SPELT = ["The", "the", "a", "an", "Rhine", "river", "U.S.", "1970,", "'of", "x-y", "É", ",", ".", "!", "ß"]
+PHRASE = st.lists(st.sampled_from(SPELT), max_size=5).map(" ".join)
 
 
 @given(st.lists(st.tuples(st.lists(PHRASE, max_size=3), PHRASE), min_size=1, max_size=4))
@@ -578,7 +583,9 @@ CELL = st.one_of(st.text(max_size=4), st.none(), st.integers(), st.floats(), st.
 TARGET = st.one_of(
     CELL,
     st.lists(CELL, max_size=2),
-    st.dictionaries(st.sampled_from(["text", "start", "answer_start", "x"]), st.one_of(CELL, st.lists(CELL, max_size=2))),
+    st.dictionaries(
+        st.sampled_from(["text", "start", "answer_start", "x"]), st.one_of(CELL, st.lists(CELL, max_size=2))
+    ),
 )
 
 
@@ -593,7 +600,8 @@ def test_fuzzed_pairs_and_answers_are_fitted_or_refused_by_row(rows, are_left_ou
             warnings.simplefilter("ignore")
             found = model.fit(pairs, answers).predict(pairs)
     except ValueError as error:
-        assert re.search(r"X\[\d+\]|y\[\d+\]", str(error)), error
+        message = str(error)
+    else:
+        assert all(answer is None or answer in pair[1] for pair, answer in zip(pairs, found, strict=True))
         return
-    for pair, answer in zip(pairs, found, strict=True):
-        assert answer is None or answer in pair[1]
+    assert re.search(r"X\[\d+\]|y\[\d+\]", message)

@@ -159,7 +159,8 @@ class ToyTokenizer:
             ids = [[*first.encode(), self.between, *second.encode()] for first, second in pairs]
             offsets = [[*_offsets(first), (0, 0), *_offsets(second)] for first, second in pairs]
             return {"input_ids": ids} | ({"offset_mapping": offsets} if return_offsets_mapping else {})
-        return {"input_ids": list(text.encode())} | ({"offset_mapping": _offsets(text)} if return_offsets_mapping else {})
+        read: dict[str, list] = {"input_ids": list(text.encode())}
+        return read | ({"offset_mapping": _offsets(text)} if return_offsets_mapping else {})
 
 
 def _offsets(text: str) -> list[tuple[int, int]]:

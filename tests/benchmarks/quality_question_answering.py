@@ -8,7 +8,8 @@ test texts do not occur in the training texts. The network is real: all-MiniLM-L
 trained to embed sentences, not to answer questions. ``GridSearchCV`` compares depths by the F1 score of two folds,
 with activations remembered, and chooses; the test texts are scored once. *Random weights* is the same network without
 pretraining, at the chosen depth; *first name* answers with the first word of the text. Numbers are about templates, and
-say nothing about real questions. Results are kept in the file as they come. A draw takes about eight minutes on one core.
+say nothing about real questions. Results are kept in the file as they come. A draw takes about eight minutes on one
+core.
 """
 
 import json
@@ -29,12 +30,57 @@ from skltransfer import (
 
 DEPTHS, N_TEST = [1.0, 0.5, 0.0], 240
 KNOWN = {
-    "person": "Anna Boris Clara David Elena Felix Greta Hugo Irene Jonas Karin Leon Maria Nils Olga Paul".split(),
-    "place": "Lima Oslo Rome Paris Cairo Delhi Quito Dublin Athens Prague Madrid Vienna Boston Tokyo".split(),
+    "person": [
+        "Anna",
+        "Boris",
+        "Clara",
+        "David",
+        "Elena",
+        "Felix",
+        "Greta",
+        "Hugo",
+        "Irene",
+        "Jonas",
+        "Karin",
+        "Leon",
+        "Maria",
+        "Nils",
+        "Olga",
+        "Paul",
+    ],
+    "place": [
+        "Lima",
+        "Oslo",
+        "Rome",
+        "Paris",
+        "Cairo",
+        "Delhi",
+        "Quito",
+        "Dublin",
+        "Athens",
+        "Prague",
+        "Madrid",
+        "Vienna",
+        "Boston",
+        "Tokyo",
+    ],
 }
 NEW = {
-    "person": "Sarah Carlos Nina Victor Wanda Peter Julia Simon Tanja Ulrich Zoe Oscar".split(),
-    "place": "Lisbon Berlin Geneva Havana Seoul Nairobi Warsaw Chicago Sydney Zurich".split(),
+    "person": [
+        "Sarah",
+        "Carlos",
+        "Nina",
+        "Victor",
+        "Wanda",
+        "Peter",
+        "Julia",
+        "Simon",
+        "Tanja",
+        "Ulrich",
+        "Zoe",
+        "Oscar",
+    ],
+    "place": ["Lisbon", "Berlin", "Geneva", "Havana", "Seoul", "Nairobi", "Warsaw", "Chicago", "Sydney", "Zurich"],
 }
 FACTS = {
     "{person} was born in {place} in {year}.": {

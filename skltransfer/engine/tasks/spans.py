@@ -30,7 +30,7 @@ ABSENT = (-1, -1)
 
 
 class SpanAnswer(NamedTuple):
-    """Letters of the answer, from the first one to before the last, and its probability; ``ABSENT`` if there is none."""
+    """The first letter of an answer, the one after its last, and its probability; ``ABSENT`` if there is none."""
 
     start: int
     stop: int
@@ -120,7 +120,7 @@ class SpanTask(HeadedTask):
         for members, given in over_samples.in_batches(network.given):
             for member, one in zip(members, given[-1], strict=False):  # other rows fill the batch
                 tokens = one[~one[:, 0].isnan()].double().cpu().numpy()
-                total += weights[member] * np.stack([np.full_like(total[0], len(tokens)), tokens.sum(0), (tokens**2).sum(0)])
+                total += weights[member] * np.stack([tokens**power for power in range(3)]).sum(1)
         mean, square = total[1:] / total[0]
         scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
         found = {"mean": torch.tensor(mean, dtype=torch.float32), "scale": torch.tensor(scale, dtype=torch.float32)}

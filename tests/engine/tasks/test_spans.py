@@ -99,7 +99,7 @@ def test_dropout_draws_the_librarys_numbers_in_training(backbone):
         remembered = activation.nan_to_num()
         if boundary == backbone.n_stages:
             encoder.eval()
-            encoder.register_forward_hook(lambda module, args, found: type(found)(last_hidden_state=remembered))
+            replace_output(encoder, remembered)
         else:
             for name in backbone.stage_names[1:boundary]:  # which do not run in ours
                 encoder.get_submodule(name).eval()
@@ -118,6 +118,10 @@ def test_dropout_draws_the_librarys_numbers_in_training(backbone):
             network.eval()
             with torch.no_grad():
                 assert not torch.allclose(TASK.loss(network(activation.clone(), BATCH), BATCH), ours)
+
+
+def replace_output(encoder, remembered):
+    encoder.register_forward_hook(lambda module, args, found: type(found)(last_hidden_state=remembered))
 
 
 def hook_on_input(layer, remembered):
@@ -220,9 +224,7 @@ def test_nothing_is_answered_where_it_is_as_probable_as_anything():
     assert best_span(np.array([[0.0, 0.0], [0.0, 5.0], [5.0, 0.0]]), context, 9)[:2] in ((0, 2), (3, 5))
 
 
-@pytest.mark.parametrize(
-    "change", [{"head": "linear"}, {"taps": (1, 2)}, {"taps": ()}, {"n_outputs": 3}], ids=str
-)
+@pytest.mark.parametrize("change", [{"head": "linear"}, {"taps": (1, 2)}, {"taps": ()}, {"n_outputs": 3}], ids=str)
 def test_a_network_that_finds_no_spans_is_refused(change):
     spec = {"boundary": 1, "pooling": None, "head": "spans", "n_outputs": 2, "taps": (2,)} | change
     with pytest.raises(ValueError, match="head="):
