@@ -33,7 +33,7 @@ LONG |= {f"docs/paths/{name}.md" for name in ("classify_images", "classify_text"
 LONG |= {f"docs/how_to/{name}.md" for name in ("choose_a_backbone", "continue_pretraining", "does_transfer_help")}
 LONG |= {f"docs/how_to/{name}.md" for name in ("deploy", "detect_objects", "domain_adaptation", "fine_tune")}
 LONG |= {"docs/how_to/segment_images.md", "docs/explanation/transferability.md", "docs/how_to/tag_words.md"}
-LONG |= {"docs/how_to/retrieval.md"}
+LONG |= {"docs/how_to/retrieval.md", "docs/how_to/question_answering.md"}
 
 
 def slow_if_long(page):
