@@ -205,8 +205,9 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
     >>> from skltransfer import FineTunedQuestionAnswerer
     >>> X = [("How many?", f"Buy {n} {fruit}.") for n in (2, 7, 10, 35) for fruit in ("figs", "ripe plums")]
     >>> y = [context.split()[1] for _, context in X]
-    >>> model = FineTunedQuestionAnswerer("toy:text", freeze_depth=0.5, max_epochs=30, batch_size=4, random_state=0)
-    >>> model.fit(X, y).predict([("How many?", "Buy 12 nuts.")]).tolist()
+    >>> options = {"learning_rate": 0.01, "batch_size": 4, "max_epochs": 20, "random_state": 0}
+    >>> model = FineTunedQuestionAnswerer("toy:text", freeze_depth=0.25, **options).fit(X, y)
+    >>> model.predict([("How many?", "Buy 12 nuts.")]).tolist()
     ['12']
     """
 
