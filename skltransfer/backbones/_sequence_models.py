@@ -224,7 +224,8 @@ def _loaded_span_head(backbone: Backbone) -> nn.Sequential | None:
         return None
     place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
     config = transformers.AutoConfig.from_pretrained(place, **shared)
-    if not any(kind.endswith("ForQuestionAnswering") for kind in getattr(config, "architectures", None) or ()):
+    kinds = getattr(config, "architectures", None) or ()
+    if config.is_encoder_decoder or not any(kind.endswith("ForQuestionAnswering") for kind in kinds):
         return None
     with seeded(0), quietly():
         model, told = transformers.AutoModelForQuestionAnswering.from_pretrained(
@@ -240,9 +241,12 @@ def _loaded_span_head(backbone: Backbone) -> nn.Sequential | None:
 
 @torch.inference_mode()
 def _is_whole(head: nn.Module, model: nn.Module) -> bool:
-    """True if a model computes nothing between its encoder and its head."""
+    """True if a model computes nothing between its encoder and its head, and tells its encoder nothing but tokens."""
     ids = torch.arange(6)[None] % model.config.vocab_size
-    found, encoded = model(input_ids=ids), getattr(model, model.base_model_prefix)(input_ids=ids)[0]
+    try:
+        found, encoded = model(input_ids=ids), getattr(model, model.base_model_prefix)(input_ids=ids)[0]
+    except (IndexError, RuntimeError, ValueError):  # Longformer looks for separators
+        return False
     scores = getattr(found, "start_logits", None), getattr(found, "end_logits", None)
     ours = head(encoded).unbind(-1)
     return all(a is not None and a.shape == b.shape and torch.allclose(a, b) for a, b in zip(scores, ours, strict=True))

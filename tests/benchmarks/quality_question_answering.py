@@ -1,4 +1,4 @@
-"""Can questions about generated texts be answered, on names that were not seen: at which depth, and with which loss?
+"""Can questions about generated texts be answered, on names that were not seen, and at which depth?
 
     python tests/benchmarks/quality_question_answering.py results.json [n_train] [draws]
 
@@ -8,8 +8,8 @@ test texts do not occur in the training texts. The network is real: all-MiniLM-L
 trained to embed sentences, not to answer questions. Each depth is scored on the test texts once, and ``GridSearchCV``
 compares them by the F1 score of two folds of the training texts, with activations remembered: each distinct pair passes
 the frozen stages once. *Random weights* is the same network without pretraining; *first word* answers with the first
-word of the text. Numbers are about templates, and say nothing about real questions. Results are kept in the file as they come. A draw takes about eight minutes on one
-core.
+word of the text. Numbers are about templates, and say nothing about real questions. Results are kept in the file as
+they come. A draw of 200 questions takes some minutes on one core.
 """
 
 import functools
@@ -148,7 +148,7 @@ def first_word(train: Data, test: Data) -> list[float]:
     return [answer_f1_score(test[1], given), answer_exact_match_score(test[1], given)]
 
 
-def main(path: str, n_train: str = "300", draws: str = "1") -> None:
+def main(path: str, n_train: str = "200", draws: str = "1") -> None:
     kept, store = pathlib.Path(path), ActivationStore()
     results = json.loads(kept.read_text()) if kept.exists() else {}
     models = {f"freeze_depth={depth}": model(store, freeze_depth=depth) for depth in DEPTHS}

@@ -190,6 +190,16 @@ def test_a_model_that_computes_more_than_a_head_is_not_taken_for_one(tmp_path, m
     assert span_head(load_backbone(saved("BERT", tmp_path))) is None
 
 
+def test_a_model_that_refuses_tokens_alone_has_none(tmp_path, monkeypatch):
+    name = saved("BERT", tmp_path)
+
+    def forward(self, **inputs):
+        raise ValueError("there are no three separators")
+
+    monkeypatch.setattr(transformers.BertForQuestionAnswering, "forward", forward)
+    assert span_head(load_backbone(name)) is None
+
+
 def every_span(outputs, context, longest):
     """The best one by looking at all."""
     allowed = [token for token in context if token[0] > 0 and token[2] > token[1]]
