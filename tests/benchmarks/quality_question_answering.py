@@ -7,10 +7,10 @@ where or when. A sixth of the questions ask about a person of whom the text says
 test texts do not occur in the training texts. The network is real: all-MiniLM-L6-v2 (``bundled:minilm``), which was
 trained to embed sentences, not to answer questions. Each depth is scored on the test texts once, and ``GridSearchCV``
 compares them by the F1 score of two folds of the training texts, with activations remembered: a pair is missed in the
-cache once for the frozen stages, and once for its token ids, which ``freeze_depth=0.0`` reads. *Random weights* is the same network without pretraining; *first word* answers with the first
-word of the text. Numbers are about templates, and say nothing about real questions. Results are kept in the file as
-they come. A draw of 300 questions takes about ten minutes on one
-core.
+cache once for the frozen stages, and once for its token ids, which ``freeze_depth=0.0`` reads. *Random weights* is
+the same network without pretraining; *first word* answers with the first word of the text. Numbers are about
+templates, and say nothing about real questions. Results are kept in the file as they come. A draw of 300 questions
+takes about ten minutes on one core.
 """
 
 import functools
