@@ -41,6 +41,9 @@ from skltransfer.multi_task import MultiTaskFineTuner as MultiTaskFineTuner
 from skltransfer.paired_features import PairedFeatureExtractor as PairedFeatureExtractor
 from skltransfer.persistence import load as load
 from skltransfer.pretraining import AdaptedBackbone as AdaptedBackbone
+from skltransfer.question_answering import FineTunedQuestionAnswerer as FineTunedQuestionAnswerer
+from skltransfer.question_answering import answer_exact_match_score as answer_exact_match_score
+from skltransfer.question_answering import answer_f1_score as answer_f1_score
 from skltransfer.segmentation import FineTunedSegmenter as FineTunedSegmenter
 from skltransfer.segmentation import mean_iou_score as mean_iou_score
 from skltransfer.tagging import FineTunedTagger as FineTunedTagger

@@ -12,6 +12,7 @@ from skltransfer.few_shot import FewShotClassifier
 from skltransfer.fine_tuning import FineTunedClassifier, FineTunedRegressor
 from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
+from skltransfer.question_answering import FineTunedQuestionAnswerer
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
 from skltransfer.text_generation import FineTunedLanguageModel, FineTunedTextToText
@@ -23,6 +24,7 @@ KINDS = (
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedLanguageModel,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,

@@ -28,6 +28,7 @@ FLOORS = {
     "multi_task": 4,
     "paired_features": 4,
     "pretraining": 4,
+    "question_answering": 4,
     "segmentation": 4,
     "tagging": 4,
     "text_generation": 4,
@@ -53,7 +54,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 26
+MOST_ROOMS = 28
 TENANTS = {
     "accelerate": "processes.py",
     "av": "_mp4.py",

@@ -20,6 +20,7 @@ from skltransfer import (
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedLanguageModel,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -113,6 +114,11 @@ def fitted(kind):
     if kind is FineTunedLanguageModel:
         model = kind(language_models.shared_language_model(), max_epochs=1, on_bad_sample="nan")
         return [model.fit([*TEXTS, None], [*TEXTS, ""])]
+    if kind is FineTunedQuestionAnswerer:
+        X, y = [("how many?", f"buy {i} figs") for i in range(16)], [str(i) for i in range(16)]
+        frame = pandas.DataFrame(X, columns=["question", "context"])
+        model = kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*y, ""])
+        return [model, kind("toy:text", max_epochs=1).fit(frame, y)]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

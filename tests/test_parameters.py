@@ -22,6 +22,7 @@ from skltransfer import (
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedLanguageModel,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -43,6 +44,7 @@ ALL = (
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedLanguageModel,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -53,10 +55,12 @@ ALL = (
 WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
 SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
 BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
+BACKBONES[FineTunedQuestionAnswerer] = "toy:text"
 BACKBONES[FineTunedTextToText] = "toy:text-to-text"
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
     FineTunedLanguageModel: (["a+b=", "c"] * 4, ["ab", "cc"] * 4),
+    FineTunedQuestionAnswerer: ([("what ?", "buy a fig"), ("how ?", "sell 2 plums")] * 4, ["fig", "2"] * 4),
     FineTunedDetector: (SCENES, BOXES),
     FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),

@@ -29,6 +29,7 @@ from skltransfer import (
     FineTunedClassifier,
     FineTunedDetector,
     FineTunedLanguageModel,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
@@ -237,6 +238,8 @@ WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
 TAGS = [["O", "O", "NUM"]] * 16
 SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
+QUESTIONS = [("how many?", f"buy {i} figs") for i in range(16)]
+ANSWERS = [str(i) for i in range(16)]
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 PROMPTS = ["a+b=", "c", "1+2="] * 4
 SHORT = {"random_state": 0, "dtype": "float32"}
@@ -253,6 +256,7 @@ SAVABLE = {
         FineTunedLanguageModel(shared_language_model(), max_epochs=1, max_new_tokens=2, **SHORT),
         PROMPTS,
     ),
+    "FineTunedQuestionAnswerer": (FineTunedQuestionAnswerer("toy:text", max_epochs=1, **SHORT), ANSWERS),
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
@@ -273,6 +277,8 @@ def samples_for(model, *, as_frame=False):
         return pandas.DataFrame({"text": texts}) if as_frame else texts
     if isinstance(model, FineTunedLanguageModel):
         return pandas.DataFrame({"text": PROMPTS}) if as_frame else PROMPTS
+    if isinstance(model, FineTunedQuestionAnswerer):
+        return pandas.DataFrame(QUESTIONS, columns=["question", "context"]) if as_frame else QUESTIONS
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

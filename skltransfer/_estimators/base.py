@@ -47,6 +47,7 @@ from skltransfer.inputs import (
     TABLE,
     JoinedSamples,
     PairSamples,
+    QuestionSamples,
     Samples,
     contained,
     samples_from_collection,
@@ -300,14 +301,19 @@ def n_truncated(samples: Samples, backbone: Backbone, *, tell: bool = True) -> i
     cut = [position for position in range(len(samples)) if _is_cut(samples, position, backbone)]
     if cut and tell:
         first = ", ".join(f"{samples.remarks.name}[{samples.rows[position]}]" for position in cut[:3])
-        longer = samples.words_if_cut or _longer(backbone, are_pairs=isinstance(samples, PairSamples))
+        longer = samples.words_if_cut or _longer(samples, backbone)
         warnings.warn(f"{len(cut)} of {len(samples)} {longer} (first: {first})", stacklevel=3)
     return len(cut)
 
 
-def _longer(backbone: Backbone, *, are_pairs: bool) -> str:
+def _longer(samples: Samples, backbone: Backbone) -> str:
     reader = backbone.preprocessing
-    if are_pairs:
+    if isinstance(samples, QuestionSamples):
+        return (
+            f"pairs of a question and a context are longer than max_length={reader.max_length} tokens; part of the "
+            "longer text was not read. Raise max_length where the network allows, or split contexts into paragraphs."
+        )
+    if isinstance(samples, PairSamples):
         return (
             f"pairs of texts are longer than max_length={reader.max_length} tokens; part of the longer text was not "
             "read. Set long_samples='windows' to read all of the second texts, or raise max_length where the network "

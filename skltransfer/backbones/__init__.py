@@ -29,6 +29,6 @@ from skltransfer.backbones._registry import (
     text_tower,
     with_current_options,
 )
-from skltransfer.backbones._sequence_models import IGNORED, DecoderModel, decoder_model
+from skltransfer.backbones._sequence_models import IGNORED, DecoderModel, decoder_model, span_head
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
 from skltransfer.backbones._windows import LONG_SAMPLES

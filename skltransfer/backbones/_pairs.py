@@ -7,6 +7,7 @@ The segment of a token (0 in the first text, 1 in the second) is packed into its
 import itertools
 from typing import Any
 
+import numpy as np
 import torch
 
 from skltransfer.backbones._windows import both_ends, window_starts
@@ -15,6 +16,7 @@ from skltransfer.exceptions import UnsupportedBackboneError
 LEAST_ROOM = 0.25  # of the tokens of a window, for the second text
 NO_PAIRS = (NotImplementedError, TypeError, ValueError)  # of tokenizers that take one text alone
 Pair = tuple[str, str]
+BEGINS_A_WORD = ("\u2581", "\u0120")  # alone, in vocabularies of SentencePiece and of bytes
 Layout = tuple[int, int, int]
 
 
@@ -116,6 +118,37 @@ class PairReader:
             return True
         return self._room - len(self._parts(pair)[1]) >= LEAST_ROOM * self._reader.max_length
 
+    def context(self, pair: Pair) -> np.ndarray:
+        """Tokens of the second text of a pair, (tokens, 3).
+
+        Columns are the token's position in :meth:`ids`, or -1 if it is cut off, and the letters of the text that it
+        stands for, without spaces around them: the first one, and the one after the last. A token of no letter, such as
+        one that only says that a word begins, has two equal numbers.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            If the tokenizer does not tell where its tokens come from.
+        """
+        tokenizer = self._reader.tokenizer
+        try:
+            read = tokenizer([pair[0]], [pair[1]], verbose=False, return_offsets_mapping=True)
+        except NotImplementedError as error:
+            raise UnsupportedBackboneError(
+                "Answers in a text need a tokenizer that tells which letters a token comes from, and this one, "
+                f"{type(tokenizer).__name__}, is written in Python and does not. Choose a backbone with a fast "
+                "tokenizer."
+            ) from error
+        names = getattr(tokenizer, "convert_ids_to_tokens", lambda ids: ids)(read["input_ids"][0])
+        before, first, between, second, _ = self._split(list(zip(names, read["offset_mapping"][0], strict=True)), pair)
+        n_first, n_second = self._shares(len(first), len(second))
+        found = np.full((len(second), 3), -1)
+        kept = self._kept(list(range(len(second))), n_second)
+        found[kept, 0] = len(before) + n_first + len(between) + np.arange(len(kept))
+        for token, (name, (start, stop)) in enumerate(second):
+            found[token, 1:] = (start, start) if name in BEGINS_A_WORD else _without_spaces(pair[1], start, stop)
+        return found
+
     @property
     def _room(self) -> int:
         """Most tokens of both texts."""
@@ -133,7 +166,11 @@ class PairReader:
 
     def _parts(self, pair: Pair) -> list[list[int]]:
         """Packed ids before the first text, of it, between the texts, of the second, and after it."""
-        ids, (before, between, after) = self._whole(pair), self._special
+        return self._split(self._whole(pair), pair)
+
+    def _split(self, ids: list, pair: Pair) -> list[list]:
+        """What there is for each token of a pair, in the same parts."""
+        before, between, after = self._special
         n_first = len(self._reader.tokenizer(pair[0], verbose=False, add_special_tokens=False)["input_ids"])
         ends = [0, before, before + n_first, before + n_first + between, len(ids) - after, len(ids)]
         return [ids[start:stop] for start, stop in itertools.pairwise(ends)]
@@ -154,3 +191,10 @@ class PairReader:
             return (n_first, room - n_first) if n_first == shorter else (room - n_second, n_second)
         half, is_fast = room // 2, getattr(self._reader.tokenizer, "is_fast", False)
         return (half, room - half) if is_fast and n_first <= n_second else (room - half, half)
+
+
+def _without_spaces(text: str, start: int, stop: int) -> tuple[int, int]:
+    """A part of a text without the spaces around it."""
+    own = text[start:stop]
+    start += len(own) - len(own.lstrip())
+    return start, start + len(own.strip())

@@ -1,7 +1,7 @@
-"""What follows an encoder in a sequence model of transformers: its decoder, and its output layer.
+"""What follows an encoder in a sequence model of transformers: its decoder, its output layer, its head for answers.
 
-The library's own model runs, without its encoder: what that would have returned is handed to the model. Must not know
-targets, training or the store.
+Of a model with a decoder, the library's own code runs, without its encoder: what that would have returned is handed to
+the model. Must not know targets, training or the store.
 """
 
 import weakref
@@ -281,5 +281,61 @@ def _refusal(backbone: Backbone, kind: str, reason: str) -> UnsupportedBackboneE
     )
 
 
+def span_head(backbone: Backbone) -> nn.Sequential | None:
+    """The head with which a checkpoint finds answers, from tokens (n, tokens, d) to two scores each; None without one.
+
+    Dropout and a linear layer, in evaluation mode and shared: it must not be changed. None also where the library
+    computes something else.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network whose checkpoint is read.
+    """
+    with _lock:
+        if backbone in _span_heads:
+            return _span_heads[backbone]
+    found = _loaded_span_head(backbone)
+    with _lock:
+        return _span_heads.setdefault(backbone, found)
+
+
+def _loaded_span_head(backbone: Backbone) -> nn.Sequential | None:
+    import transformers
+
+    weights = getattr(backbone.weights, "base", backbone.weights)
+    if not backbone.name.startswith("hf:") or weights != "pretrained":
+        return None
+    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
+    config = transformers.AutoConfig.from_pretrained(place, **shared)
+    kinds = getattr(config, "architectures", None) or ()
+    if config.is_encoder_decoder or not any(kind.endswith("ForQuestionAnswering") for kind in kinds):
+        return None
+    with seeded(0), quietly():
+        model, told = transformers.AutoModelForQuestionAnswering.from_pretrained(
+            place, dtype="float32", output_loading_info=True, **shared
+        )
+    last = getattr(model, "qa_outputs", None)
+    if told["missing_keys"] or not isinstance(last, nn.Linear) or last.out_features != 2:
+        return None
+    dropout = getattr(model, "dropout", None)  # DistilBERT alone has one
+    head = nn.Sequential(nn.Dropout(dropout.p if isinstance(dropout, nn.Dropout) else 0.0), last).eval()
+    return head.requires_grad_(False) if _is_whole(head, model.eval()) else None
+
+
+@torch.inference_mode()
+def _is_whole(head: nn.Module, model: nn.Module) -> bool:
+    """True if a model computes nothing between its encoder and its head, and tells its encoder nothing but tokens."""
+    ids = torch.arange(6)[None] % model.config.vocab_size
+    try:
+        found, encoded = model(input_ids=ids), getattr(model, model.base_model_prefix)(input_ids=ids)[0]
+    except (IndexError, RuntimeError, ValueError):  # Longformer looks for separators
+        return False
+    scores = getattr(found, "start_logits", None), getattr(found, "end_logits", None)
+    ours = head(encoded).unbind(-1)
+    return all(a is not None and a.shape == b.shape and torch.allclose(a, b) for a, b in zip(scores, ours, strict=True))
+
+
+_span_heads: "weakref.WeakKeyDictionary[Backbone, nn.Sequential | None]" = weakref.WeakKeyDictionary()
 _models: "weakref.WeakKeyDictionary[Backbone, dict[str, DecoderModel]]" = weakref.WeakKeyDictionary()
 _lock = Lock()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skltransfer.backbones._pairs import Layout, Pair, PairReader, special_tokens_of_pairs
+from skltransfer.backbones._pairs import BEGINS_A_WORD, Layout, Pair, PairReader, special_tokens_of_pairs
 from skltransfer.backbones._windows import KEPT, both_ends, window_starts
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -22,7 +22,6 @@ EXAMPLE = 12  # tokens
 CHARACTERS_PER_TOKEN, MARGIN = 16, 512
 SPECIAL = 8  # tokens that a tokenizer adds to a text, at most
 PROBED = 200  # tokens that are tried as texts
-BEGINS_A_WORD = ("\u2581", "\u0120")  # alone, in vocabularies of SentencePiece and of bytes
 
 
 @dataclass(frozen=True)

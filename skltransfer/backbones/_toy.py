@@ -157,12 +157,17 @@ class ToyTokenizer:
         add_special_tokens: bool = True,
     ) -> dict[str, list]:
         if text_pair is not None:
-            pairs = zip(text, text_pair, strict=True)
-            return {"input_ids": [[*first.encode(), self.between, *second.encode()] for first, second in pairs]}
+            pairs = list(zip(text, text_pair, strict=True))
+            ids = [[*first.encode(), self.between, *second.encode()] for first, second in pairs]
+            offsets = [[*_offsets(first), (0, 0), *_offsets(second)] for first, second in pairs]
+            return {"input_ids": ids} | ({"offset_mapping": offsets} if return_offsets_mapping else {})
         read: dict[str, list] = {"input_ids": list(text.encode())}
-        if return_offsets_mapping:
-            read["offset_mapping"] = [(i, i + 1) for i, letter in enumerate(text) for _ in letter.encode()]
-        return read
+        return read | ({"offset_mapping": _offsets(text)} if return_offsets_mapping else {})
+
+
+def _offsets(text: str) -> list[tuple[int, int]]:
+    """The letter that each byte of a text is of."""
+    return [(i, i + 1) for i, letter in enumerate(text) for _ in letter.encode()]
 
 
 def _load_toy_transformer(name: str, weights: str, options: Mapping[str, object]) -> Backbone:

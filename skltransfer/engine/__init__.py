@@ -35,6 +35,7 @@ from skltransfer.engine.tasks.ordinal import OrdinalTask
 from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.prototypes import Described, MultilabelPrototypeTask, PrototypeTask
 from skltransfer.engine.tasks.regression import RegressionTask
+from skltransfer.engine.tasks.spans import NEW_SPAN_HEADS, SpanTask
 from skltransfer.engine.tasks.tagging import TaggingTask
 from skltransfer.engine.tasks.targets import ArrayTargets, RecordTargets, Targets
 from skltransfer.engine.tasks.task import OWN_HEAD, VECTOR_HEADS, Start, Task, VectorTask, solved_probe
@@ -57,6 +58,7 @@ KINDS = (
     PrototypeTask,
     RegressionTask,
     SegmentationTask,
+    SpanTask,
     TaggingTask,
 )
 TASKS = {kind.__name__: kind for kind in KINDS}

@@ -21,6 +21,7 @@ from skltransfer.inputs._masks import read_mask
 from skltransfer.inputs._pairs import PairSamples
 from skltransfer.inputs._parts import Distinct, distinct, parts_of
 from skltransfer.inputs._pixels import CHANNELS
+from skltransfer.inputs._questions import QuestionSamples
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, digest_of
@@ -91,6 +92,25 @@ def samples_from_pairs(X: Sequence[Any], preprocessing: Any) -> PairSamples:
     """
     _refuse_nothing(X, "pair of texts")
     return PairSamples(X, preprocessing)
+
+
+def samples_from_questions(X: Sequence[Any], preprocessing: Any) -> QuestionSamples:
+    """The elements of a sequence of pairs of a question and a context.
+
+    Parameters
+    ----------
+    X : sequence of (str, str)
+        Questions and contexts.
+    preprocessing : TextPreprocessing
+        The backbone's.
+
+    Raises
+    ------
+    ValueError
+        If X is empty.
+    """
+    _refuse_nothing(X, "pair of a question and a context")
+    return QuestionSamples(X, preprocessing)
 
 
 def samples_from_words(X: Sequence[Any], preprocessing: Any) -> WordSamples:
