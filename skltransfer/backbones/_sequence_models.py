@@ -90,6 +90,18 @@ class DecoderModel(nn.Module):
         return None
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages among which a network of speech must be told the one to write; empty for others."""
+        known = getattr(self.model.generation_config, "lang_to_id", None) or {}
+        is_told = getattr(self.model.generation_config, "is_multilingual", bool(known))
+        return tuple(sorted(name.strip("<|>") for name in known)) if is_told else ()
+
+    @property
+    def own_language(self) -> str | None:
+        """The language that a checkpoint says it writes, of those that it knows."""
+        return getattr(self.model.generation_config, "language", None) or self.texts.language
+
+    @property
     def tokens(self) -> nn.Parameter:
         """Vectors of the decoder's tokens, (vocabulary, d)."""
         return self.model.get_input_embeddings().weight
@@ -114,12 +126,21 @@ class DecoderModel(nn.Module):
         labels : Tensor of int, shape (n, length)
             Right tokens, ``IGNORED`` after the last one.
         """
-        shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
+        shifted = self._shifted(labels)
         return self.model(**_heard(hidden, mask), decoder_input_ids=shifted, use_cache=False).logits
+
+    def _shifted(self, labels: torch.Tensor) -> torch.Tensor:
+        """What the decoder reads to write the labels: the token that it begins with, and all labels but the last."""
+        if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+            return self.model.prepare_decoder_input_ids_from_labels(labels)
+        config = self.model.config
+        begin = labels.new_full((len(labels), 1), config.decoder_start_token_id)
+        return torch.cat([begin, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)], dim=1)
 
     def generate(self, hidden: torch.Tensor, mask: torch.Tensor | None, **how: Any) -> torch.Tensor:
         """Token ids that the library's own ``generate`` finds, (n, length), with whatever begins and pads them."""
-        return self.model.generate(**_heard(hidden, mask), **how)
+        with quietly():  # it warns of arguments that it hands to itself
+            return self.model.generate(**_heard(hidden, mask), **how)
 
 
 def _heard(hidden: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
