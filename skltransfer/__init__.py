@@ -24,6 +24,7 @@ _ROOMS = {
     "FineTunedRegressor": "fine_tuning",
     "FineTunedSegmenter": "segmentation",
     "FineTunedTagger": "tagging",
+    "FineTunedTranscriber": "transcription",
     "FreezeDepthDisplay": "inspection",
     "LayerProbeDisplay": "inspection",
     "MultiTaskFineTuner": "multi_task",
@@ -54,6 +55,7 @@ _ROOMS = {
     "show_versions": "_system.versions",
     "task_report": "model_selection",
     "transfer_report": "model_selection",
+    "word_error_rate": "transcription",
 }
 
 __all__ = sorted(_ROOMS)

@@ -46,3 +46,5 @@ from skltransfer.segmentation import mean_iou_score as mean_iou_score
 from skltransfer.tagging import FineTunedTagger as FineTunedTagger
 from skltransfer.tagging import entity_f1_score as entity_f1_score
 from skltransfer.tagging import read_conll as read_conll
+from skltransfer.transcription import FineTunedTranscriber as FineTunedTranscriber
+from skltransfer.transcription import word_error_rate as word_error_rate

@@ -14,6 +14,7 @@ from skltransfer.multi_task import MultiTaskFineTuner
 from skltransfer.pretraining import AdaptedBackbone
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
+from skltransfer.transcription import FineTunedTranscriber
 
 KINDS = (
     AdaptedBackbone,
@@ -24,6 +25,7 @@ KINDS = (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
 )
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}

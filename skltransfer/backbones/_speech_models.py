@@ -148,8 +148,8 @@ def _loaded(backbone: Backbone) -> CtcHead | None:
     absent = sorted(key for key in told["missing_keys"] if key.startswith("lm_head"))
     if absent:
         raise UnsupportedBackboneError(
-            f"{backbone.name!r} says that it is a {config.architectures[0]}, but its files lack {absent}. Get the whole "
-            "model."
+            f"{backbone.name!r} says that it is a {config.architectures[0]}, but its files lack {absent}. Get the "
+            "whole model."
         )
     head = CtcHead(model.lm_head, CtcTexts(tokenizer), int(config.pad_token_id))
     return head.eval().requires_grad_(False)

@@ -21,16 +21,16 @@ def windows_between_words(waveform: np.ndarray, rate: int, longest: int) -> list
     """
     parts, start = [], 0
     while len(waveform) - start > longest:
-        end = start + _quietest(waveform[start : start + longest], rate)
+        last = min(start + longest, len(waveform) - int(longest * SHARE))  # the rest is long enough to be heard
+        end = start + _quietest(waveform[start:last], int(longest * (1 - SHARE)), rate)
         parts.append(waveform[start:end])
         start = end
     return [*parts, waveform[start:]]
 
 
-def _quietest(window: np.ndarray, rate: int) -> int:
-    """Where to cut a window: the middle of its quietest span, the last one of equals."""
+def _quietest(window: np.ndarray, first: int, rate: int) -> int:
+    """Where to cut a window: the middle of its quietest span after a place, the last one of equals."""
     step = max(1, int(STEP * rate))
-    first = int(len(window) * (1 - SHARE))
     n_steps = (len(window) - first) // step
     n_span = min(max(1, int(SPAN / STEP)), n_steps)
     if n_steps == 0:

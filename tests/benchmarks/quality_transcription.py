@@ -34,12 +34,12 @@ def strings(rows, n, *, lengths, changed, seed):
     while len(X) < n:
         own = rows[speakers[rows] == rng.choice(names)]
         picked = rng.choice(own, rng.integers(lengths[0], lengths[1] + 1))
-        speed = rng.uniform(0.8, 1.25) if changed else 1.0
+        speed = rng.uniform(0.75, 1.35) if changed else 1.0
         parts = [np.zeros(rng.integers(200, 1200), np.float32)]
         for row in picked:
             sound = sounds[row] / max(np.abs(sounds[row]).max(), 1e-3)
             if changed:
-                sound = soxr.resample(sound, 8000, 8000 * speed * rng.uniform(0.95, 1.05))
+                sound = soxr.resample(sound, 8000, 8000 * speed * rng.uniform(0.92, 1.08))
                 sound = sound * rng.uniform(0.4, 1)
             parts += [sound, np.zeros(rng.integers(100, 1000), np.float32)]
         whole = np.concatenate(parts) * 0.8
