@@ -261,7 +261,8 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     >>> import numpy as np
     >>> from skltransfer import FineTunedTranscriber
     >>> t = np.arange(640) / 8000
-    >>> tones = {letter: np.sin(2 * np.pi * hertz * t) / 2 for letter, hertz in {"a": 250, "b": 1000, "c": 2500}.items()}
+    >>> hertz = {"a": 250, "b": 1000, "c": 2500}
+    >>> tones = {letter: np.sin(2 * np.pi * hertz[letter] * t) / 2 for letter in hertz}
     >>> y = ["ab", "ba", "ca", "bca", "abc", "cb"] * 2
     >>> X = [(np.concatenate([tones[letter] for letter in text]), 8000) for text in y]
     >>> how = {"learning_rate": 0.1, "max_epochs": 15, "batch_size": 2, "random_state": 0}
@@ -420,7 +421,12 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         windows = windows_between_words(waveform, rate, longest)
         return samples_from_collection(windows, "audio", **backbone.reading, sampling_rate=rate)
 
-    def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
+    def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        self._refuse_unless_it_hears(backbone)
+        return super()._samples(X, backbone, reset=reset)
+
+    def _refuse_unless_it_hears(self, backbone: Backbone) -> None:
+        """Raise if a network cannot transcribe."""
         if backbone.modality != "audio":
             raise UnsupportedBackboneError(
                 f"FineTunedTranscriber reads audio, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
@@ -432,6 +438,8 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 "long_samples='windows'. Load it without, and set window_seconds."
             )
         way_to_write(backbone)
+
+    def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
         is_fitted = hasattr(self, "_network_")  # in fit, a part that is not heard would leave words without sound
         longest = None if is_fitted else backbone.preprocessing.longest
         return AudioSamples(items, **backbone.reading, sampling_rate=self.sampling_rate, longest=longest)

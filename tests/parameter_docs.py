@@ -22,6 +22,7 @@ ESTIMATORS = (
     "FineTunedRegressor",
     "FineTunedSegmenter",
     "FineTunedTagger",
+    "FineTunedTranscriber",
     "MultiTaskFineTuner",
     "PretrainedFeatureExtractor",
 )

@@ -29,6 +29,7 @@ FLOORS = {
     "pretraining": 4,
     "segmentation": 4,
     "tagging": 4,
+    "transcription": 4,
     "distributed": 5,
     "export": 5,
     "inspection": 5,
@@ -51,7 +52,7 @@ WITHIN_ENGINE = {
     "depth_choice": 7,
     "__init__": 8,
 }
-MOST_ROOMS = 25
+MOST_ROOMS = 26
 TENANTS = {
     "accelerate": "processes.py",
     "av": "_mp4.py",
@@ -67,7 +68,7 @@ TENANTS = {
     "tifffile": "_tiff.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
-    "transformers": "_sequence_models.py _transformers.py",
+    "transformers": "_sequence_models.py _speech_models.py _transformers.py",
 }
 
 

@@ -21,6 +21,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PairedFeatureExtractor,
     PretrainedFeatureExtractor,
@@ -104,6 +105,9 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
+    if kind is FineTunedTranscriber:
+        X = [(np.random.default_rng(i).normal(0, 0.1, 2000).astype(np.float32), 8000) for i in range(16)]
+        return [kind("toy:audio", max_epochs=1, on_bad_sample="nan").fit([*X, None], ["ab"] * 17)]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

@@ -23,6 +23,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     score_transferability,
@@ -42,18 +43,25 @@ ALL = (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
 )
 WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
 SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
+BACKBONES = {
+    FineTunedDetector: "toy:images",
+    FineTunedSegmenter: "toy:images",
+    FineTunedTagger: "toy:text",
+    FineTunedTranscriber: "toy:audio",
+}
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
     FineTunedDetector: (SCENES, BOXES),
     FineTunedSegmenter: (SCENES, SCENES[..., 0] // 128),
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
     FineTunedTagger: (WORDS, TAGS),
+    FineTunedTranscriber: ([(np.ones(800, np.float32) / 2, 8000)] * 8, ["ab"] * 8),
 }
 PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
 TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders

@@ -30,6 +30,7 @@ from skltransfer import (
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     load,
@@ -234,6 +235,7 @@ WORDS = [[f"w{i}", "and", str(i)] for i in range(16)]
 TAGS = [["O", "O", "NUM"]] * 16
 SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
+CLIPS = [np.random.default_rng(i).normal(0, 0.1, 1000 + i).astype(np.float32) for i in range(16)]
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 SHORT = {"random_state": 0, "dtype": "float32"}
 SAVABLE = {
@@ -245,6 +247,7 @@ SAVABLE = {
     "FineTunedRegressor": (FineTunedRegressor("toy:rows", freeze_depth=1.0, **SHORT), ROWS[:, 0]),
     "FineTunedSegmenter": (FineTunedSegmenter("toy:images", freeze_depth=1.0, **SHORT), SCENES[..., 0] // 128),
     "FineTunedTagger": (FineTunedTagger("toy:text", freeze_depth=1.0, **SHORT), TAGS),
+    "FineTunedTranscriber": (FineTunedTranscriber("toy:audio", max_epochs=1, sampling_rate=8000, **SHORT), ["ab"] * 16),
     "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
 }
 
@@ -253,6 +256,8 @@ def samples_for(model, *, as_frame=False):
     pandas = pytest.importorskip("pandas")
     if isinstance(model, FineTunedTagger):
         return pandas.DataFrame({"words": WORDS}) if as_frame else WORDS
+    if isinstance(model, FineTunedTranscriber):
+        return pandas.DataFrame({"clip": CLIPS}) if as_frame else CLIPS
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

@@ -1,5 +1,6 @@
-"""Transcripts of speech: what the networks are, long audio, what is refused by row, and how transcripts are compared."""
+"""Transcripts of speech: what the networks are, long audio, what is refused by row, and how texts are compared."""
 
+import copy
 import io
 import pathlib
 import pickle
@@ -29,9 +30,9 @@ from skltransfer.transcription import normalized
 
 RATE = 8000
 PITCHES = {"a": 250, "b": 1000, "c": 2500}
-Y = ["ab", "ba", "ca", "bca", "abc", "cb a", "aa", "c b"] * 2
+Y = ["ab", "ba", "ca", "bca", "abc", "cb a", "ac", "c b"] * 2
 HOW = {"random_state": 0, "dtype": "float32", "device": "cpu"}
-CTC = {"freeze_depth": 1.0, "learning_rate": 0.1, "max_epochs": 12, "batch_size": 2, **HOW}
+CTC = {"freeze_depth": 1.0, "learning_rate": 0.05, "max_epochs": 30, "batch_size": 2, **HOW}
 SHORT = {"max_epochs": 2, "batch_size": 8}
 
 
@@ -72,7 +73,7 @@ def multilingual(tmp_path_factory):
 
 
 def whisper(folder, **parameters):
-    how = {"freeze_depth": 1.0, "learning_rate": 5e-3, "max_epochs": 20, "batch_size": 4, **HOW}
+    how = {"freeze_depth": 0.5, "learning_rate": 1e-3, "max_epochs": 10, "batch_size": 4, **HOW}
     return FineTunedTranscriber(f"hf:{folder}", **how | parameters)
 
 
@@ -84,6 +85,11 @@ def fitted(english):
 @pytest.fixture(scope="module")
 def fitted_letters():
     return letters().fit(X, Y)
+
+
+def with_parameters(model, **parameters):
+    """A fitted model with other parameters."""
+    return copy.copy(model).set_params(**parameters)
 
 
 @pytest.fixture(params=["decoder", "letters"])
@@ -100,6 +106,12 @@ def features_and_labels(folder, texts, **prefix):
     features = extractor([one for one, _ in X[: len(texts)]], sampling_rate=RATE, return_tensors="pt").input_features
     ids = [torch.tensor(tokenizer(text).input_ids[1:]) for text in texts]  # as the library's examples cut the first
     return features, ids, torch.nn.utils.rnn.pad_sequence(ids, True, -100), tokenizer
+
+
+def library_s_name(key):
+    """Name of a trained weight in the library's own model."""
+    key = key.removeprefix("readout.decoder.model.")
+    return f"model.encoder.{key.removeprefix('suffix.')}" if key.startswith("suffix.") else key
 
 
 def library_s_whisper(folder, boundary, activation, backbone, *, trains):
@@ -138,10 +150,8 @@ def test_loss_and_gradients_equal_the_library_s_at_every_boundary(english, train
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         theirs, compared = dict(model.named_parameters()), 0
         for name, value in network.named_parameters():
-            key = name.removeprefix("readout.decoder.model.")
-            key = f"model.encoder.{key.removeprefix('suffix.')}" if key.startswith("suffix.") else key
             if value.grad is not None:
-                torch.testing.assert_close(value.grad, theirs[key].grad, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(value.grad, theirs[library_s_name(name)].grad, rtol=1e-5, atol=1e-5)
                 compared += 1
         assert compared >= len(list(network.readout.decoder.model.model.decoder.parameters()))
 
@@ -165,7 +175,7 @@ def test_transcripts_are_the_library_s_token_for_token(english, multilingual, nu
         model = whisper(folder, language=language, max_epochs=2, num_beams=num_beams, max_new_tokens=9).fit(X, Y)
         features, _, _, tokenizer = features_and_labels(folder, Y[:5])
         library = transformers.WhisperForConditionalGeneration.from_pretrained(folder).eval()
-        state = {k.removeprefix("readout.decoder.model."): torch.tensor(v) for k, v in model._network_.changed.items()}
+        state = {library_s_name(key): torch.tensor(value) for key, value in model._network_.changed.items()}
         assert not library.load_state_dict(state, strict=False).unexpected_keys
         spoken = {} if language is None else {"language": language, "task": "transcribe"}
         ids = library.generate(input_features=features, max_new_tokens=9, num_beams=num_beams, **spoken)
@@ -175,14 +185,15 @@ def test_transcripts_are_the_library_s_token_for_token(english, multilingual, nu
             assert model.predict(X[:5]).tolist() == expected
 
 
-def test_an_end_within_the_limit_is_told_from_a_cut(fitted):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert fitted.predict(X[:8]).tolist() == Y[:8]
-    short = clone(fitted).set_params(max_new_tokens=1)
-    short.__dict__.update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
-    with pytest.warns(UserWarning, match=r"4 of 4 texts .* 1 tokens"):
+def test_a_text_that_is_cut_is_told(fitted):
+    short = with_parameters(fitted, max_new_tokens=1)
+    with pytest.warns(UserWarning, match=r"of 4 texts .* 1 tokens. Raise max_new_tokens"):
         short.predict(X[2:6])
+    texts = fitted._texts(load_backbone(fitted.backbone))
+    most = fitted._task_to_answer.how["max_new_tokens"]
+    assert fitted._is_cut([5] * most, texts)
+    assert not fitted._is_cut([5] * (most - 1), texts)
+    assert not fitted._is_cut([5, texts.end, *[texts.end] * most], texts)
 
 
 # languages
@@ -223,9 +234,9 @@ def test_a_checkpoint_that_transcribes_keeps_its_head_and_its_letters(tmp_path):
     np.testing.assert_allclose(weight, library.lm_head.weight.detach().numpy(), atol=1e-6)
     with pytest.raises(ValueError, match=r"y\[1\] holds \['D'\].*cannot write; its letters are 'abc\|'"):
         clone(model).fit(X, [Y[0], "D", *Y[2:]])
-    copy = tmp_path / "model.skl"
-    model.save(copy)
-    assert load(copy).predict(X[:4]).tolist() == model.predict(X[:4]).tolist()
+    path = tmp_path / "model.skl"
+    model.save(path)
+    assert load(path).predict(X[:4]).tolist() == model.predict(X[:4]).tolist()
 
 
 def test_a_target_that_needs_more_frames_than_its_clip_has_is_named():
@@ -253,39 +264,36 @@ def test_windows_end_where_it_is_quiet_and_lose_nothing():
     assert min(map(len, windows_between_words(noise, 100, 3000))) >= 900  # no rest too short to be heard
 
 
-def test_seventy_seconds_of_a_file_are_transcribed_in_windows(fitted):
-    said = [Y[i % 8] for i in range(70)]
-    pause = np.zeros(RATE, np.float32)
+def test_seventy_seconds_of_a_file_are_transcribed_in_windows(either):
+    said, pause = [Y[i % 8] for i in range(70)], np.zeros(RATE, np.float32)
     clip = np.concatenate([np.concatenate([sound(text, seed=i), pause])[:RATE] for i, text in enumerate(said)])
     content = wav_bytes(clip)
     assert len(clip) == 70 * RATE
+    model = with_parameters(either, window_seconds=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = fitted.predict([X[0], content, X[1]])
+        whole = model.predict([X[0], content, X[1]])
         windows = windows_between_words(np.float32(np.int16(clip * 32767)) / 32768, RATE, 2 * RATE)
-        expected = fitted.predict([(window, RATE) for window in windows])
-    assert whole[0] == Y[0]
-    assert whole[2] == Y[1]
+        expected = either.predict([(window, RATE) for window in windows])
+        assert whole[[0, 2]].tolist() == either.predict(X[:2]).tolist()
+    assert len(windows) >= 35
     assert whole[1] == " ".join(text for text in expected if text)
-    assert len(whole[1].split()) >= 35
+    if hasattr(either, "vocabulary_"):
+        assert whole[1].replace(" ", "") == "".join(said).replace(" ", "")
 
 
 def test_letters_hear_whole_clips_unless_windows_are_asked_for(fitted_letters):
-    clip = (np.concatenate([sound("ab c", seed=i) for i in range(30)]), RATE)
-    whole = fitted_letters.predict([clip])[0]
-    assert len(whole.replace(" ", "")) > 60
-    cut = clone(fitted_letters).set_params(window_seconds=2.0)
-    cut.__dict__.update({k: v for k, v in vars(fitted_letters).items() if k.endswith("_")})
-    assert len(cut.predict([clip])[0].replace(" ", "")) > 60
+    clip = (np.concatenate([sound("abc", seed=i) for i in range(30)]), RATE)
+    assert fitted_letters.predict([clip])[0] == "abc" * 30
+    cut = with_parameters(fitted_letters, window_seconds=2.0)
+    assert " " in cut.predict([clip])[0]  # between windows
     with pytest.raises(ValueError, match="window_seconds"):
         letters(window_seconds=0.5).fit(X, Y)
 
 
 def test_windows_longer_than_the_input_are_refused(fitted):
-    longer = clone(fitted).set_params(window_seconds=3)
-    longer.__dict__.update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
     with pytest.raises(ValueError, match="window_seconds=3 is more than the 2 s that"):
-        longer.predict(X[:1])
+        with_parameters(fitted, window_seconds=3).predict(X[:1])
 
 
 def test_fit_refuses_clips_that_it_cannot_hear_whole(english, tmp_path):
@@ -389,20 +397,14 @@ def test_scikit_learn_splits_scores_and_searches():
     assert make_pipeline(letters(**SHORT)).fit(X, Y).predict(X[:2]).shape == (2,)
 
 
-def test_a_search_passes_each_frozen_stage_once_for_each_clip(english):
-    store = ActivationStore(max_bytes=2**26)
-    search = GridSearchCV(
-        whisper(english, cache=store, **SHORT), {"freeze_depth": [0.5, 1.0]}, cv=2, error_score="raise"
-    )
-    calls = []
-    encoder = load_backbone(f"hf:{english}").library_network
-    hook = encoder.layers[0].register_forward_hook(lambda _, given, out: calls.append(len(given[0])))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        search.fit(X, Y)
-    hook.remove()
-    assert store.info()["misses"] if hasattr(store, "info") else True
-    assert sum(calls) <= 2 * len(X) + 8
+def test_a_search_passes_the_encoder_once_for_each_clip(english):
+    for model in (whisper(english, **SHORT), letters(**SHORT)):
+        store = ActivationStore()
+        search = GridSearchCV(model.set_params(cache=store), {"freeze_depth": [1.0, 0.5]}, cv=2, error_score="raise")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            search.fit(X, Y)
+        assert store.info()["misses"] == len(X)
 
 
 def test_order_weights_and_neighbours_change_nothing(either):
@@ -418,13 +420,20 @@ def test_order_weights_and_neighbours_change_nothing(either):
         np.testing.assert_allclose(value, repeated._network_.changed[name], atol=1e-5)
 
 
-def test_pickles_and_files_predict_alike_in_another_process(either, tmp_path):
+def test_pickles_and_files_predict_alike(either, tmp_path):
     content = pickle.dumps(either)
     assert pickle.loads(content).predict(X[:4]).tolist() == either.predict(X[:4]).tolist()
     path, clip = tmp_path / "model.skl", tmp_path / "clip.wav"
     either.save(path)
     clip.write_bytes(wav_bytes(X[3][0]))
     assert load(path).predict([clip]).tolist() == either.predict([clip]).tolist()
+
+
+@pytest.mark.slow
+def test_a_file_is_read_in_another_process(either, tmp_path):
+    path, clip = tmp_path / "model.skl", tmp_path / "clip.wav"
+    either.save(path)
+    clip.write_bytes(wav_bytes(X[3][0]))
     code = f"import skltransfer; print(skltransfer.load({str(path)!r}).predict([{str(clip)!r}])[0])"
     told = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == either.predict([clip])[0]
@@ -444,11 +453,8 @@ def test_early_stopping_checkpoints_and_named_clips_to_validate_on(either, tmp_p
 
 def test_adapters_are_trained_in_place_of_weights(english):
     pytest.importorskip("peft")
-    for model in (whisper(english, adapter="lora", freeze_depth=0.5, **SHORT),):
-        assert (
-            model.fit(X, Y).n_trainable_params_
-            < whisper(english, freeze_depth=0.5, **SHORT).fit(X, Y).n_trainable_params_
-        )
+    plain, adapted = whisper(english, **SHORT), whisper(english, adapter="lora", **SHORT)
+    assert adapted.fit(X, Y).n_trainable_params_ < plain.fit(X, Y).n_trainable_params_
 
 
 # the score
