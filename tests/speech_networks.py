@@ -83,7 +83,7 @@ def save_whisper(
 
 
 def save_ctc(folder, *, head=False, letters="efghinorstuvwxz", family="Wav2Vec2", seed=0, rate=16000, **sizes):
-    """An encoder of waveforms; with ``head``, a checkpoint that transcribes, whose tokenizer writes words with ``|``."""
+    """An encoder of waveforms; with ``head``, a checkpoint that transcribes, with ``|`` between words."""
     configuration = getattr(transformers, f"{family}Config")(
         **{
             "hidden_size": 32,

@@ -3,10 +3,12 @@
 import inspect
 import pickle
 import re
+import tempfile
 import warnings
 
 import numpy as np
 import pytest
+from speech_networks import save_whisper
 
 import skltransfer
 from skltransfer import (
@@ -107,7 +109,10 @@ def fitted(kind):
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
     if kind is FineTunedTranscriber:
         X = [(np.random.default_rng(i).normal(0, 0.1, 2000).astype(np.float32), 8000) for i in range(16)]
-        return [kind("toy:audio", max_epochs=1, on_bad_sample="nan").fit([*X, None], ["ab"] * 17)]
+        of_letters = kind("toy:audio", max_epochs=1, on_bad_sample="nan").fit([*X, None], ["ab"] * 17)
+        with tempfile.TemporaryDirectory() as folder:
+            network = save_whisper(folder, rate=8000)
+            return [of_letters, kind(f"hf:{network}", max_epochs=1).fit(X[:2], ["one two", "three"])]
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import pathlib
 import pickle
 import subprocess
 import sys
@@ -16,9 +15,6 @@ import transformers
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
 from speech_networks import save_ctc, save_whisper
 
 from skltransfer import ActivationStore, FineTunedTranscriber, load, load_backbone, word_error_rate

@@ -1,14 +1,8 @@
 """A letter per frame: loss and gradients as the library's, greedy decoding, and what frames can hold."""
 
-import pathlib
-import sys
-
 import pytest
 import torch
 import transformers
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-
 from speech_networks import save_ctc
 
 from skltransfer import load_backbone
