@@ -27,6 +27,7 @@ _ROOMS = {
     "FineTunedSegmenter": "segmentation",
     "FineTunedTagger": "tagging",
     "FineTunedTextToText": "text_generation",
+    "FineTunedTranscriber": "transcription",
     "FreezeDepthDisplay": "inspection",
     "LayerProbeDisplay": "inspection",
     "MultiTaskFineTuner": "multi_task",
@@ -60,6 +61,7 @@ _ROOMS = {
     "show_versions": "_system.versions",
     "task_report": "model_selection",
     "transfer_report": "model_selection",
+    "word_error_rate": "transcription",
 }
 
 __all__ = sorted(_ROOMS)

@@ -52,3 +52,5 @@ from skltransfer.tagging import read_conll as read_conll
 from skltransfer.text_generation import FineTunedLanguageModel as FineTunedLanguageModel
 from skltransfer.text_generation import FineTunedTextToText as FineTunedTextToText
 from skltransfer.text_generation import chrf_score as chrf_score
+from skltransfer.transcription import FineTunedTranscriber as FineTunedTranscriber
+from skltransfer.transcription import word_error_rate as word_error_rate

@@ -16,6 +16,7 @@ from skltransfer.question_answering import FineTunedQuestionAnswerer
 from skltransfer.segmentation import FineTunedSegmenter
 from skltransfer.tagging import FineTunedTagger
 from skltransfer.text_generation import FineTunedLanguageModel, FineTunedTextToText
+from skltransfer.transcription import FineTunedTranscriber
 
 KINDS = (
     AdaptedBackbone,
@@ -29,6 +30,7 @@ KINDS = (
     FineTunedSegmenter,
     FineTunedTagger,
     FineTunedTextToText,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
 )
 ESTIMATORS = {kind.__name__: kind for kind in KINDS}

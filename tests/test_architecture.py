@@ -32,6 +32,7 @@ FLOORS = {
     "segmentation": 4,
     "tagging": 4,
     "text_generation": 4,
+    "transcription": 4,
     "distributed": 5,
     "export": 5,
     "inspection": 5,
@@ -70,7 +71,7 @@ TENANTS = {
     "tifffile": "_tiff.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
-    "transformers": "_causal_models.py _sequence_models.py _transformers.py",
+    "transformers": "_causal_models.py _sequence_models.py _speech_models.py _transformers.py",
 }
 
 

@@ -3,11 +3,13 @@
 import inspect
 import pickle
 import re
+import tempfile
 import warnings
 
 import language_models
 import numpy as np
 import pytest
+from speech_networks import save_whisper
 
 import skltransfer
 from skltransfer import (
@@ -25,6 +27,7 @@ from skltransfer import (
     FineTunedSegmenter,
     FineTunedTagger,
     FineTunedTextToText,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PairedFeatureExtractor,
     PretrainedFeatureExtractor,
@@ -92,6 +95,29 @@ def new(kind):
     return kind(PretrainedFeatureExtractor("toy:text"), PretrainedFeatureExtractor("toy:text"))
 
 
+OF_SEQUENCES = (FineTunedLanguageModel, FineTunedQuestionAnswerer, FineTunedTextToText, FineTunedTranscriber)
+
+
+def fitted_on_sequences(kind, pandas):
+    """The same for estimators whose targets are texts, or parts of texts."""
+    if kind is FineTunedTextToText:
+        how = {"max_epochs": 1, "on_bad_sample": "nan", "dtype": "float32"}
+        return [kind("toy:text-to-text", **how).fit([*TEXTS, None], [text.upper() for text in [*TEXTS, "a"]])]
+    if kind is FineTunedLanguageModel:
+        model = kind(language_models.shared_language_model(), max_epochs=1, on_bad_sample="nan")
+        return [model.fit([*TEXTS, None], [*TEXTS, ""])]
+    if kind is FineTunedQuestionAnswerer:
+        X, y = [("how many?", f"buy {i} figs") for i in range(16)], [str(i) for i in range(16)]
+        frame = pandas.DataFrame(X, columns=["question", "context"])
+        model = kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*y, ""])
+        return [model, kind("toy:text", max_epochs=1).fit(frame, y)]
+    X = [(np.random.default_rng(i).normal(0, 0.1, 2000).astype(np.float32), 8000) for i in range(16)]
+    of_letters = kind("toy:audio", max_epochs=1, on_bad_sample="nan").fit([*X, None], ["ab"] * 17)
+    with tempfile.TemporaryDirectory() as folder:
+        network = save_whisper(folder, rate=8000)
+        return [of_letters, kind(f"hf:{network}", max_epochs=1).fit(X[:2], ["one two", "three"])]
+
+
 def fitted(kind):
     """Fits of a frame, and of texts of which one is long and one cannot be read: between them, all attributes."""
     pandas = pytest.importorskip("pandas")
@@ -108,17 +134,8 @@ def fitted(kind):
         words = [text.split() for text in TEXTS]
         tags = [[len(word) % 2 for word in text] for text in words]
         return [kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*words, None], [*tags, [0]])]
-    if kind is FineTunedTextToText:
-        how = {"max_epochs": 1, "on_bad_sample": "nan", "dtype": "float32"}
-        return [kind("toy:text-to-text", **how).fit([*TEXTS, None], [text.upper() for text in [*TEXTS, "a"]])]
-    if kind is FineTunedLanguageModel:
-        model = kind(language_models.shared_language_model(), max_epochs=1, on_bad_sample="nan")
-        return [model.fit([*TEXTS, None], [*TEXTS, ""])]
-    if kind is FineTunedQuestionAnswerer:
-        X, y = [("how many?", f"buy {i} figs") for i in range(16)], [str(i) for i in range(16)]
-        frame = pandas.DataFrame(X, columns=["question", "context"])
-        model = kind("toy:text", max_epochs=1, on_bad_sample="nan").fit([*X, None], [*y, ""])
-        return [model, kind("toy:text", max_epochs=1).fit(frame, y)]
+    if kind in OF_SEQUENCES:
+        return fitted_on_sequences(kind, pandas)
     if kind is PairedFeatureExtractor:
         return [new(kind).fit(pandas.DataFrame({"a": TEXTS, "b": TEXTS}))]
     if "backbone" not in inspect.signature(kind).parameters:

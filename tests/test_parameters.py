@@ -27,6 +27,7 @@ from skltransfer import (
     FineTunedSegmenter,
     FineTunedTagger,
     FineTunedTextToText,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     score_transferability,
@@ -49,6 +50,7 @@ ALL = (
     FineTunedSegmenter,
     FineTunedTagger,
     FineTunedTextToText,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
 )
@@ -57,6 +59,12 @@ SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint
 BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
 BACKBONES[FineTunedQuestionAnswerer] = "toy:text"
 BACKBONES[FineTunedTextToText] = "toy:text-to-text"
+BACKBONES = {
+    FineTunedDetector: "toy:images",
+    FineTunedSegmenter: "toy:images",
+    FineTunedTagger: "toy:text",
+    FineTunedTranscriber: "toy:audio",
+}
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
 DATA = {
     FineTunedLanguageModel: (["a+b=", "c"] * 4, ["ab", "cc"] * 4),
@@ -66,6 +74,7 @@ DATA = {
     MultiTaskFineTuner: (X, np.column_stack([Y, Y])),
     FineTunedTagger: (WORDS, TAGS),
     FineTunedTextToText: (list("abcdefgh"), list("stuvwxyz")),
+    FineTunedTranscriber: ([(np.ones(800, np.float32) / 2, 8000)] * 8, ["ab"] * 8),
 }
 PARAMETERS = [(kind, name) for kind in ALL for name in inspect.signature(kind).parameters]
 TAKE_ANY_WORD = {"cache", "checkpoint"}  # folders

@@ -34,6 +34,7 @@ from skltransfer import (
     FineTunedSegmenter,
     FineTunedTagger,
     FineTunedTextToText,
+    FineTunedTranscriber,
     MultiTaskFineTuner,
     PretrainedFeatureExtractor,
     load,
@@ -240,6 +241,7 @@ SCENES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uin
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 16
 QUESTIONS = [("how many?", f"buy {i} figs") for i in range(16)]
 ANSWERS = [str(i) for i in range(16)]
+CLIPS = [np.random.default_rng(i).normal(0, 0.1, 1000 + i).astype(np.float32) for i in range(16)]
 REQUESTED = [("fit", "sample_weight"), ("fit", "sample_domain"), ("partial_fit", "classes"), ("score", "sample_weight")]
 PROMPTS = ["a+b=", "c", "1+2="] * 4
 SHORT = {"random_state": 0, "dtype": "float32"}
@@ -264,6 +266,7 @@ SAVABLE = {
         FineTunedTextToText("toy:text-to-text", max_epochs=1, **SHORT),
         [f"{i}." for i in range(16)],
     ),
+    "FineTunedTranscriber": (FineTunedTranscriber("toy:audio", max_epochs=1, sampling_rate=8000, **SHORT), ["ab"] * 16),
     "MultiTaskFineTuner": (MultiTaskFineTuner("toy:rows", freeze_depth=1.0, **SHORT), TWO_COLUMNS),
 }
 
@@ -279,6 +282,8 @@ def samples_for(model, *, as_frame=False):
         return pandas.DataFrame({"text": PROMPTS}) if as_frame else PROMPTS
     if isinstance(model, FineTunedQuestionAnswerer):
         return pandas.DataFrame(QUESTIONS, columns=["question", "context"]) if as_frame else QUESTIONS
+    if isinstance(model, FineTunedTranscriber):
+        return pandas.DataFrame({"clip": CLIPS}) if as_frame else CLIPS
     if isinstance(model, FineTunedSegmenter | FineTunedDetector):
         return pandas.DataFrame({"image": list(SCENES)}) if as_frame else SCENES
     return pandas.DataFrame(ROWS, columns=list("abcd")) if as_frame else ROWS

@@ -158,7 +158,23 @@ class ReadsImages:
 
 
 @declared
-class ReadsBackbone(ReadsTexts, ReadsImages, RunsBackbone):
+class ReadsAudio:
+    """At which rate audio was sampled.
+
+    Parameters
+    ----------
+    sampling_rate : int, default=None
+        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
+        bring their own.
+    """
+
+    sampling_rate: int | None = parameter(
+        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
+    )
+
+
+@declared
+class ReadsBackbone(ReadsAudio, ReadsTexts, ReadsImages, RunsBackbone):
     """The network, how samples of all kinds are read, and how its output becomes a vector.
 
     Parameters
@@ -170,16 +186,10 @@ class ReadsBackbone(ReadsTexts, ReadsImages, RunsBackbone):
     image_shape : tuple of int, default=None
         Shape ``(height, width)`` or ``(height, width, channels)`` of flattened images in the rows of a 2-D X. If None,
         an image backbone reads each row of a 2-D X as a single line of pixels, stretched to the input size.
-    sampling_rate : int, default=None
-        Sampling rate, in Hz, of audio that is passed as arrays without a rate. Audio files and ``(array, rate)`` pairs
-        bring their own.
     """
 
     pooling: str = parameter(default="auto", constraint=[StrOptions({"auto", *POOLINGS})])
     image_shape: tuple[int, ...] | None = parameter(default=None, constraint=[tuple, list, None])
-    sampling_rate: int | None = parameter(
-        default=None, constraint=[Interval(numbers.Integral, 1, None, closed="left"), None]
-    )
 
 
 @declared

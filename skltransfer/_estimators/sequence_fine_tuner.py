@@ -4,6 +4,7 @@ Must not know what is read, nor what a text is about.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ import numpy as np
 from skltransfer._estimators.parameters import SmoothsLabels, WritesTexts, declared
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner
 from skltransfer._estimators.target_checks import object_array, texts_of
-from skltransfer.backbones import Backbone, DecoderModel, checked_options, decoder_model, reload_backbone
+from skltransfer.backbones import (
+    Backbone,
+    DecoderModel,
+    TargetTexts,
+    checked_options,
+    decoder_model,
+    reload_backbone,
+)
 from skltransfer.engine import OWN_HEAD, GenerationTask, NetworkSpec, NetworkState, RecordTargets, TrainingSet
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
@@ -35,6 +43,14 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         return decoder_model(backbone, self._writes)
 
+    def _texts(self, backbone: Backbone) -> TargetTexts:
+        """From texts to token ids, and back."""
+        return self._decoder(backbone).texts
+
+    def _is_cut(self, ids: list[int], texts: TargetTexts) -> bool:
+        """True if a text was not written to its end."""
+        return not texts.has_ended(ids)
+
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         checked_options(self.generation_options, SET_BY)
         return self._tapped_spec(backbone, [backbone.n_stages], OWN_HEAD)
@@ -43,8 +59,9 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         return texts_of(super()._checked_target(y, samples))
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
-        decoder = self._decoder(self._loaded_backbone())
-        found = [decoder.texts.ids(text) for text in y]
+        backbone = self._loaded_backbone()
+        decoder, texts = self._decoder(backbone), self._texts(backbone)
+        found = [texts.ids(text) for text in y]
         most = self._longest_target(decoder)
         kept = [[*ids[: most - 1], ids[-1]] if len(ids) > most else ids for ids in found]
         too_long = [row for row, ids in enumerate(found) if len(ids) > most and weights[row] > 0]
@@ -93,15 +110,21 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
     def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """A text for each sample, (n,) of objects; None for those that cannot be read, whose errors come by row."""
         answers, bad = self._answers(X)
-        texts = self._decoder(reload_backbone(*self._origin_)).texts
-        cut = [row for row, ids in enumerate(answers) if ids is not None and not texts.has_ended(ids)]
+        return self._as_texts(answers), bad
+
+    def _as_texts(self, answers: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Texts of answers, which ``rows`` of X are of."""
+        texts = self._texts(reload_backbone(*self._origin_))
+        rows = range(len(answers)) if rows is None else rows
+        pairs = zip(rows, answers, strict=True)
+        cut = [int(row) for row, ids in pairs if ids is not None and self._is_cut(ids, texts)]
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(answers)} texts were not written to their end within "
                 f"{self._task_to_answer.how['max_new_tokens']} tokens. Raise max_new_tokens. (first: rows {cut[:3]})",
-                stacklevel=3,
+                stacklevel=4,
             )
-        return object_array([None if ids is None else texts.text(ids) for ids in answers]), bad
+        return object_array([None if ids is None else texts.text(ids) for ids in answers])
 
     def _all_written(self, X: Any) -> np.ndarray:
         """The same, where each sample must be readable."""

@@ -30,5 +30,16 @@ from skltransfer.backbones._registry import (
     with_current_options,
 )
 from skltransfer.backbones._sequence_models import IGNORED, DecoderModel, decoder_model, span_head
+from skltransfer.backbones._speech_models import (
+    DECODER,
+    CtcHead,
+    CtcTexts,
+    ctc_head,
+    frame_dropout,
+    language_code,
+    n_frames,
+    way_to_write,
+)
+from skltransfer.backbones._target_texts import TargetTexts
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint
 from skltransfer.backbones._windows import LONG_SAMPLES

@@ -365,6 +365,12 @@ class Backbone(Value):
         """The library's own network with its original head, shared and in evaluation mode. It must not be changed."""
         return self._cuts[ORIGINAL].network
 
+    @property
+    def frame_convolutions(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Kernel sizes and strides of the convolutions that make frames of a waveform; empty for other networks."""
+        entry = self._cuts[ORIGINAL].entry
+        return getattr(entry, "kernels", ()), getattr(entry, "strides", ())
+
     def library_activations(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """Run the library's own ``forward`` method and record its activations.
 

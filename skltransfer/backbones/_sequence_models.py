@@ -96,6 +96,18 @@ class DecoderModel(nn.Module):
         return None
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages among which a network of speech must be told the one to write; empty for others."""
+        known = getattr(self.model.generation_config, "lang_to_id", None) or {}
+        is_told = getattr(self.model.generation_config, "is_multilingual", bool(known))
+        return tuple(sorted(name.strip("<|>") for name in known)) if is_told else ()
+
+    @property
+    def own_language(self) -> str | None:
+        """The language that a checkpoint says it writes, of those that it knows."""
+        return getattr(self.model.generation_config, "language", None) or self.texts.language
+
+    @property
     def is_tied(self) -> bool:
         """True if the decoder has the encoder's token vectors, as one tensor."""
         return self.name_of_tokens is not None
@@ -125,14 +137,21 @@ class DecoderModel(nn.Module):
         labels : Tensor of int, shape (n, length)
             Right tokens, ``IGNORED`` after the last one.
         """
-        heard, shift = _heard(hidden, mask), getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
-        if shift is None:  # the model shifts them itself, as M2M100 does, and computes a loss that is not used
-            return self.model(**heard, labels=labels, use_cache=False).logits
-        return self.model(**heard, decoder_input_ids=shift(labels), use_cache=False).logits
+        shifted = self._shifted(labels)
+        return self.model(**_heard(hidden, mask), decoder_input_ids=shifted, use_cache=False).logits
+
+    def _shifted(self, labels: torch.Tensor) -> torch.Tensor:
+        """What the decoder reads to write the labels: the token that it begins with, and all labels but the last."""
+        if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+            return self.model.prepare_decoder_input_ids_from_labels(labels)
+        config = self.model.config
+        begin = labels.new_full((len(labels), 1), config.decoder_start_token_id)
+        return torch.cat([begin, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, config.pad_token_id)], dim=1)
 
     def generate(self, hidden: torch.Tensor, mask: torch.Tensor | None, **how: Any) -> torch.Tensor:
         """Token ids that the library's own ``generate`` finds, (n, length), with whatever begins and pads them."""
-        return self.model.generate(**_heard(hidden, mask), **how)
+        with quietly():  # it warns of arguments that it hands to itself
+            return self.model.generate(**_heard(hidden, mask), **how)
 
     @property
     def not_adapted(self) -> tuple[str, ...]:

@@ -42,6 +42,25 @@ class TargetTexts:
             ids = ids[1:]
         return ids if self.end is None or self.end in ids else [*ids, self.end]
 
+    @property
+    def language(self) -> str | None:
+        """The language that the tokenizer was saved to write, if it has one."""
+        return getattr(self._tokenizer, "language", None)
+
+    @property
+    def ends(self) -> set[int]:
+        """Tokens that end or pad a text."""
+        return {self.end, self._tokenizer.pad_token_id}
+
+    def transcribed_in(self, language: str | None) -> "TargetTexts":
+        """The same for transcripts without times in one language, whose name begins each of them; None names none."""
+        found = TargetTexts(self._tokenizer, self.end, self._begin)
+        if hasattr(found._tokenizer, "set_prefix_tokens"):
+            task = None if language is None else "transcribe"
+            found._tokenizer.language = found._tokenizer.task = None
+            found._tokenizer.set_prefix_tokens(language=language, task=task, predict_timestamps=False)
+        return found
+
     def text(self, ids: Sequence[int]) -> str:
         """The text that token ids stand for, without special tokens."""
         with self._lock:

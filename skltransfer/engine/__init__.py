@@ -26,6 +26,7 @@ from skltransfer.engine.storing.key import Address
 from skltransfer.engine.storing.memory import ActivationStore, folder_store, shared_store, store_over
 from skltransfer.engine.tasks.boxes import NEW_HEADS, DetectionTask
 from skltransfer.engine.tasks.classification import ClassificationTask
+from skltransfer.engine.tasks.ctc import NEW_HEAD, CtcTask
 from skltransfer.engine.tasks.generation import GenerationTask
 from skltransfer.engine.tasks.language_modeling import LanguageModelingTask, continuations
 from skltransfer.engine.tasks.masks import SegmentationTask, as_map, map_shape
@@ -48,6 +49,7 @@ __path__.append(str(pathlib.Path(__file__).parent.with_name("_moved") / "engine"
 
 KINDS = (
     ClassificationTask,
+    CtcTask,
     DetectionTask,
     GenerationTask,
     LanguageModelingTask,

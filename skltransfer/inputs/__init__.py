@@ -22,6 +22,7 @@ from skltransfer.inputs._pairs import PairSamples
 from skltransfer.inputs._parts import Distinct, distinct, parts_of
 from skltransfer.inputs._pixels import CHANNELS
 from skltransfer.inputs._questions import QuestionSamples
+from skltransfer.inputs._quiet_cuts import windows_between_words
 from skltransfer.inputs._remarks import forget_what_was_told
 from skltransfer.inputs._rows import RowSamples
 from skltransfer.inputs._samples import Peeked, Samples, digest_of

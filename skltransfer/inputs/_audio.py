@@ -52,13 +52,23 @@ class AudioSamples(Samples):
         Sampling rate, in Hz, of arrays that come without one.
     shortest : int, default=1
         Minimum number of values of a clip, at the network's rate.
+    longest : int, optional
+        Maximum number of values of a clip, at the network's rate, where no part of it may be left out.
     """
 
     judges: ClassVar = {"wide integers": lambda loudest: _said_of_integers(loudest)}
 
-    def __init__(self, items: Sequence[Any], *, rate: int, sampling_rate: int | None = None, shortest: int = 1) -> None:
+    def __init__(
+        self,
+        items: Sequence[Any],
+        *,
+        rate: int,
+        sampling_rate: int | None = None,
+        shortest: int = 1,
+        longest: int | None = None,
+    ) -> None:
         super().__init__(items)
-        self.rate, self.sampling_rate, self.shortest = rate, sampling_rate, shortest
+        self.rate, self.sampling_rate, self.shortest, self.longest = rate, sampling_rate, shortest, longest
 
     def _peek(self, row: int) -> Peeked:
         item = self.items[row]
@@ -108,7 +118,8 @@ class AudioSamples(Samples):
 
     def _key(self, encoded: bytes) -> bytes:
         """Key of all that decides on the waveform: content and rate."""
-        return digest_of(b"encoded sound", f"{self.rate} {self.shortest}".encode(), encoded)
+        limits = f"{self.shortest}" if self.longest is None else f"{self.shortest} {self.longest}"
+        return digest_of(b"encoded sound", f"{self.rate} {limits}".encode(), encoded)
 
     def _encoded(self, item: Any, row: int) -> bytes | None:
         if isinstance(item, str | os.PathLike):
@@ -233,6 +244,11 @@ class AudioSamples(Samples):
             raise refuse(
                 f"{len(waveform)} samples at {self.rate} Hz, and the network needs {self.shortest} or more",
                 "pad it with zeros, or drop the row",
+            )
+        if self.longest is not None and len(waveform) > self.longest:
+            raise refuse(
+                f"{len(waveform) / self.rate:.1f} s, and the network hears {self.longest / self.rate:g} s at once",
+                "cut it, and its target, into shorter clips",
             )
         return np.ascontiguousarray(waveform, dtype=np.float32)
 

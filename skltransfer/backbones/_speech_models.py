@@ -1,0 +1,159 @@
+"""How networks of speech write: with a decoder, or a letter per frame (CTC), whose head a checkpoint may bring.
+
+Must not know targets, training or the store.
+"""
+
+import weakref
+from typing import Any
+
+from torch import nn
+
+from skltransfer._system.forks import Lock
+from skltransfer.backbones._backbone import Backbone
+from skltransfer.backbones._random import seeded
+from skltransfer.backbones._transformers import located, quietly
+from skltransfer.backbones._weights import fingerprint
+from skltransfer.exceptions import UnsupportedBackboneError
+
+DECODER, FRAMES = "decoder", "frames"
+
+
+class CtcTexts:
+    """Token ids of texts that are written a letter per frame, by a checkpoint's own tokenizer.
+
+    Parameters
+    ----------
+    tokenizer : object
+        Tokenizer of transformers for CTC.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._lock = tokenizer, Lock()
+        self._unknown = tokenizer.unk_token_id
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        with self._lock:
+            return list(self._tokenizer(" ".join(text.split()), add_special_tokens=False)["input_ids"])
+
+    def text(self, ids: list[int]) -> str:
+        """The text that token ids stand for, of which repeats and blanks were removed."""
+        with self._lock:
+            return self._tokenizer.decode(ids, group_tokens=False, skip_special_tokens=True)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The tokens, by their ids."""
+        known = self._tokenizer.get_vocab()
+        return sorted(known, key=known.get)
+
+    @property
+    def letters(self) -> list[str]:
+        """The tokens that are single letters, sorted."""
+        return sorted(token for token in self.vocabulary if len(token) == 1)
+
+    def unknown(self, text: str) -> list[str]:
+        """Letters of a text that the vocabulary lacks, sorted."""
+        return sorted({letter for letter in "".join(text.split()) if self._unknown in self.ids(letter)})
+
+
+class CtcHead(nn.Module):
+    """The head with which a checkpoint writes a letter per frame.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        From a frame to scores of the vocabulary.
+    texts : CtcTexts
+        From texts to token ids, and back.
+    blank : int
+        Token of a frame at which no letter begins.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Hash of the weights.
+    """
+
+    def __init__(self, linear: nn.Linear, texts: CtcTexts, blank: int) -> None:
+        super().__init__()
+        self.linear, self.texts, self.blank = linear, texts, blank
+        self.fingerprint = fingerprint(self.state_dict())
+
+
+def way_to_write(backbone: Backbone) -> str:
+    """``"decoder"`` for networks with one, ``"frames"`` for those that read a waveform to frames in their order.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        If the network does neither.
+    """
+    if getattr(getattr(backbone.library_network, "config", None), "is_encoder_decoder", False):
+        return DECODER
+    if backbone.modality == "audio" and backbone.is_ragged:
+        return FRAMES
+    raise UnsupportedBackboneError(
+        f"{backbone.name!r} cannot transcribe: it has no decoder, and no frame for each moment of a waveform. Choose "
+        "Whisper, such as backbone='hf:openai/whisper-base.en', or an encoder of waveforms, such as "
+        "backbone='hf:facebook/wav2vec2-base'."
+    )
+
+
+def language_code(language: str) -> str:
+    """Code of a language of Whisper by its name or code, such as ``"de"`` of ``"German"``."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    return TO_LANGUAGE_CODE.get(language.lower().strip("<|>"), language.lower().strip("<|>"))
+
+
+def n_frames(backbone: Backbone, n_samples: int) -> int:
+    """Number of frames that a network makes of a waveform."""
+    kernels, strides = backbone.frame_convolutions
+    for kernel, stride in zip(kernels, strides, strict=True):
+        n_samples = (n_samples - kernel) // stride + 1
+    return n_samples
+
+
+def frame_dropout(backbone: Backbone) -> float:
+    """Rate of the dropout before the head of a network's frames, as its library has it."""
+    return float(getattr(getattr(backbone.library_network, "config", None), "final_dropout", 0.0))
+
+
+def ctc_head(backbone: Backbone) -> CtcHead | None:
+    """The head of a checkpoint that was trained to transcribe; None if it has none. Shared; it must not be changed."""
+    with _lock:
+        if backbone in _heads:
+            return _heads[backbone]
+    made = _loaded(backbone)  # outside of the lock: others are taken in it
+    with _lock:
+        return _heads.setdefault(backbone, made)
+
+
+def _loaded(backbone: Backbone) -> CtcHead | None:
+    import transformers
+
+    weights = getattr(backbone.weights, "base", backbone.weights)
+    if not backbone.name.startswith("hf:") or weights != "pretrained":
+        return None
+    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
+    config = transformers.AutoConfig.from_pretrained(place, **shared)
+    if not any(kind.endswith("ForCTC") for kind in getattr(config, "architectures", None) or ()):
+        return None
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place, **shared)
+    with seeded(0), quietly():
+        model, told = transformers.AutoModelForCTC.from_pretrained(
+            place, dtype="float32", output_loading_info=True, **shared
+        )
+    absent = sorted(key for key in told["missing_keys"] if key.startswith("lm_head"))
+    if absent:
+        raise UnsupportedBackboneError(
+            f"{backbone.name!r} says that it is a {config.architectures[0]}, but its files lack {absent}. Get the "
+            "whole model."
+        )
+    head = CtcHead(model.lm_head, CtcTexts(tokenizer), int(config.pad_token_id))
+    return head.eval().requires_grad_(False)
+
+
+_heads: "weakref.WeakKeyDictionary[Backbone, CtcHead | None]" = weakref.WeakKeyDictionary()
+_lock = Lock()
