@@ -3,7 +3,8 @@
 Must not know targets, samples or the store.
 """
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -44,6 +45,35 @@ class Readout(nn.Module):
     def pretrained_state(self) -> dict[str, torch.Tensor]:
         """Entries of the state dict that can be read from the backbone's files again: a state leaves them out."""
         return {}
+
+
+class PretrainedReadout(Readout):
+    """Parent of the readouts that begin as a part of the library's own model, in ``self.<name>``.
+
+    A copy does not copy the pretrained weights, which are shared.
+
+    Parameters
+    ----------
+    name : str
+        Name of the part.
+    pretrained : nn.Module
+        The part, shared.
+    """
+
+    def __init__(self, name: str, pretrained: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["pretrained"] = {f"{name}.{key}": value for key, value in pretrained.state_dict().items()}
+
+    def __deepcopy__(self, memo: dict) -> Self:
+        new = object.__new__(type(self))
+        memo[id(self)] = new
+        state = {key: value for key, value in vars(self).items() if key != "pretrained"}
+        new.__dict__.update(copy.deepcopy(state, memo), pretrained=self.__dict__["pretrained"])
+        return new
+
+    def pretrained_state(self) -> dict[str, torch.Tensor]:
+        """Weights of the part as they were read."""
+        return self.__dict__["pretrained"]
 
 
 def head_layers(n_features: int, spec: NetworkSpec) -> list[nn.Module]:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from skltransfer._system.autocast import autocast
 from skltransfer.backbones import IGNORED, Backbone, DecoderModel, Geometry, decoder_model
 from skltransfer.engine.networks.adapters import inserted
-from skltransfer.engine.networks.readout import Readout
+from skltransfer.engine.networks.readout import PretrainedReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.task import OWN_HEAD, HeadedTask
@@ -26,7 +26,7 @@ from skltransfer.exceptions import WeightsError
 Answer = list[int]
 
 
-class DecoderReadout(Readout):
+class DecoderReadout(PretrainedReadout):
     """A private copy of a decoder, or the decoder as it was with adapters of low rank in it.
 
     Parameters
@@ -40,9 +40,8 @@ class DecoderReadout(Readout):
     """
 
     def __init__(self, pretrained: DecoderModel, adapter: str | None, *, draws: bool) -> None:
-        super().__init__()
+        super().__init__("decoder", pretrained)
         self.decoder = copy.deepcopy(pretrained).requires_grad_(adapter is None)
-        self.__dict__["pretrained"] = pretrained
         if adapter is not None:
             inserted(self.decoder, draws=draws, without=self.decoder.not_adapted)
 
@@ -54,10 +53,6 @@ class DecoderReadout(Readout):
             self.decoder.use_tokens(suffix.model.get_input_embeddings().weight)
         else:
             self.decoder.tokens.requires_grad_(False)
-
-    def pretrained_state(self) -> dict[str, torch.Tensor]:
-        """Weights of the decoder as they were read."""
-        return {f"decoder.{key}": value for key, value in self.pretrained.state_dict().items()}
 
     def forward(self, given: tuple[torch.Tensor, ...], batch: Any = None) -> torch.Tensor:
         """Scores of the tokens to write, (n, length, vocabulary)."""

@@ -20,7 +20,7 @@ from skltransfer._system.autocast import autocast
 from skltransfer._system.forks import Lock
 from skltransfer.backbones import Backbone, CausalHead, causal_head, seeded, written
 from skltransfer.engine.networks.adapters import adapted, inserted, merged, original_name
-from skltransfer.engine.networks.readout import Readout
+from skltransfer.engine.networks.readout import PretrainedReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.task import OWN_HEAD, HeadedTask
@@ -30,7 +30,7 @@ ROWS = 32  # texts that are written at once, over all beams
 Record = Mapping[str, torch.Tensor]
 
 
-class HeadReadout(Readout):
+class HeadReadout(PretrainedReadout):
     """A private copy of an output head, or the head as it was.
 
     Parameters
@@ -46,27 +46,15 @@ class HeadReadout(Readout):
     """
 
     def __init__(self, pretrained: CausalHead, spec: NetworkSpec, n_stages: int, *, draws: bool) -> None:
-        super().__init__()
+        super().__init__("head", pretrained)
         self.head = copy.deepcopy(pretrained).requires_grad_(spec.adapter is None)
-        self.__dict__["pretrained"] = pretrained.state_dict()
         if spec.adapter is not None and spec.boundary == n_stages:
             inserted(self.head, draws=draws)
-
-    def __deepcopy__(self, memo: dict) -> "HeadReadout":
-        new = object.__new__(type(self))
-        memo[id(self)] = new
-        state = {key: value for key, value in vars(self).items() if key != "pretrained"}
-        new.__dict__.update(copy.deepcopy(state, memo), pretrained=self.__dict__["pretrained"])
-        return new
 
     def tie(self, suffix: nn.Module | None, spec: NetworkSpec) -> None:
         """Share the token vectors with the stages where these train them, if the library's model does."""
         if self.head.is_tied and spec.boundary == 0 and suffix is not None:
             self.head.use_tokens(suffix.model.get_input_embeddings().weight)
-
-    def pretrained_state(self) -> dict[str, torch.Tensor]:
-        """Weights of the head as they were read."""
-        return {f"head.{key}": value for key, value in self.__dict__["pretrained"].items()}
 
     def forward(self, given: Sequence[torch.Tensor], batch: Sequence[Record] | None = None) -> torch.Tensor:
         """Scores of the tokens that count, of all samples in turn, (counted, vocabulary)."""

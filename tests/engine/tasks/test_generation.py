@@ -1,5 +1,7 @@
 """A decoder as a readout: the loss, padding, what is shared, and what a state holds."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,13 @@ def test_adapters_alone_are_in_a_state():
         assert any(name.startswith("suffix.") for name in names) == (boundary < backbone.n_stages)
         assert not any("lm_head" in name for name in names)
         assert not network.readout.decoder.tokens.requires_grad
+
+
+def test_a_copy_of_a_network_shares_the_pretrained_weights_and_ties_its_own():
+    """Callbacks see a copy in each epoch: it must not hold the pretrained decoder once more."""
+    _, _, _, network = generation(boundary=0)
+    other = copy.deepcopy(network)
+    before, after = network.readout.pretrained_state(), other.readout.pretrained_state()
+    assert all(after[key] is value for key, value in before.items())
+    assert other.readout.decoder.tokens is other.suffix.model.get_input_embeddings().weight
+    assert other.readout.decoder.tokens is not network.readout.decoder.tokens
