@@ -132,6 +132,10 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         Number of texts that ``predict`` keeps at each step (beam search) before it returns the most probable one. 1
         takes the most probable token at each step (greedy search), which is the fastest. Networks without a decoder
         take the most probable letter of each frame.
+    generation_options : dict or None, default=None
+        Further arguments of the ``generate`` method of transformers, such as ``{"length_penalty": 2.0,
+        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise. Options
+        of sampling are refused, because predictions must be reproducible.
     label_smoothing : float in [0, 1), default=0.0
         Label smoothing of the training loss of a decoder. It has no effect on networks without one.
     max_epochs : int, default=10

@@ -143,13 +143,17 @@ def with_position_bias(layer: nn.Module, first: nn.Module) -> tuple[nn.Module, l
     lent = []
     for path, attention in first.named_modules():
         for name in BIAS_MAKERS:
-            maker, own = (getattr(one, name, None) for one in (attention, layer.get_submodule(path)))
-            if isinstance(maker, nn.Module) and not isinstance(own, nn.Module):
+            maker = getattr(attention, name, None)
+            if isinstance(maker, nn.Module) and not _has_own(layer, path, name):
                 borrower = copy.copy(layer.get_submodule(path))
                 borrower.__dict__ |= {name: maker, "has_relative_attention_bias": True}
                 layer = with_submodule(layer, path.split("."), borrower)
                 lent.append(maker)
     return layer, lent
+
+
+def _has_own(layer: nn.Module, path: str, name: str) -> bool:
+    return isinstance(getattr(layer.get_submodule(path), name, None), nn.Module)
 
 
 def with_submodule(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:

@@ -42,8 +42,16 @@ def clips() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         return [samples[a:b] for a, b in zip(offset[:-1], offset[1:], strict=True)], file["label"], file["speaker"]
 
 
+def through_another_microphone(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A waveform whose frequencies are a little louder or softer, smoothly: within about 10 dB."""
+    spectrum = np.fft.rfft(sound)
+    decibels = np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, 8), rng.normal(0, 5, 8))
+    return np.fft.irfft(spectrum * 10 ** (decibels / 20), len(sound))
+
+
 def spoken(sounds: list[np.ndarray], rng: np.random.Generator, *, changed: bool) -> np.ndarray:
-    """Clips one after the other, with pauses; with ``changed``, at another speed and level, and with noise."""
+    """Clips one after the other, with pauses; with ``changed``, at other speeds and levels, and as another microphone
+    would hear them."""
     speed, parts = rng.uniform(0.75, 1.35), [np.zeros(rng.integers(200, 1200), np.float32)]
     for one in sounds:
         sound = one / max(np.abs(one).max(), 1e-3)
@@ -51,7 +59,10 @@ def spoken(sounds: list[np.ndarray], rng: np.random.Generator, *, changed: bool)
             sound = soxr.resample(sound, RATE, RATE * speed * rng.uniform(0.92, 1.08)) * rng.uniform(0.4, 1)
         parts += [sound, np.zeros(rng.integers(100, 1000), np.float32)]
     whole = np.concatenate(parts) * 0.8
-    return whole + rng.normal(0, 10 ** rng.uniform(-4, -2), len(whole)) if changed else whole
+    if not changed:
+        return whole
+    whole = through_another_microphone(whole, rng)
+    return whole + rng.normal(0, 10 ** rng.uniform(-4, -1.7), len(whole))
 
 
 def strings(
