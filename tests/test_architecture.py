@@ -71,7 +71,7 @@ TENANTS = {
     "tifffile": "_tiff.py",
     "timm": "_timm.py",
     "torchvision": "_torchvision.py boxes.py detectors.py masks.py",
-    "transformers": "_causal_models.py _sequence_models.py _speech_models.py _transformers.py",
+    "transformers": "_causal_models.py _sequence_models.py _speech_models.py _transformers.py _whole_models.py",
 }
 
 

@@ -52,7 +52,7 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         return not texts.has_ended(ids)
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
-        checked_options(self.generation_options, SET_BY)
+        checked_options(self.generation_options, SET_BY, self._decoder(backbone).n_tokens)
         return self._tapped_spec(backbone, [backbone.n_stages], OWN_HEAD)
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
@@ -103,9 +103,10 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
     @property
     def _task_to_answer(self) -> GenerationTask:
         most = self.n_target_tokens_ if self.max_new_tokens is None else int(self.max_new_tokens)
-        self._refuse_beyond("max_new_tokens", most, self._decoder(reload_backbone(*self._origin_)))
+        decoder = self._decoder(reload_backbone(*self._origin_))
+        self._refuse_beyond("max_new_tokens", most, decoder)
         how = {"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False}
-        return self._task_.writing(how | checked_options(self.generation_options, SET_BY))
+        return self._task_.writing(how | checked_options(self.generation_options, SET_BY, decoder.n_tokens))
 
     def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """A text for each sample, (n,) of objects; None for those that cannot be read, whose errors come by row."""

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import check_is_fitted
 
 from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.target_checks import object_array as object_array
 from skltransfer._estimators.target_checks import rows_of
 from skltransfer.backbones import Backbone, freeze_boundary
-from skltransfer.engine import NetworkSpec, Task, answers_of
+from skltransfer.engine import FrozenStages, NetworkSpec, Task, answers_of
 from skltransfer.exceptions import BadSampleError
 from skltransfer.inputs import Samples
 
@@ -29,6 +30,12 @@ class StructuredFineTuner(FineTuner):
         samples, stages = self._to_predict(X, y)
         found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_to_answer)
         return object_array(found), bad
+
+    def _to_predict(self, X: Any, y: Any = None) -> tuple[Samples, FrozenStages]:
+        """The same as of the others; parameters that predictions use may have been changed since the fit."""
+        check_is_fitted(self)
+        self._validate_params()
+        return super()._to_predict(X, y)
 
     @property
     def _task_to_answer(self) -> Task:

@@ -7,20 +7,19 @@ store.
 import contextlib
 import copy
 import operator
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._continuations import ContinuationReader
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._sequence_models import LentEncoder
 from skltransfer.backbones._transformers import located, positions, quietly
 from skltransfer.backbones._weights import fingerprint, random_seed
+from skltransfer.backbones._whole_models import base_weights, once_per_backbone, whole_model
 from skltransfer.exceptions import UnsupportedBackboneError
 
 PROBED = 6  # tokens of a text by which a network shows whether it looks ahead
@@ -147,6 +146,7 @@ def written(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, ends: list[
     return found[:, ids.shape[1] :]
 
 
+@once_per_backbone
 def causal_head(backbone: Backbone) -> CausalHead:
     """The output head of the causal language model that a backbone is part of: shared. It must not be changed.
 
@@ -155,16 +155,6 @@ def causal_head(backbone: Backbone) -> CausalHead:
     UnsupportedBackboneError
         If the backbone is no such model, or its weights come from a file without the head's.
     """
-    with _lock:
-        known = _heads.get(backbone)
-    if known is not None:
-        return known
-    made = _loaded(backbone)  # outside of the lock: others are taken in it
-    with _lock:
-        return _heads.setdefault(backbone, made)
-
-
-def _loaded(backbone: Backbone) -> CausalHead:
     import transformers
 
     if not backbone.name.startswith("hf:"):
@@ -207,17 +197,15 @@ def _fill(model: nn.Module, backbone: Backbone) -> None:
 
 def _whole(backbone: Backbone, kind: type, absent: list[str]) -> nn.Module:
     """The library's model with weights of its own."""
-    weights = getattr(backbone.weights, "base", backbone.weights)
+    weights = base_weights(backbone)
     seed = random_seed(weights) if isinstance(weights, str) else None
     if seed is not None:
         with seeded(seed):
             return kind(copy.deepcopy(backbone.library_network.config))
     if weights != "pretrained":
         raise _refusal(backbone, f"weights={weights!r} holds no output head, which this network has apart ({absent})")
-    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    with seeded(0), quietly():
-        model, told = kind.from_pretrained(place, dtype="float32", output_loading_info=True, **shared)
-    if lacking := sorted(set(absent) & set(told["missing_keys"])):
+    model, missing = whole_model(backbone, kind)
+    if lacking := sorted(set(absent) & set(missing)):
         raise _refusal(backbone, f"its files lack {lacking}, the weights of the output head")
     return model
 
@@ -246,7 +234,3 @@ def _refusal(backbone: Backbone, reason: str) -> UnsupportedBackboneError:
         f"{backbone.name!r} cannot continue texts: {reason}. Choose a causal language model, such as {EXAMPLES}: "
         "backbone='hf:<name or folder>'."
     )
-
-
-_heads: "weakref.WeakKeyDictionary[Backbone, CausalHead]" = weakref.WeakKeyDictionary()
-_lock = Lock()

@@ -13,12 +13,15 @@ COUNTS = ("forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_t
 LISTS = ("begin_suppress_tokens", "suppress_tokens")
 SWITCHES = ("early_stopping", "remove_invalid_values", "renormalize_logits")
 OPTIONS = tuple(sorted({*NUMBERS, *COUNTS, *LISTS, *SWITCHES, "bad_words_ids"}))
+OF_TOKENS = ("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", *LISTS)
 SIGNED = ("length_penalty",)
 OF_SAMPLING = ("do_sample", "epsilon_cutoff", "eta_cutoff", "min_p", "penalty_alpha", "temperature", "top_h", "top_k")
 OF_SAMPLING += ("top_p", "typical_p")
 
 
-def checked_options(options: Mapping[str, Any] | None, taken: Mapping[str, str]) -> dict[str, Any]:
+def checked_options(
+    options: Mapping[str, Any] | None, taken: Mapping[str, str], n_tokens: int | None = None
+) -> dict[str, Any]:
     """Arguments for the library's ``generate``, once they are known to be such.
 
     Parameters
@@ -27,6 +30,8 @@ def checked_options(options: Mapping[str, Any] | None, taken: Mapping[str, str])
         The user's.
     taken : mapping of str to str
         Arguments that are set otherwise, and how.
+    n_tokens : int, optional
+        Size of the vocabulary that is written.
 
     Raises
     ------
@@ -47,6 +52,11 @@ def checked_options(options: Mapping[str, Any] | None, taken: Mapping[str, str])
             raise ValueError(f"generation_options has {name!r}; expected some of {list(OPTIONS)}.{hint}")
         if not _is_fit(name, value):
             raise ValueError(f"generation_options has {name!r}: {value!r}; expected {_expected(name)}.")
+        if name in OF_TOKENS and n_tokens is not None and max(_ids(value), default=0) >= n_tokens:
+            raise ValueError(
+                f"generation_options has {name!r}: {value!r}; expected token ids below {n_tokens}, the size of the "
+                "network's vocabulary."
+            )
     return dict(options or {})
 
 
@@ -58,6 +68,12 @@ def _is_fit(name: str, value: Any) -> bool:
     if name == "bad_words_ids":
         return isinstance(value, list) and len(value) > 0 and all(v and _are_counts(v) for v in value)
     return _are_counts(value) if name in LISTS else _is_count(value)
+
+
+def _ids(value: Any) -> list[int]:
+    """Token ids in an option, one after the other."""
+    parts = value if isinstance(value, list) else [value]
+    return [one for part in parts for one in (part if isinstance(part, list) else [part])]
 
 
 def _expected(name: str) -> str:

@@ -4,19 +4,18 @@ Of a model with a decoder, the library's own code runs, without its encoder: wha
 the model. Must not know targets, training or the store.
 """
 
-import weakref
 from typing import Any
 
 import torch
 from torch import nn
 
-from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._generation_options import OF_SAMPLING
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._target_texts import TargetTexts
-from skltransfer.backbones._transformers import is_computed, located, quietly
+from skltransfer.backbones._transformers import quietly
 from skltransfer.backbones._weights import fingerprint, random_seed
+from skltransfer.backbones._whole_models import base_weights, config_of, once_per_backbone, tokenizer_of, whole_model
 from skltransfer.exceptions import UnsupportedBackboneError
 
 CLASSES = {
@@ -168,6 +167,7 @@ def _heard(hidden: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
     return found if mask is None else {**found, "attention_mask": mask.long()}
 
 
+@once_per_backbone
 def decoder_model(backbone: Backbone, kind: str) -> DecoderModel:
     """What follows a backbone in the model that it is part of: shared, in evaluation mode. It must not be changed.
 
@@ -183,16 +183,6 @@ def decoder_model(backbone: Backbone, kind: str) -> DecoderModel:
     UnsupportedBackboneError
         If the backbone is no encoder of such a model, or its weights come from a file without the decoder's.
     """
-    with _lock:
-        known = _models.get(backbone, {}).get(kind)
-    if known is not None:
-        return known
-    made = _loaded(backbone, kind)  # outside of the lock: others are taken in it
-    with _lock:
-        return _models.setdefault(backbone, {}).setdefault(kind, made)
-
-
-def _loaded(backbone: Backbone, kind: str) -> DecoderModel:
     if backbone.name == TOY_WRITER and kind == "text to text":
         model, tokenizer = toy_writer(_toy_seed(backbone))
     else:
@@ -206,26 +196,23 @@ def _read(backbone: Backbone, kind: str) -> tuple[nn.Module, Any]:
     """A whole model and its tokenizer."""
     import transformers
 
-    weights = getattr(backbone.weights, "base", backbone.weights)
+    weights = base_weights(backbone)
     seed = random_seed(weights) if isinstance(weights, str) else None
     if not backbone.name.startswith("hf:"):
         raise _refusal(backbone, kind, "it has no decoder")
     if seed is None and weights != "pretrained":
         raise _refusal(backbone, kind, f"weights={str(weights)!r} holds no decoder")
-    place, tower, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    config = transformers.AutoConfig.from_pretrained(place, **shared)
-    auto = getattr(transformers, CLASSES[kind])
-    if tower or not config.is_encoder_decoder or type(config) not in auto._model_mapping:
+    config, auto = config_of(backbone), getattr(transformers, CLASSES[kind])
+    if not config.is_encoder_decoder or type(config) not in auto._model_mapping:
         raise _refusal(backbone, kind, f"{type(config).__name__.removesuffix('Config')} has no decoder for it")
-    with seeded(seed or 0), quietly():
-        if seed is not None:
+    if seed is None:
+        model, absent = whole_model(backbone, auto)
+    else:
+        with seeded(seed), quietly():
             model, absent = auto.from_config(config, dtype=torch.float32), []
-        else:
-            model, told = auto.from_pretrained(place, dtype="float32", output_loading_info=True, **shared)
-            absent = [key for key in sorted(told["missing_keys"]) if not is_computed(model, key)]
     if absent:
         raise _refusal(backbone, kind, f"its files lack {absent[:3]}, weights of the decoder")
-    return model, transformers.AutoTokenizer.from_pretrained(place, **shared)
+    return model, tokenizer_of(backbone)
 
 
 def _make_reproducible(config: Any) -> None:
@@ -287,7 +274,7 @@ def toy_encoder(seed: int) -> tuple[nn.Module, Any]:
 
 
 def _toy_seed(backbone: Backbone) -> int:
-    weights = getattr(backbone.weights, "base", backbone.weights)
+    weights = base_weights(backbone)
     seed = random_seed(weights) if isinstance(weights, str) else None
     return TOY_SEED if seed is None else seed
 
@@ -300,6 +287,7 @@ def _refusal(backbone: Backbone, kind: str, reason: str) -> UnsupportedBackboneE
     )
 
 
+@once_per_backbone
 def span_head(backbone: Backbone) -> nn.Sequential | None:
     """The head with which a checkpoint finds answers, from tokens (n, tokens, d) to two scores each; None without one.
 
@@ -311,31 +299,17 @@ def span_head(backbone: Backbone) -> nn.Sequential | None:
     backbone : Backbone
         The network whose checkpoint is read.
     """
-    with _lock:
-        if backbone in _span_heads:
-            return _span_heads[backbone]
-    found = _loaded_span_head(backbone)
-    with _lock:
-        return _span_heads.setdefault(backbone, found)
-
-
-def _loaded_span_head(backbone: Backbone) -> nn.Sequential | None:
     import transformers
 
-    weights = getattr(backbone.weights, "base", backbone.weights)
-    if not backbone.name.startswith("hf:") or weights != "pretrained":
+    if not backbone.name.startswith("hf:") or base_weights(backbone) != "pretrained":
         return None
-    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    config = transformers.AutoConfig.from_pretrained(place, **shared)
+    config = config_of(backbone)
     kinds = getattr(config, "architectures", None) or ()
     if config.is_encoder_decoder or not any(kind.endswith("ForQuestionAnswering") for kind in kinds):
         return None
-    with seeded(0), quietly():
-        model, told = transformers.AutoModelForQuestionAnswering.from_pretrained(
-            place, dtype="float32", output_loading_info=True, **shared
-        )
+    model, absent = whole_model(backbone, transformers.AutoModelForQuestionAnswering)
     last = getattr(model, "qa_outputs", None)
-    if told["missing_keys"] or not isinstance(last, nn.Linear) or last.out_features != 2:
+    if absent or not isinstance(last, nn.Linear) or last.out_features != 2:
         return None
     dropout = getattr(model, "dropout", None)  # DistilBERT alone has one
     head = nn.Sequential(nn.Dropout(dropout.p if isinstance(dropout, nn.Dropout) else 0.0), last).eval()
@@ -353,8 +327,3 @@ def _is_whole(head: nn.Module, model: nn.Module) -> bool:
     scores = getattr(found, "start_logits", None), getattr(found, "end_logits", None)
     ours = head(encoded).unbind(-1)
     return all(a is not None and a.shape == b.shape and torch.allclose(a, b) for a, b in zip(scores, ours, strict=True))
-
-
-_span_heads: "weakref.WeakKeyDictionary[Backbone, nn.Sequential | None]" = weakref.WeakKeyDictionary()
-_models: "weakref.WeakKeyDictionary[Backbone, dict[str, DecoderModel]]" = weakref.WeakKeyDictionary()
-_lock = Lock()

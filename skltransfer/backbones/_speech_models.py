@@ -3,16 +3,14 @@
 Must not know targets, training or the store.
 """
 
-import weakref
 from typing import Any
 
 from torch import nn
 
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._random import seeded
-from skltransfer.backbones._transformers import located, quietly
 from skltransfer.backbones._weights import fingerprint
+from skltransfer.backbones._whole_models import base_weights, config_of, once_per_backbone, tokenizer_of, whole_model
 from skltransfer.exceptions import UnsupportedBackboneError
 
 DECODER, FRAMES = "decoder", "frames"
@@ -120,40 +118,22 @@ def frame_dropout(backbone: Backbone) -> float:
     return float(getattr(getattr(backbone.library_network, "config", None), "final_dropout", 0.0))
 
 
+@once_per_backbone
 def ctc_head(backbone: Backbone) -> CtcHead | None:
     """The head of a checkpoint that was trained to transcribe; None if it has none. Shared; it must not be changed."""
-    with _lock:
-        if backbone in _heads:
-            return _heads[backbone]
-    made = _loaded(backbone)  # outside of the lock: others are taken in it
-    with _lock:
-        return _heads.setdefault(backbone, made)
-
-
-def _loaded(backbone: Backbone) -> CtcHead | None:
     import transformers
 
-    weights = getattr(backbone.weights, "base", backbone.weights)
-    if not backbone.name.startswith("hf:") or weights != "pretrained":
+    if not backbone.name.startswith("hf:") or base_weights(backbone) != "pretrained":
         return None
-    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    config = transformers.AutoConfig.from_pretrained(place, **shared)
+    config = config_of(backbone)
     if not any(kind.endswith("ForCTC") for kind in getattr(config, "architectures", None) or ()):
         return None
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place, **shared)
-    with seeded(0), quietly():
-        model, told = transformers.AutoModelForCTC.from_pretrained(
-            place, dtype="float32", output_loading_info=True, **shared
-        )
-    absent = sorted(key for key in told["missing_keys"] if key.startswith("lm_head"))
+    model, absent = whole_model(backbone, transformers.AutoModelForCTC)
+    absent = [key for key in absent if key.startswith("lm_head")]
     if absent:
         raise UnsupportedBackboneError(
             f"{backbone.name!r} says that it is a {config.architectures[0]}, but its files lack {absent}. Get the "
             "whole model."
         )
-    head = CtcHead(model.lm_head, CtcTexts(tokenizer), int(config.pad_token_id))
+    head = CtcHead(model.lm_head, CtcTexts(tokenizer_of(backbone)), int(config.pad_token_id))
     return head.eval().requires_grad_(False)
-
-
-_heads: "weakref.WeakKeyDictionary[Backbone, CtcHead | None]" = weakref.WeakKeyDictionary()
-_lock = Lock()

@@ -264,7 +264,7 @@ def chosen_max_length(options: Mapping[str, object], usual: int, most: int, name
     if int(asked) > most:
         raise UnsupportedBackboneError(
             f"max_length={asked!r} is more than the {most} tokens that {name!r} has positions for. Set at most {most}; "
-            "long_samples='windows' reads longer texts."
+            "estimators with the parameter long_samples read longer texts in windows."
         )
     return int(asked)
 

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 import skltransfer.export._onnx as _onnx
+from skltransfer._estimators.fine_tuner import FineTuner
 from skltransfer._estimators.vector_fine_tuner import VectorFineTuner
 from skltransfer._system.validation import checks_arguments
 from skltransfer._system.version import __version__
@@ -201,6 +202,11 @@ class _Source:
 def _source_of(estimator: Any) -> _Source:
     if isinstance(estimator, PretrainedFeatureExtractor):
         return _source_of_extractor(estimator)
+    if isinstance(estimator, FineTuner) and not isinstance(estimator, VectorFineTuner):
+        raise TypeError(
+            f"export_onnx writes estimators whose answer is read off one vector per sample; got a "
+            f"{type(estimator).__name__}. Keep it with save, and serve it with Python."
+        )
     if not isinstance(estimator, VectorFineTuner):
         raise TypeError(
             "export_onnx takes a fine-tuning estimator or a PretrainedFeatureExtractor; got a "

@@ -29,7 +29,7 @@ def chrf_score(y_true: Any, y_pred: Any) -> float:
     MissingDependencyError
         If sacrebleu is not installed.
     ValueError
-        If numbers of texts differ, or one is no string.
+        If numbers of texts differ, there is none, or one is no string.
 
     References
     ----------
@@ -47,4 +47,8 @@ def chrf_score(y_true: Any, y_pred: Any) -> float:
         raise MissingDependencyError("chrf_score needs sacrebleu: pip install 'skltransfer[translation]'.") from error
     truth, found = texts_of(rows_of(y_true, "y_true"), "y_true"), texts_of(rows_of(y_pred, "y_pred"), "y_pred")
     check_consistent_length(truth, found)
+    if not len(truth):
+        raise ValueError("y_true holds no text to compare with. Pass at least one.")
+    if not any(truth) and not any(found):
+        return 1.0  # nothing was to be written, and nothing was
     return sacrebleu.corpus_chrf(found.tolist(), [truth.tolist()]).score / 100

@@ -44,7 +44,7 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
         ``"random:<seed>"`` (a baseline without transfer). A weight file is refused, because it holds no decoder.
     prompt : str, default=""
         Text that is put before each text of X, such as ``"translate English to German: "`` or ``"summarize: "``. Some
-        networks, such as T5, were pretrained with one for each task.
+        networks, such as T5, were pretrained with one for each task. ``predict`` uses its current value.
     freeze_depth : float, int or str, default=0.5
         How much of the encoder is frozen; the decoder is always trained. A number in [0, 1] is the fraction of frozen
         stages, counted from the input: 1.0 trains only the decoder, 0.0 trains everything, and any number between them
@@ -302,11 +302,11 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
         self._refuse_unless_whole_texts(backbone)
-        return super()._read(self._prompted(items), backbone)
+        return _telling(super()._read(self._prompted(items), backbone), backbone)
 
     def _read_pairs(self, items: Sequence[Any], backbone: Backbone) -> Samples:
         self._refuse_unless_whole_texts(backbone)
-        return super()._read_pairs(self._prompted(items), backbone)
+        return _telling(super()._read_pairs(self._prompted(items), backbone), backbone)
 
     def _refuse_unless_whole_texts(self, backbone: Backbone) -> None:
         if backbone.modality != "text":
@@ -329,3 +329,12 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
             return self.prompt + item if isinstance(item, str) else item
 
         return [begun(item) for item in items] if self.prompt else items
+
+
+def _telling(samples: Samples, backbone: Backbone) -> Samples:
+    """Samples that say what can be done about long ones here, where there are no windows."""
+    samples.words_if_cut = (
+        f"texts are longer than max_length={backbone.preprocessing.max_length} tokens, prompt included; part was not "
+        "read. Raise max_length where the network allows, or shorten them."
+    )
+    return samples

@@ -1,5 +1,6 @@
 """Text to text: what is learned and written, what a fit holds, what is refused by row."""
 
+import copy
 import pathlib
 import pickle
 import random
@@ -566,3 +567,29 @@ def test_dates_are_learned_and_searched(tmp_path, monkeypatch):
     found = dates.searched(trained, "pretrained", n=60, epochs=8, n_test=100)
     assert found["passed"] == found["texts"]
     assert found["chrF"] > 0.4
+
+
+def test_what_is_changed_after_the_fit_is_checked_when_texts_are_written(learned):
+    for name, value in (("num_beams", 0), ("max_new_tokens", "x"), ("generation_options", [1])):
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            copy.copy(learned).set_params(**{name: value}).predict(["a"])
+    with pytest.raises(ValueError, match="token ids below 259"):
+        copy.copy(learned).set_params(generation_options={"bad_words_ids": [[5], [9999]]}).predict(["a"])
+
+
+def test_texts_that_are_too_long_are_told_without_windows_which_there_are_none_of():
+    model = FineTunedTextToText("toy:text-to-text", max_epochs=1, max_length=4)
+    with pytest.warns(UserWarning, match="prompt included; part was not read. Raise max_length") as told:
+        model.fit(["abcdefghij", "b"], ["a", "b"])
+    assert not any("long_samples" in str(one.message) for one in told)
+
+
+def test_a_score_of_nothing_is_refused_and_of_empty_texts_is_full():
+    with pytest.raises(ValueError, match="holds no text"):
+        chrf_score([], [])
+    assert chrf_score(["", ""], ["", ""]) == 1.0
+
+
+def test_no_onnx_file_is_written_of_what_writes_texts(learned, tmp_path):
+    with pytest.raises(TypeError, match="one vector per sample; got a FineTunedTextToText. Keep it with save"):
+        export_onnx(learned, tmp_path / "model.onnx")
