@@ -1,10 +1,12 @@
 """Transcripts of speech: from audio to strings, and how such strings are compared."""
 
+import contextlib
 import copy
 import itertools
 import numbers
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -34,11 +36,13 @@ from skltransfer.backbones import (
     n_frames,
     reload_backbone,
     way_to_write,
+    weights_without_ctc_head,
 )
 from skltransfer.engine import (
     NEW_HEAD,
     OWN_HEAD,
     CtcTask,
+    FrozenStages,
     GenerationTask,
     NetworkSpec,
     NetworkState,
@@ -352,21 +356,7 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         WeightsError
             If the weights of the backbone changed since ``fit``.
         """
-        samples, stages = self._to_predict(X)
-        longest = self._window(stages.backbone)
-        is_long = np.array([longest is not None and _length(samples, row) > longest for row in range(len(samples))])
-        answers: list[list[Any]] = [[] for _ in is_long]
-        for rows in (np.flatnonzero(~is_long), *np.flatnonzero(is_long)[:, None]):  # long clips one by one
-            if not len(rows):
-                continue
-            part, owners = samples.take(rows), rows
-            if is_long[rows[0]]:
-                part = self._windows(part.read(0), longest, stages.backbone)
-                owners = np.repeat(rows, len(part))
-            found, _ = answers_of(self._network_, stages, part, self._bad_sample_policy(), self._task_to_answer)
-            for row, answer in zip(owners, found, strict=True):
-                answers[row].append(answer)
-        return self._joined(answers)
+        return self._written(X)[0]
 
     def score(self, X: Any, y: Any) -> float:
         """Compute 1 - word error rate over all clips.
@@ -395,16 +385,38 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         ValueError
             If X and y differ in length, or a target is no string.
         """
-        return 1.0 - word_error_rate(y, self.predict(X), normalizer=self.normalizer)
+        return 1.0 - word_error_rate(y, self._all_written(X), normalizer=self.normalizer)
 
-    def _joined(self, answers: list[list[Any]]) -> np.ndarray:
-        """The text of each clip, from the answers to its windows; None for a clip that cannot be read."""
-        owners = np.repeat(np.arange(len(answers)), [len(parts) for parts in answers])
-        texts = self._as_texts(object_array([answer for parts in answers for answer in parts]), owners)
-        parts: list[list[str | None]] = [[] for _ in answers]
+    def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        samples, stages = self._to_predict(X)
+        answers, owners, bad = self._heard(samples, stages)
+        texts = self._as_texts(object_array(answers), owners)
+        parts: list[list[str | None]] = [[] for _ in range(len(samples))]
         for owner, text in zip(owners, texts, strict=True):
             parts[owner].append(text)
-        return object_array([None if None in one else _sentence(one) for one in parts])
+        return object_array([None if None in one else _sentence(one) for one in parts]), bad
+
+    def _heard(self, samples: Samples, stages: FrozenStages) -> tuple[list[Any], list[int], dict[int, BadSampleError]]:
+        """Answers to clips or, of long ones, to their windows; the rows that they are of; and errors by row."""
+        longest, task = self._window(stages.backbone), self._task_to_answer
+        lengths = [_length(samples, row) for row in range(len(samples))]
+        is_long = np.array([longest is not None and length > longest for length in lengths], dtype=bool)
+        answers: list[Any] = []
+        owners: list[int] = []
+        bad: dict[int, BadSampleError] = {}
+        for rows in (np.flatnonzero(~is_long), *np.flatnonzero(is_long)[:, None]):  # long clips one by one
+            if not len(rows):
+                continue
+            part, of = samples.take(rows), rows
+            if is_long[rows[0]]:
+                with contextlib.suppress(BadSampleError):  # it is told below, by whoever reads the whole clip
+                    part = self._windows(part.read(0), longest, stages.backbone)
+                    of = np.repeat(rows, len(part))
+            found, errors = answers_of(self._network_, stages, part, self._bad_sample_policy(), task)
+            answers.extend(found)
+            owners.extend(of.tolist())
+            bad |= {int(of[i]): error for i, error in errors.items()}
+        return answers, owners, bad
 
     def _window(self, backbone: Backbone) -> int | None:
         """Values of the longest clip that is transcribed at once; None where there is no limit."""
@@ -446,10 +458,14 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
         is_fitted = hasattr(self, "_network_")  # in fit, a part that is not heard would leave words without sound
         longest = None if is_fitted else backbone.preprocessing.longest
-        return AudioSamples(items, **backbone.reading, sampling_rate=self.sampling_rate, longest=longest)
+        how = {**backbone.reading, "sampling_rate": self.sampling_rate, "longest": longest}
+        return samples_from_collection(items, "audio", **how)
 
     def _has_decoder(self, backbone: Backbone) -> bool:
         return way_to_write(backbone) == DECODER
+
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        return self._has_decoder(backbone)
 
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         decoder = super()._decoder(backbone)
@@ -500,10 +516,15 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 f"the network hears {longest} at once",
                 "cut it, and its target, into shorter clips",
             )
-        if not self._has_decoder(backbone):
-            own = ctc_head(backbone)
-            _refuse_too_many_letters(texts, samples, _one_spaced if own is None else own.texts.ids, backbone)
         return texts
+
+    def _refuse_misfits(self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone) -> None:
+        if self._has_decoder(backbone):
+            return
+        own, rows = ctc_head(backbone), np.flatnonzero(weights > 0)
+        if own is not None:
+            _refuse_unknown_letters(y, rows, own.texts, backbone.name)
+        _refuse_too_many_letters(y, rows, samples, _one_spaced if own is None else own.texts.ids, backbone)
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
         backbone = self._loaded_backbone()
@@ -517,7 +538,6 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 raise ValueError("All strings of y (of positive weight) are empty, which leaves nothing to learn.")
         else:
             self.vocabulary_ = own.texts.vocabulary
-            _refuse_unknown_letters(y, kept, own.texts, backbone.name)
         texts = self._texts(backbone)
         return RecordTargets([{"ids": np.array(texts.ids(text), dtype=np.int64)} for text in y])
 
@@ -534,8 +554,26 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         if self._has_decoder(backbone):
             return super()._spec(backbone, start)
+        self._refuse_options_of_a_decoder(backbone.name)
+        weights = weights_without_ctc_head(backbone)
+        if weights is not None:
+            warnings.warn(
+                f"Only the encoder is read from weights={weights!r}: the head and the letters of {backbone.name!r} are "
+                "not used, and a new head is trained for the characters of y. To keep them, save the whole model to a "
+                "folder with save_pretrained, and name the folder as backbone.",
+                stacklevel=7,
+            )
         head = NEW_HEAD if ctc_head(backbone) is None else OWN_HEAD
         return self._tapped_spec(backbone, [backbone.n_stages], head)
+
+    def _refuse_options_of_a_decoder(self, name: str) -> None:
+        for option, without in (("generation_options", None), ("num_beams", 1)):
+            value = getattr(self, option)
+            if value != without and value != {}:
+                raise ValueError(
+                    f"{option}={value!r} has no meaning: {name!r} has no decoder, and writes the most probable letter "
+                    f"of each frame. Set {option}={without!r}."
+                )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Any, TrainingSet]:
         backbone = self._loaded_backbone()
@@ -550,6 +588,7 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     @property
     def _task_to_answer(self) -> Any:
         if isinstance(self._task_, CtcTask):
+            self._refuse_options_of_a_decoder(self._origin_[0])
             return self._task_
         backbone = reload_backbone(*self._origin_)
         decoder, task = self._decoder(backbone), super()._task_to_answer
@@ -635,11 +674,13 @@ def _length(samples: Samples, position: int) -> int:
         return 0
 
 
-def _refuse_too_many_letters(texts: np.ndarray, samples: Samples, letters: Callable, backbone: Backbone) -> None:
+def _refuse_too_many_letters(
+    y: np.ndarray, rows: np.ndarray, samples: Samples, letters: Callable, backbone: Backbone
+) -> None:
     """Raise if a clip has fewer frames than its target needs: one a letter, and a blank between equal ones."""
     found = []
-    for row, text in enumerate(texts):
-        ids = letters(text)
+    for row in rows.tolist():
+        ids = letters(y[row])
         needed = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
         length = _length(samples, row)
         if length and needed > n_frames(backbone, length):

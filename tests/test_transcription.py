@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -221,8 +222,13 @@ def test_an_encoder_without_a_head_gets_one_for_the_characters_of_y(fitted_lette
     assert fitted_letters.score(X, Y) == 1.0
 
 
-def test_a_checkpoint_that_transcribes_keeps_its_head_and_its_letters(tmp_path):
-    folder = save_ctc(tmp_path, head=True, letters="abc", rate=RATE)
+@pytest.fixture(scope="module")
+def own_head(tmp_path_factory):
+    return save_ctc(tmp_path_factory.mktemp("own"), head=True, letters="abc", rate=RATE)
+
+
+def test_a_checkpoint_that_transcribes_keeps_its_head_and_its_letters(own_head, tmp_path):
+    folder = own_head
     model = FineTunedTranscriber(f"hf:{folder}", freeze_depth=1.0, learning_rate=1e-9, **HOW | SHORT).fit(X, Y)
     assert model.vocabulary_ == ["<pad>", "<unk>", "|", "a", "b", "c"]
     library = transformers.AutoModelForCTC.from_pretrained(folder)
@@ -240,6 +246,43 @@ def test_a_target_that_needs_more_frames_than_its_clip_has_is_named():
     assert letters(**SHORT).fit(clips, [*Y[:3], "aab"]).vocabulary_
     with pytest.raises(ValueError, match=r"y\[3\] needs 5 frames.*the clip has 4"):
         letters().fit(clips, [*Y[:3], "aabc"])
+
+
+def test_a_target_of_no_weight_may_need_more_frames():
+    clips, y = [*X[:3], (X[3][0][:256], RATE)], [*Y[:3], "aabc"]
+    assert letters(**SHORT).fit(clips, y, sample_weight=[1, 1, 1, 0]).vocabulary_
+    with pytest.raises(ValueError, match=r"y\[0\] needs 5 frames") as told:
+        letters(early_stopping=True, **SHORT).fit(X[:3], Y[:3], X_val=clips[3:], y_val=y[3:])
+    assert told.value.__notes__ == ["This is about X_val and y_val."]
+
+
+def test_an_unknown_letter_of_y_val_is_told_by_its_row_there(own_head):
+    model = FineTunedTranscriber(f"hf:{own_head}", early_stopping=True, **HOW | SHORT)
+    with pytest.raises(ValueError, match=r"y\[1\] holds \['D'\]") as told:
+        model.fit(X[:4], Y[:4], X_val=X[:2], y_val=["ab", "D"])
+    assert told.value.__notes__ == ["This is about X_val and y_val."]
+
+
+def test_a_weight_file_brings_no_head_and_this_is_told(own_head, tmp_path):
+    path = str(tmp_path / "encoder.safetensors")
+    save_file(load_backbone(f"hf:{own_head}").library_state(), path)
+    with pytest.warns(UserWarning, match=r"Only the encoder is read from weights=.*encoder.safetensors") as told:
+        model = FineTunedTranscriber(f"hf:{own_head}", weights=path, **HOW | SHORT).fit(X, Y)
+    assert len([one for one in told if "Only the encoder" in str(one.message)]) == 1
+    assert {one.filename for one in told} == {__file__}
+    assert model.vocabulary_ == ["", " ", "a", "b", "c"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FineTunedTranscriber(f"hf:{own_head}", weights="random", **HOW | SHORT).fit(X, Y)
+
+
+@pytest.mark.parametrize("option", [{"generation_options": {"length_penalty": 2.0}}, {"num_beams": 2}])
+def test_letters_refuse_options_of_a_decoder(fitted_letters, option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name}=.* has no meaning: 'toy:audio' has no decoder"):
+        letters(**option).fit(X, Y)
+    with pytest.raises(ValueError, match=f"{name}=.* has no meaning"):
+        with_parameters(fitted_letters, **option).predict(X[:1])
 
 
 # long audio
@@ -286,6 +329,23 @@ def test_letters_hear_whole_clips_unless_windows_are_asked_for(fitted_letters):
     assert cut.predict([(waveform, RATE)])[0] == " ".join(parts)
     with pytest.raises(ValueError, match="window_seconds"):
         letters(window_seconds=0.5).fit(X, Y)
+
+
+def test_texts_that_are_cut_are_counted_by_clip_not_by_window(fitted):
+    long = np.concatenate([one for one, _ in X])
+    short = with_parameters(fitted, max_new_tokens=1)
+    with pytest.warns(UserWarning, match=r"^(3|2|1) of 3 texts .*first: rows \[[012](, [12]){0,2}\]"):
+        short.predict([(long, RATE), X[4], (long[::-1], RATE)])
+
+
+def test_a_long_clip_that_cannot_be_read_is_none(fitted):
+    long = np.concatenate([*(one for one, _ in X), [np.nan]]).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = with_parameters(fitted, on_bad_sample="nan").predict([X[0], (long, RATE)])
+    assert [text is None for text in found] == [False, True]
+    with pytest.raises(BadSampleError, match=r"X\[1\]"):
+        fitted.predict([X[0], (long, RATE)])
 
 
 def test_windows_longer_than_the_input_are_refused(fitted):
@@ -353,8 +413,15 @@ def test_clips_that_cannot_be_read_are_told_or_left_out(english):
             warnings.simplefilter("ignore")
             found = model.predict(clips)
         assert [text is None for text in found] == [False, True, False, True, True]
-        with pytest.raises(ValueError, match=r"y_pred\[1\] is None"):
+        with pytest.raises(BadSampleError, match=r"X\[1\].*no audio"):
             model.score(clips, Y[:5])
+
+
+def test_no_clips_are_told(either):
+    with pytest.raises(ValueError, match="minimum of 1 is required; X holds no audio"):
+        either.predict([])
+    with pytest.raises(ValueError, match="minimum of 1 is required; X holds no audio"):
+        clone(either).fit([], [])
 
 
 def test_networks_that_cannot_transcribe_are_refused_by_name(tmp_path):
@@ -373,8 +440,6 @@ def test_networks_that_cannot_transcribe_are_refused_by_name(tmp_path):
 
 def test_weights_from_a_file_have_no_decoder(english, tmp_path):
     path = tmp_path / "encoder.safetensors"
-    from safetensors.torch import save_file
-
     save_file(load_backbone(f"hf:{english}").library_state(), path)
     with pytest.raises(UnsupportedBackboneError, match="holds no decoder"):
         whisper(english, weights=str(path)).fit(X, Y)
@@ -452,6 +517,11 @@ def test_adapters_are_trained_in_place_of_weights(english):
     pytest.importorskip("peft")
     plain, adapted = whisper(english, **SHORT), whisper(english, adapter="lora", **SHORT)
     assert adapted.fit(X, Y).n_trainable_params_ < plain.fit(X, Y).n_trainable_params_
+
+
+def test_adapters_of_a_head_of_letters_alone_are_refused():
+    with pytest.raises(ValueError, match="adapter='lora' goes into unfrozen stages, but freeze_depth=1.0 leaves none"):
+        letters(adapter="lora").fit(X, Y)
 
 
 # the score

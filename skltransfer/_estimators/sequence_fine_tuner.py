@@ -34,7 +34,6 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
 
     _writes = "text to text"
     _truncates = True
-    _adapts_head = True
 
     @property
     def _penalty(self) -> float:
@@ -42,6 +41,9 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
 
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         return decoder_model(backbone, self._writes)
+
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        return True  # the decoder
 
     def _texts(self, backbone: Backbone) -> TargetTexts:
         """From texts to token ids, and back."""
@@ -113,14 +115,14 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         return self._as_texts(answers), bad
 
     def _as_texts(self, answers: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Texts of answers, which ``rows`` of X are of."""
+        """Texts of answers, which ``rows`` of X are of: several of one row where it was cut into windows."""
         texts = self._texts(reload_backbone(*self._origin_))
         rows = range(len(answers)) if rows is None else rows
         pairs = zip(rows, answers, strict=True)
-        cut = [int(row) for row, ids in pairs if ids is not None and self._is_cut(ids, texts)]
+        cut = sorted({int(row) for row, ids in pairs if ids is not None and self._is_cut(ids, texts)})
         if cut:
             warnings.warn(
-                f"{len(cut)} of {len(answers)} texts were not written to their end within "
+                f"{len(cut)} of {len(set(rows))} texts were not written to their end within "
                 f"{self._task_to_answer.how['max_new_tokens']} tokens. Raise max_new_tokens. (first: rows {cut[:3]})",
                 stacklevel=4,
             )

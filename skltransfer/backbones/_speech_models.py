@@ -12,7 +12,7 @@ from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._transformers import located, quietly
-from skltransfer.backbones._weights import fingerprint
+from skltransfer.backbones._weights import fingerprint, random_seed
 from skltransfer.exceptions import UnsupportedBackboneError
 
 DECODER, FRAMES = "decoder", "frames"
@@ -130,16 +130,38 @@ def ctc_head(backbone: Backbone) -> CtcHead | None:
         return _heads.setdefault(backbone, made)
 
 
-def _loaded(backbone: Backbone) -> CtcHead | None:
+def weights_without_ctc_head(backbone: Backbone) -> str | None:
+    """File of the encoder's weights, if a checkpoint that was trained to transcribe has its head in other files."""
+    weights = str(_source(backbone))
+    if weights == "pretrained" or random_seed(weights) is not None or _config_of_ctc(backbone) is None:
+        return None
+    return weights
+
+
+def _source(backbone: Backbone) -> Any:
+    """Where the weights came from before the network was adapted to a domain."""
+    return getattr(backbone.weights, "base", backbone.weights)
+
+
+def _config_of_ctc(backbone: Backbone) -> Any:
+    """Configuration of a checkpoint that was trained to transcribe by CTC; None of any other."""
     import transformers
 
-    weights = getattr(backbone.weights, "base", backbone.weights)
-    if not backbone.name.startswith("hf:") or weights != "pretrained":
+    if not backbone.name.startswith("hf:"):
         return None
     place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
     config = transformers.AutoConfig.from_pretrained(place, **shared)
-    if not any(kind.endswith("ForCTC") for kind in getattr(config, "architectures", None) or ()):
+    kinds = getattr(config, "architectures", None) or ()
+    return config if any(kind.endswith("ForCTC") for kind in kinds) else None
+
+
+def _loaded(backbone: Backbone) -> CtcHead | None:
+    import transformers
+
+    config = _config_of_ctc(backbone) if _source(backbone) == "pretrained" else None
+    if config is None:
         return None
+    place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place, **shared)
     with seeded(0), quietly():
         model, told = transformers.AutoModelForCTC.from_pretrained(
