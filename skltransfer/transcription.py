@@ -1,6 +1,5 @@
 """Transcripts of speech: from audio to strings, and how such strings are compared."""
 
-import contextlib
 import copy
 import itertools
 import numbers
@@ -409,9 +408,8 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 continue
             part, of = samples.take(rows), rows
             if is_long[rows[0]]:
-                with contextlib.suppress(BadSampleError):  # it is told below, by whoever reads the whole clip
-                    part = self._windows(part.read(0), longest, stages.backbone)
-                    of = np.repeat(rows, len(part))
+                part = self._windows(part.read(0), longest, stages.backbone)
+                of = np.repeat(rows, len(part))
             found, errors = answers_of(self._network_, stages, part, self._bad_sample_policy(), task)
             answers.extend(found)
             owners.extend(of.tolist())

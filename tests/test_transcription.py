@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -191,6 +192,40 @@ def test_a_text_that_is_cut_is_told(fitted):
     assert fitted._is_cut([5] * most, texts)
     assert not fitted._is_cut([5] * (most - 1), texts)
     assert not fitted._is_cut([5, texts.end, *[texts.end] * most], texts)
+
+
+@pytest.fixture(scope="module")
+def reticent(tmp_path_factory):
+    """A checkpoint with the settings of published ones: no empty transcripts, and no punctuation that nobody speaks."""
+    folder = save_whisper(tmp_path_factory.mktemp("reticent"), texts=Y, seconds=2, rate=RATE)
+    tokenizer, path = transformers.WhisperTokenizer.from_pretrained(folder), folder / "generation_config.json"
+    space, opens, closes = tokenizer.convert_tokens_to_ids(["Ġ", "(", ")"])
+    lists = {"suppress_tokens": [opens, closes], "begin_suppress_tokens": [space, tokenizer.eos_token_id]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | lists))
+    return folder, lists
+
+
+def test_what_the_folder_never_writes_is_written_once_it_is_learnt(reticent, tmp_path):
+    folder, lists = reticent
+    opens, closes = lists["suppress_tokens"]
+    clips, y = [X[0], (np.zeros(RATE, np.float32), RATE)], ["a(b", ""]
+    how = {"learning_rate": 3e-3, "lr_schedule": "constant", "max_epochs": 110, "batch_size": 2, "freeze_depth": 0.0}
+    model = whisper(folder, **how).fit(clips, y)
+    assert model.predict(clips).tolist() == y
+    model.save(tmp_path / "model.skl")
+    assert load(tmp_path / "model.skl").predict(clips).tolist() == y
+    assert pickle.loads(pickle.dumps(model)).predict(clips).tolist() == y
+    told = model._task_to_answer.how
+    assert (told["suppress_tokens"], told["begin_suppress_tokens"]) == ([closes], lists["begin_suppress_tokens"][:1])
+    by_user = with_parameters(model, generation_options=lists).predict(clips)
+    assert by_user[0] != y[0]
+    assert by_user[1] != y[1]
+
+
+def test_what_was_not_learnt_stays_unwritten(reticent):
+    folder, lists = reticent
+    plain = whisper(folder, **SHORT).fit(X[:4], [*Y[:3], "a(b"], sample_weight=[1, 1, 1, 0])
+    assert not plain._task_to_answer.how.keys() & lists.keys()
 
 
 # languages

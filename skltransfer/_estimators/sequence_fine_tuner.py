@@ -4,7 +4,7 @@ Must not know what is read, nor what a text is about.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,14 +100,20 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         decoder = self._decoder(self._loaded_backbone())
         counts = np.array([len(record["ids"]) for record in data.targets.records])
         mean = float(data.weights @ counts / data.weights.sum())
-        return GenerationTask(self._writes, decoder.n_tokens, decoder.fingerprint, mean, self.label_smoothing), data
+        about = (self._writes, decoder.n_tokens, decoder.fingerprint, mean, self.label_smoothing)
+        return GenerationTask(*about, self._allowed(data.targets)), data
+
+    def _allowed(self, targets: RecordTargets) -> dict[str, list[int]]:
+        """Arguments of ``generate`` without which the network's settings would forbid a target."""
+        backbone = self._loaded_backbone()
+        return allowing(targets.records, self._decoder(backbone).never_written, self._texts(backbone))
 
     @property
     def _task_to_answer(self) -> GenerationTask:
         most = self.n_target_tokens_ if self.max_new_tokens is None else int(self.max_new_tokens)
         self._refuse_beyond("max_new_tokens", most, self._decoder(reload_backbone(*self._origin_)))
         how = {"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False}
-        return self._task_.writing(how | checked_options(self.generation_options, SET_BY))
+        return self._task_.writing(self._task_.learned | how | checked_options(self.generation_options, SET_BY))
 
     def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """A text for each sample, (n,) of objects; None for those that cannot be read, whose errors come by row."""
@@ -134,3 +140,19 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         if bad:
             raise bad[min(bad)]
         return found
+
+
+def allowing(
+    records: Sequence[Mapping[str, np.ndarray]], never: Mapping[str, list[int]], texts: TargetTexts
+) -> dict[str, list[int]]:
+    """Those lists of tokens that are never written which targets have tokens of, without these.
+
+    Whisper's checkpoints never write punctuation that is not spoken, nor an empty transcript.
+    """
+    n_first = len(texts.ids("")) - 1  # tokens that each text begins with, before what is written
+    found = {}
+    for name, end in (("suppress_tokens", None), ("begin_suppress_tokens", n_first + 1)):
+        learned = {int(token) for record in records for token in record["ids"][n_first:end]}
+        if learned.intersection(never[name]):
+            found[name] = [token for token in never[name] if token not in learned]
+    return found

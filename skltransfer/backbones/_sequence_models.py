@@ -12,7 +12,7 @@ from torch import nn
 
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._generation_options import OF_SAMPLING
+from skltransfer.backbones._generation_options import LISTS, OF_SAMPLING
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._target_texts import TargetTexts
 from skltransfer.backbones._transformers import is_computed, located, quietly
@@ -101,6 +101,12 @@ class DecoderModel(nn.Module):
         known = getattr(self.model.generation_config, "lang_to_id", None) or {}
         is_told = getattr(self.model.generation_config, "is_multilingual", bool(known))
         return tuple(sorted(name.strip("<|>") for name in known)) if is_told else ()
+
+    @property
+    def never_written(self) -> dict[str, list[int]]:
+        """Tokens that ``generate`` writes nowhere, and not at the beginning, by the settings in the folder."""
+        config = self.model.generation_config
+        return {name: list(getattr(config, name, None) or []) for name in LISTS}
 
     @property
     def own_language(self) -> str | None:
