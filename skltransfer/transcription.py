@@ -108,8 +108,10 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         WavLM). The default writes English alone; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
         Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
-        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
-        :func:`load_backbone`.
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file of the encoder; see
+        :func:`load_backbone`. A file is refused for Whisper, because it holds no decoder. For other networks, random
+        weights and files come without a head, and a new one is trained; a file that takes the place of a checkpoint
+        with a head gives a warning.
     language : str or None, default=None
         Language of y, such as ``"de"`` or ``"german"``, for Whisper networks that write several. None uses the language
         with which the checkpoint was saved. Networks that write one language take no name.
@@ -134,11 +136,12 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     num_beams : int, default=1
         Number of texts that ``predict`` keeps at each step (beam search) before it returns the most probable one. 1
         takes the most probable token at each step (greedy search), which is the fastest. Networks without a decoder
-        take the most probable letter of each frame.
+        take the most probable letter of each frame, and accept 1 alone.
     generation_options : dict or None, default=None
         Further arguments of the ``generate`` method of transformers, such as ``{"length_penalty": 2.0,
-        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise. Options
-        of sampling are refused, because predictions must be reproducible.
+        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise, except
+        that tokens of y may be written that ``suppress_tokens`` and ``begin_suppress_tokens`` forbid there. Options of
+        sampling are refused, because predictions must be reproducible, and so are all for networks without a decoder.
     label_smoothing : float in [0, 1), default=0.0
         Label smoothing of the training loss of a decoder. It has no effect on networks without one.
     max_epochs : int, default=10
@@ -167,9 +170,10 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
         unfrozen stages from the start.
     adapter : {"lora"} or None, default=None
-        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
-        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
-        themselves.
+        ``"lora"`` keeps the weights of the decoder and the unfrozen stages, and trains low-rank adapters (rank 8) of
+        their linear and convolutional layers instead, without the output layer. A head of letters is trained itself:
+        without a decoder, ``freeze_depth`` must leave a stage unfrozen. It requires the extra ``lora``. None trains the
+        weights themselves.
     early_stopping : bool, default=False
         If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
         the best weights.
@@ -323,7 +327,8 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         ValueError
             If a parameter is invalid, if X, y or ``sample_weight`` is invalid or they differ in length, if a target is
             no string, needs more frames than its clip has or holds letters that the head cannot write, if ``language``
-            is missing or unknown, or if the device is not available. The message names the row.
+            is missing or unknown, if ``num_beams`` or ``generation_options`` is set for a network without a decoder, or
+            if the device is not available. The message names the row.
         BadSampleError
             If a clip cannot be read or is too long and ``on_bad_sample="raise"``; the message names its row.
         BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
@@ -378,7 +383,7 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         NotFittedError
             If the estimator is not fitted.
         BadSampleError
-            If a clip cannot be read.
+            If a clip cannot be read, whatever ``on_bad_sample`` is; the message names its row.
         MissingDependencyError
             If jiwer is not installed.
         ValueError
