@@ -5,6 +5,7 @@ import itertools
 import numbers
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -34,11 +35,13 @@ from skltransfer.backbones import (
     n_frames,
     reload_backbone,
     way_to_write,
+    weights_without_ctc_head,
 )
 from skltransfer.engine import (
     NEW_HEAD,
     OWN_HEAD,
     CtcTask,
+    FrozenStages,
     GenerationTask,
     NetworkSpec,
     NetworkState,
@@ -105,8 +108,10 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         WavLM). The default writes English alone; :func:`list_backbones` lists other names.
     weights : str, default="pretrained"
         Weights of the network, used only if ``backbone`` is a name: ``"pretrained"``, ``"random"`` or
-        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file; see
-        :func:`load_backbone`.
+        ``"random:<seed>"`` (a baseline without transfer), or the path of a local weight file of the encoder; see
+        :func:`load_backbone`. A file is refused for Whisper, because it holds no decoder. For other networks, random
+        weights and files come without a head, and a new one is trained; a file that takes the place of a checkpoint
+        with a head gives a warning.
     language : str or None, default=None
         Language of y, such as ``"de"`` or ``"german"``, for Whisper networks that write several. None uses the language
         with which the checkpoint was saved. Networks that write one language take no name.
@@ -131,11 +136,12 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     num_beams : int, default=1
         Number of texts that ``predict`` keeps at each step (beam search) before it returns the most probable one. 1
         takes the most probable token at each step (greedy search), which is the fastest. Networks without a decoder
-        take the most probable letter of each frame.
+        take the most probable letter of each frame, and accept 1 alone.
     generation_options : dict or None, default=None
         Further arguments of the ``generate`` method of transformers, such as ``{"length_penalty": 2.0,
-        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise. Options
-        of sampling are refused, because predictions must be reproducible.
+        "no_repeat_ngram_size": 3}``. They replace the settings in the network's folder, which apply otherwise, except
+        that tokens of y may be written that ``suppress_tokens`` and ``begin_suppress_tokens`` forbid there. Options of
+        sampling are refused, because predictions must be reproducible, and so are all for networks without a decoder.
     label_smoothing : float in [0, 1), default=0.0
         Label smoothing of the training loss of a decoder. It has no effect on networks without one.
     max_epochs : int, default=10
@@ -164,9 +170,10 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         stage at a time, each with an equal share of the epochs and its own learning rate schedule [3]_. None trains all
         unfrozen stages from the start.
     adapter : {"lora"} or None, default=None
-        ``"lora"`` keeps the weights of the unfrozen stages and trains low-rank adapters (rank 8) of their linear and
-        convolutional layers instead, about 1 % of the weights. It requires the extra ``lora``. None trains the weights
-        themselves.
+        ``"lora"`` keeps the weights of the decoder and the unfrozen stages, and trains low-rank adapters (rank 8) of
+        their linear and convolutional layers instead, without the output layer. A head of letters is trained itself:
+        without a decoder, ``freeze_depth`` must leave a stage unfrozen. It requires the extra ``lora``. None trains the
+        weights themselves.
     early_stopping : bool, default=False
         If True, hold out ``validation_fraction`` of the samples, stop when their loss no longer decreases, and restore
         the best weights.
@@ -320,7 +327,8 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         ValueError
             If a parameter is invalid, if X, y or ``sample_weight`` is invalid or they differ in length, if a target is
             no string, needs more frames than its clip has or holds letters that the head cannot write, if ``language``
-            is missing or unknown, or if the device is not available. The message names the row.
+            is missing or unknown, if ``num_beams`` or ``generation_options`` is set for a network without a decoder, or
+            if the device is not available. The message names the row.
         BadSampleError
             If a clip cannot be read or is too long and ``on_bad_sample="raise"``; the message names its row.
         BackboneNotFoundError, WeightsError, UnsupportedBackboneError, MissingDependencyError
@@ -352,21 +360,7 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         WeightsError
             If the weights of the backbone changed since ``fit``.
         """
-        samples, stages = self._to_predict(X)
-        longest = self._window(stages.backbone)
-        is_long = np.array([longest is not None and _length(samples, row) > longest for row in range(len(samples))])
-        answers: list[list[Any]] = [[] for _ in is_long]
-        for rows in (np.flatnonzero(~is_long), *np.flatnonzero(is_long)[:, None]):  # long clips one by one
-            if not len(rows):
-                continue
-            part, owners = samples.take(rows), rows
-            if is_long[rows[0]]:
-                part = self._windows(part.read(0), longest, stages.backbone)
-                owners = np.repeat(rows, len(part))
-            found, _ = answers_of(self._network_, stages, part, self._bad_sample_policy(), self._task_to_answer)
-            for row, answer in zip(owners, found, strict=True):
-                answers[row].append(answer)
-        return self._joined(answers)
+        return self._written(X)[0]
 
     def score(self, X: Any, y: Any) -> float:
         """Compute 1 - word error rate over all clips.
@@ -389,22 +383,43 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
         NotFittedError
             If the estimator is not fitted.
         BadSampleError
-            If a clip cannot be read.
+            If a clip cannot be read, whatever ``on_bad_sample`` is; the message names its row.
         MissingDependencyError
             If jiwer is not installed.
         ValueError
             If X and y differ in length, or a target is no string.
         """
-        return 1.0 - word_error_rate(y, self.predict(X), normalizer=self.normalizer)
+        return 1.0 - word_error_rate(y, self._all_written(X), normalizer=self.normalizer)
 
-    def _joined(self, answers: list[list[Any]]) -> np.ndarray:
-        """The text of each clip, from the answers to its windows; None for a clip that cannot be read."""
-        owners = np.repeat(np.arange(len(answers)), [len(parts) for parts in answers])
-        texts = self._as_texts(object_array([answer for parts in answers for answer in parts]), owners)
-        parts: list[list[str | None]] = [[] for _ in answers]
+    def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        samples, stages = self._to_predict(X)
+        answers, owners, bad = self._heard(samples, stages)
+        texts = self._as_texts(object_array(answers), owners)
+        parts: list[list[str | None]] = [[] for _ in range(len(samples))]
         for owner, text in zip(owners, texts, strict=True):
             parts[owner].append(text)
-        return object_array([None if None in one else _sentence(one) for one in parts])
+        return object_array([None if None in one else _sentence(one) for one in parts]), bad
+
+    def _heard(self, samples: Samples, stages: FrozenStages) -> tuple[list[Any], list[int], dict[int, BadSampleError]]:
+        """Answers to clips or, of long ones, to their windows; the rows that they are of; and errors by row."""
+        longest, task = self._window(stages.backbone), self._task_to_answer
+        lengths = [_length(samples, row) for row in range(len(samples))]
+        is_long = np.array([longest is not None and length > longest for length in lengths], dtype=bool)
+        answers: list[Any] = []
+        owners: list[int] = []
+        bad: dict[int, BadSampleError] = {}
+        for rows in (np.flatnonzero(~is_long), *np.flatnonzero(is_long)[:, None]):  # long clips one by one
+            if not len(rows):
+                continue
+            part, of = samples.take(rows), rows
+            if is_long[rows[0]]:
+                part = self._windows(part.read(0), longest, stages.backbone)
+                of = np.repeat(rows, len(part))
+            found, errors = answers_of(self._network_, stages, part, self._bad_sample_policy(), task)
+            answers.extend(found)
+            owners.extend(of.tolist())
+            bad |= {int(of[i]): error for i, error in errors.items()}
+        return answers, owners, bad
 
     def _window(self, backbone: Backbone) -> int | None:
         """Values of the longest clip that is transcribed at once; None where there is no limit."""
@@ -446,10 +461,14 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
         is_fitted = hasattr(self, "_network_")  # in fit, a part that is not heard would leave words without sound
         longest = None if is_fitted else backbone.preprocessing.longest
-        return AudioSamples(items, **backbone.reading, sampling_rate=self.sampling_rate, longest=longest)
+        how = {**backbone.reading, "sampling_rate": self.sampling_rate, "longest": longest}
+        return samples_from_collection(items, "audio", **how)
 
     def _has_decoder(self, backbone: Backbone) -> bool:
         return way_to_write(backbone) == DECODER
+
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        return self._has_decoder(backbone)
 
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         decoder = super()._decoder(backbone)
@@ -500,10 +519,15 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 f"the network hears {longest} at once",
                 "cut it, and its target, into shorter clips",
             )
-        if not self._has_decoder(backbone):
-            own = ctc_head(backbone)
-            _refuse_too_many_letters(texts, samples, _one_spaced if own is None else own.texts.ids, backbone)
         return texts
+
+    def _refuse_misfits(self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone) -> None:
+        if self._has_decoder(backbone):
+            return
+        own, rows = ctc_head(backbone), np.flatnonzero(weights > 0)
+        if own is not None:
+            _refuse_unknown_letters(y, rows, own.texts, backbone.name)
+        _refuse_too_many_letters(y, rows, samples, _one_spaced if own is None else own.texts.ids, backbone)
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
         backbone = self._loaded_backbone()
@@ -517,7 +541,6 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
                 raise ValueError("All strings of y (of positive weight) are empty, which leaves nothing to learn.")
         else:
             self.vocabulary_ = own.texts.vocabulary
-            _refuse_unknown_letters(y, kept, own.texts, backbone.name)
         texts = self._texts(backbone)
         return RecordTargets([{"ids": np.array(texts.ids(text), dtype=np.int64)} for text in y])
 
@@ -534,8 +557,26 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
         if self._has_decoder(backbone):
             return super()._spec(backbone, start)
+        self._refuse_options_of_a_decoder(backbone.name)
+        weights = weights_without_ctc_head(backbone)
+        if weights is not None:
+            warnings.warn(
+                f"Only the encoder is read from weights={weights!r}: the head and the letters of {backbone.name!r} are "
+                "not used, and a new head is trained for the characters of y. To keep them, save the whole model to a "
+                "folder with save_pretrained, and name the folder as backbone.",
+                stacklevel=7,
+            )
         head = NEW_HEAD if ctc_head(backbone) is None else OWN_HEAD
         return self._tapped_spec(backbone, [backbone.n_stages], head)
+
+    def _refuse_options_of_a_decoder(self, name: str) -> None:
+        for option, without in (("generation_options", None), ("num_beams", 1)):
+            value = getattr(self, option)
+            if value != without and value != {}:
+                raise ValueError(
+                    f"{option}={value!r} has no meaning: {name!r} has no decoder, and writes the most probable letter "
+                    f"of each frame. Set {option}={without!r}."
+                )
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[Any, TrainingSet]:
         backbone = self._loaded_backbone()
@@ -550,6 +591,7 @@ class FineTunedTranscriber(ReadsAudio, HasAdapter, Resumes, StopsEarly, TrainsJo
     @property
     def _task_to_answer(self) -> Any:
         if isinstance(self._task_, CtcTask):
+            self._refuse_options_of_a_decoder(self._origin_[0])
             return self._task_
         backbone = reload_backbone(*self._origin_)
         decoder, task = self._decoder(backbone), super()._task_to_answer
@@ -635,11 +677,13 @@ def _length(samples: Samples, position: int) -> int:
         return 0
 
 
-def _refuse_too_many_letters(texts: np.ndarray, samples: Samples, letters: Callable, backbone: Backbone) -> None:
+def _refuse_too_many_letters(
+    y: np.ndarray, rows: np.ndarray, samples: Samples, letters: Callable, backbone: Backbone
+) -> None:
     """Raise if a clip has fewer frames than its target needs: one a letter, and a blank between equal ones."""
     found = []
-    for row, text in enumerate(texts):
-        ids = letters(text)
+    for row in rows.tolist():
+        ids = letters(y[row])
         needed = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
         length = _length(samples, row)
         if length and needed > n_frames(backbone, length):

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -192,6 +194,40 @@ def test_a_text_that_is_cut_is_told(fitted):
     assert not fitted._is_cut([5, texts.end, *[texts.end] * most], texts)
 
 
+@pytest.fixture(scope="module")
+def reticent(tmp_path_factory):
+    """A checkpoint with the settings of published ones: no empty transcripts, and no punctuation that nobody speaks."""
+    folder = save_whisper(tmp_path_factory.mktemp("reticent"), texts=Y, seconds=2, rate=RATE)
+    tokenizer, path = transformers.WhisperTokenizer.from_pretrained(folder), folder / "generation_config.json"
+    space, opens, closes = tokenizer.convert_tokens_to_ids(["Ġ", "(", ")"])
+    lists = {"suppress_tokens": [opens, closes], "begin_suppress_tokens": [space, tokenizer.eos_token_id]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | lists))
+    return folder, lists
+
+
+def test_what_the_folder_never_writes_is_written_once_it_is_learnt(reticent, tmp_path):
+    folder, lists = reticent
+    opens, closes = lists["suppress_tokens"]
+    clips, y = [X[0], (np.zeros(RATE, np.float32), RATE)], ["a(b", ""]
+    how = {"learning_rate": 3e-3, "lr_schedule": "constant", "max_epochs": 110, "batch_size": 2, "freeze_depth": 0.0}
+    model = whisper(folder, **how).fit(clips, y)
+    assert model.predict(clips).tolist() == y
+    model.save(tmp_path / "model.skl")
+    assert load(tmp_path / "model.skl").predict(clips).tolist() == y
+    assert pickle.loads(pickle.dumps(model)).predict(clips).tolist() == y
+    told = model._task_to_answer.how
+    assert (told["suppress_tokens"], told["begin_suppress_tokens"]) == ([closes], lists["begin_suppress_tokens"][:1])
+    by_user = with_parameters(model, generation_options=lists).predict(clips)
+    assert by_user[0] != y[0]
+    assert by_user[1] != y[1]
+
+
+def test_what_was_not_learnt_stays_unwritten(reticent):
+    folder, lists = reticent
+    plain = whisper(folder, **SHORT).fit(X[:4], [*Y[:3], "a(b"], sample_weight=[1, 1, 1, 0])
+    assert not plain._task_to_answer.how.keys() & lists.keys()
+
+
 # languages
 
 
@@ -221,8 +257,13 @@ def test_an_encoder_without_a_head_gets_one_for_the_characters_of_y(fitted_lette
     assert fitted_letters.score(X, Y) == 1.0
 
 
-def test_a_checkpoint_that_transcribes_keeps_its_head_and_its_letters(tmp_path):
-    folder = save_ctc(tmp_path, head=True, letters="abc", rate=RATE)
+@pytest.fixture(scope="module")
+def own_head(tmp_path_factory):
+    return save_ctc(tmp_path_factory.mktemp("own"), head=True, letters="abc", rate=RATE)
+
+
+def test_a_checkpoint_that_transcribes_keeps_its_head_and_its_letters(own_head, tmp_path):
+    folder = own_head
     model = FineTunedTranscriber(f"hf:{folder}", freeze_depth=1.0, learning_rate=1e-9, **HOW | SHORT).fit(X, Y)
     assert model.vocabulary_ == ["<pad>", "<unk>", "|", "a", "b", "c"]
     library = transformers.AutoModelForCTC.from_pretrained(folder)
@@ -240,6 +281,43 @@ def test_a_target_that_needs_more_frames_than_its_clip_has_is_named():
     assert letters(**SHORT).fit(clips, [*Y[:3], "aab"]).vocabulary_
     with pytest.raises(ValueError, match=r"y\[3\] needs 5 frames.*the clip has 4"):
         letters().fit(clips, [*Y[:3], "aabc"])
+
+
+def test_a_target_of_no_weight_may_need_more_frames():
+    clips, y = [*X[:3], (X[3][0][:256], RATE)], [*Y[:3], "aabc"]
+    assert letters(**SHORT).fit(clips, y, sample_weight=[1, 1, 1, 0]).vocabulary_
+    with pytest.raises(ValueError, match=r"y\[0\] needs 5 frames") as told:
+        letters(early_stopping=True, **SHORT).fit(X[:3], Y[:3], X_val=clips[3:], y_val=y[3:])
+    assert told.value.__notes__ == ["This is about X_val and y_val."]
+
+
+def test_an_unknown_letter_of_y_val_is_told_by_its_row_there(own_head):
+    model = FineTunedTranscriber(f"hf:{own_head}", early_stopping=True, **HOW | SHORT)
+    with pytest.raises(ValueError, match=r"y\[1\] holds \['D'\]") as told:
+        model.fit(X[:4], Y[:4], X_val=X[:2], y_val=["ab", "D"])
+    assert told.value.__notes__ == ["This is about X_val and y_val."]
+
+
+def test_a_weight_file_brings_no_head_and_this_is_told(own_head, tmp_path):
+    path = str(tmp_path / "encoder.safetensors")
+    save_file(load_backbone(f"hf:{own_head}").library_state(), path)
+    with pytest.warns(UserWarning, match=r"Only the encoder is read from weights=.*encoder.safetensors") as told:
+        model = FineTunedTranscriber(f"hf:{own_head}", weights=path, **HOW | SHORT).fit(X, Y)
+    assert len([one for one in told if "Only the encoder" in str(one.message)]) == 1
+    assert {one.filename for one in told} == {__file__}
+    assert model.vocabulary_ == ["", " ", "a", "b", "c"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FineTunedTranscriber(f"hf:{own_head}", weights="random", **HOW | SHORT).fit(X, Y)
+
+
+@pytest.mark.parametrize("option", [{"generation_options": {"length_penalty": 2.0}}, {"num_beams": 2}])
+def test_letters_refuse_options_of_a_decoder(fitted_letters, option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name}=.* has no meaning: 'toy:audio' has no decoder"):
+        letters(**option).fit(X, Y)
+    with pytest.raises(ValueError, match=f"{name}=.* has no meaning"):
+        with_parameters(fitted_letters, **option).predict(X[:1])
 
 
 # long audio
@@ -286,6 +364,23 @@ def test_letters_hear_whole_clips_unless_windows_are_asked_for(fitted_letters):
     assert cut.predict([(waveform, RATE)])[0] == " ".join(parts)
     with pytest.raises(ValueError, match="window_seconds"):
         letters(window_seconds=0.5).fit(X, Y)
+
+
+def test_texts_that_are_cut_are_counted_by_clip_not_by_window(fitted):
+    long = np.concatenate([one for one, _ in X])
+    short = with_parameters(fitted, max_new_tokens=1)
+    with pytest.warns(UserWarning, match=r"^(3|2|1) of 3 texts .*first: rows \[[012](, [12]){0,2}\]"):
+        short.predict([(long, RATE), X[4], (long[::-1], RATE)])
+
+
+def test_a_long_clip_that_cannot_be_read_is_none(fitted):
+    long = np.concatenate([*(one for one, _ in X), [np.nan]]).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = with_parameters(fitted, on_bad_sample="nan").predict([X[0], (long, RATE)])
+    assert [text is None for text in found] == [False, True]
+    with pytest.raises(BadSampleError, match=r"X\[1\]"):
+        fitted.predict([X[0], (long, RATE)])
 
 
 def test_windows_longer_than_the_input_are_refused(fitted):
@@ -353,8 +448,15 @@ def test_clips_that_cannot_be_read_are_told_or_left_out(english):
             warnings.simplefilter("ignore")
             found = model.predict(clips)
         assert [text is None for text in found] == [False, True, False, True, True]
-        with pytest.raises(ValueError, match=r"y_pred\[1\] is None"):
+        with pytest.raises(BadSampleError, match=r"X\[1\].*no audio"):
             model.score(clips, Y[:5])
+
+
+def test_no_clips_are_told(either):
+    with pytest.raises(ValueError, match="minimum of 1 is required; X holds no audio"):
+        either.predict([])
+    with pytest.raises(ValueError, match="minimum of 1 is required; X holds no audio"):
+        clone(either).fit([], [])
 
 
 def test_networks_that_cannot_transcribe_are_refused_by_name(tmp_path):
@@ -373,8 +475,6 @@ def test_networks_that_cannot_transcribe_are_refused_by_name(tmp_path):
 
 def test_weights_from_a_file_have_no_decoder(english, tmp_path):
     path = tmp_path / "encoder.safetensors"
-    from safetensors.torch import save_file
-
     save_file(load_backbone(f"hf:{english}").library_state(), path)
     with pytest.raises(UnsupportedBackboneError, match="holds no decoder"):
         whisper(english, weights=str(path)).fit(X, Y)
@@ -452,6 +552,11 @@ def test_adapters_are_trained_in_place_of_weights(english):
     pytest.importorskip("peft")
     plain, adapted = whisper(english, **SHORT), whisper(english, adapter="lora", **SHORT)
     assert adapted.fit(X, Y).n_trainable_params_ < plain.fit(X, Y).n_trainable_params_
+
+
+def test_adapters_of_a_head_of_letters_alone_are_refused():
+    with pytest.raises(ValueError, match="adapter='lora' goes into unfrozen stages, but freeze_depth=1.0 leaves none"):
+        letters(adapter="lora").fit(X, Y)
 
 
 # the score

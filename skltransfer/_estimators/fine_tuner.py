@@ -72,7 +72,6 @@ class FineTuner(
     _may_choose_depth = False  # whether freeze_depth="auto" means something: held-out score is what counts
     _sets_options: tuple[str, ...] = ()  # of the backbone, whatever it was loaded with
     _truncates = True  # texts and audio clips that are too long, rather than refusing them
-    _adapts_head = False  # True if adapters go into the readout, too
 
     def __setstate__(self, state: dict) -> None:
         """Restore a pickle, also one from before version 0.1, in which a task was called a head."""
@@ -161,6 +160,10 @@ class FineTuner(
         """
         return super().get_params(deep=False)
 
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        """True if adapters go into the readout, too."""
+        return False
+
     def _copy_to_fit(self, start: Any) -> Self:
         """A shallow copy that learns in this one's place; without what an earlier fit left, unless it goes on."""
         return self._unfitted_copy() if start is None else copy.copy(self)
@@ -187,6 +190,7 @@ class FineTuner(
         samples = self._samples(X, backbone, reset=start is None or not single_pass)
         y = self._checked_target(y, samples)
         weights, given, n = self._checked_weights(sample_weight, y), samples, len(samples)
+        self._refuse_misfits(samples, y, weights, backbone)
         groups = None if groups is None else checked_groups(groups, n)
         samples, y, weights = self._with_descriptions(samples, y, weights, backbone)
         job = self._job(backbone, start, single_pass)
@@ -200,7 +204,7 @@ class FineTuner(
             job = replace(job, hold_out=replace(job.hold_out, rows=to_validate))
         self._refuse_other_start(start, backbone, job.spec)
         is_frozen = job.spec.boundary == job.spec.last(backbone.n_stages)
-        if job.spec.adapter is not None and is_frozen and not self._adapts_head:
+        if job.spec.adapter is not None and is_frozen and not self._adapts_head(backbone):
             raise ValueError(
                 f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
                 "none. Freeze less, or set adapter=None."

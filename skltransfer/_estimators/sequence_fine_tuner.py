@@ -4,7 +4,7 @@ Must not know what is read, nor what a text is about.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,6 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
 
     _writes = "text to text"
     _truncates = True
-    _adapts_head = True
 
     @property
     def _penalty(self) -> float:
@@ -42,6 +41,9 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
 
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         return decoder_model(backbone, self._writes)
+
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        return True  # the decoder
 
     def _texts(self, backbone: Backbone) -> TargetTexts:
         """From texts to token ids, and back."""
@@ -98,7 +100,13 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         decoder = self._decoder(self._loaded_backbone())
         counts = np.array([len(record["ids"]) for record in data.targets.records])
         mean = float(data.weights @ counts / data.weights.sum())
-        return GenerationTask(self._writes, decoder.n_tokens, decoder.fingerprint, mean, self.label_smoothing), data
+        about = (self._writes, decoder.n_tokens, decoder.fingerprint, mean, self.label_smoothing)
+        return GenerationTask(*about, self._allowed(data.targets)), data
+
+    def _allowed(self, targets: RecordTargets) -> dict[str, list[int]]:
+        """Arguments of ``generate`` without which the network's settings would forbid a target."""
+        backbone = self._loaded_backbone()
+        return allowing(targets.records, self._decoder(backbone).never_written, self._texts(backbone))
 
     @property
     def _task_to_answer(self) -> GenerationTask:
@@ -106,7 +114,8 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         decoder = self._decoder(reload_backbone(*self._origin_))
         self._refuse_beyond("max_new_tokens", most, decoder)
         how = {"max_new_tokens": most, "num_beams": int(self.num_beams), "do_sample": False}
-        return self._task_.writing(how | checked_options(self.generation_options, SET_BY, decoder.n_tokens))
+        asked = checked_options(self.generation_options, SET_BY, decoder.n_tokens)
+        return self._task_.writing(self._task_.learned | how | asked)
 
     def _written(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
         """A text for each sample, (n,) of objects; None for those that cannot be read, whose errors come by row."""
@@ -114,14 +123,14 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         return self._as_texts(answers), bad
 
     def _as_texts(self, answers: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Texts of answers, which ``rows`` of X are of."""
+        """Texts of answers, which ``rows`` of X are of: several of one row where it was cut into windows."""
         texts = self._texts(reload_backbone(*self._origin_))
         rows = range(len(answers)) if rows is None else rows
         pairs = zip(rows, answers, strict=True)
-        cut = [int(row) for row, ids in pairs if ids is not None and self._is_cut(ids, texts)]
+        cut = sorted({int(row) for row, ids in pairs if ids is not None and self._is_cut(ids, texts)})
         if cut:
             warnings.warn(
-                f"{len(cut)} of {len(answers)} texts were not written to their end within "
+                f"{len(cut)} of {len(set(rows))} texts were not written to their end within "
                 f"{self._task_to_answer.how['max_new_tokens']} tokens. Raise max_new_tokens. (first: rows {cut[:3]})",
                 stacklevel=4,
             )
@@ -133,3 +142,19 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
         if bad:
             raise bad[min(bad)]
         return found
+
+
+def allowing(
+    records: Sequence[Mapping[str, np.ndarray]], never: Mapping[str, list[int]], texts: TargetTexts
+) -> dict[str, list[int]]:
+    """Those lists of tokens that are never written which targets have tokens of, without these.
+
+    Whisper's checkpoints never write punctuation that is not spoken, nor an empty transcript.
+    """
+    n_first = len(texts.ids("")) - 1  # tokens that each text begins with, before what is written
+    found = {}
+    for name, end in (("suppress_tokens", None), ("begin_suppress_tokens", n_first + 1)):
+        learned = {int(token) for record in records for token in record["ids"][n_first:end]}
+        if learned.intersection(never[name]):
+            found[name] = [token for token in never[name] if token not in learned]
+    return found

@@ -47,6 +47,7 @@ class Validates(BackboneEstimator):
         try:
             others = self._samples(X_val, backbone, reset=False)
             y_val = self._checked_validation_target(y_val, others, y)
+            self._refuse_misfits(others, y_val, np.ones(len(others)), backbone)
         except ValueError as error:
             error.add_note("This is about X_val and y_val.")
             raise
@@ -58,6 +59,9 @@ class Validates(BackboneEstimator):
             error.add_note("This is about y_val.")
             raise
         return JoinedSamples([samples, others], ["X", "X_val"]), targets, np.concatenate([weights, ones])
+
+    def _refuse_misfits(self, samples: Samples, y: np.ndarray, weights: np.ndarray, backbone: Backbone) -> None:
+        """Raise if a target of positive weight is none that the network can have for its sample."""
 
     def _checked_validation_target(self, y_val: Any, samples: Samples, y: np.ndarray) -> np.ndarray:
         """y_val as an array of the same type as y."""

@@ -39,6 +39,7 @@ from skltransfer.backbones._speech_models import (
     language_code,
     n_frames,
     way_to_write,
+    weights_without_ctc_head,
 )
 from skltransfer.backbones._target_texts import TargetTexts
 from skltransfer.backbones._weights import AdaptedWeights, fingerprint

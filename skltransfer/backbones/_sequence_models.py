@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._generation_options import OF_SAMPLING
+from skltransfer.backbones._generation_options import LISTS, OF_SAMPLING
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._target_texts import TargetTexts
 from skltransfer.backbones._transformers import quietly
@@ -100,6 +100,12 @@ class DecoderModel(nn.Module):
         known = getattr(self.model.generation_config, "lang_to_id", None) or {}
         is_told = getattr(self.model.generation_config, "is_multilingual", bool(known))
         return tuple(sorted(name.strip("<|>") for name in known)) if is_told else ()
+
+    @property
+    def never_written(self) -> dict[str, list[int]]:
+        """Tokens that ``generate`` writes nowhere, and not at the beginning, by the settings in the folder."""
+        config = self.model.generation_config
+        return {name: list(getattr(config, name, None) or []) for name in LISTS}
 
     @property
     def own_language(self) -> str | None:

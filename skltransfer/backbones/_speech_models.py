@@ -9,7 +9,7 @@ from torch import nn
 
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._weights import fingerprint
+from skltransfer.backbones._weights import fingerprint, random_seed
 from skltransfer.backbones._whole_models import base_weights, config_of, once_per_backbone, tokenizer_of, whole_model
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -123,10 +123,8 @@ def ctc_head(backbone: Backbone) -> CtcHead | None:
     """The head of a checkpoint that was trained to transcribe; None if it has none. Shared; it must not be changed."""
     import transformers
 
-    if not backbone.name.startswith("hf:") or base_weights(backbone) != "pretrained":
-        return None
-    config = config_of(backbone)
-    if not any(kind.endswith("ForCTC") for kind in getattr(config, "architectures", None) or ()):
+    config = _config_of_ctc(backbone) if base_weights(backbone) == "pretrained" else None
+    if config is None:
         return None
     model, absent = whole_model(backbone, transformers.AutoModelForCTC)
     absent = [key for key in absent if key.startswith("lm_head")]
@@ -137,3 +135,20 @@ def ctc_head(backbone: Backbone) -> CtcHead | None:
         )
     head = CtcHead(model.lm_head, CtcTexts(tokenizer_of(backbone)), int(config.pad_token_id))
     return head.eval().requires_grad_(False)
+
+
+def weights_without_ctc_head(backbone: Backbone) -> str | None:
+    """File of the encoder's weights, if a checkpoint that was trained to transcribe has its head in other files."""
+    weights = str(base_weights(backbone))
+    if weights == "pretrained" or random_seed(weights) is not None or _config_of_ctc(backbone) is None:
+        return None
+    return weights
+
+
+def _config_of_ctc(backbone: Backbone) -> Any:
+    """Configuration of a checkpoint that was trained to transcribe by CTC; None of any other."""
+    if not backbone.name.startswith("hf:"):
+        return None
+    config = config_of(backbone)
+    kinds = getattr(config, "architectures", None) or ()
+    return config if any(kind.endswith("ForCTC") for kind in kinds) else None

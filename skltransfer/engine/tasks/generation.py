@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from skltransfer._system.autocast import autocast
-from skltransfer.backbones import IGNORED, Backbone, DecoderModel, Geometry, decoder_model
+from skltransfer.backbones import IGNORED, Backbone, DecoderModel, Geometry, checked_options, decoder_model
 from skltransfer.engine.networks.adapters import inserted
 from skltransfer.engine.networks.readout import PretrainedReadout
 from skltransfer.engine.networks.spec import NetworkSpec
@@ -93,6 +93,9 @@ class GenerationTask(HeadedTask):
         count alike, as in the library's own loss.
     smoothing : float, default=0.0
         Label smoothing of the loss.
+    learned : mapping of str to list of int, optional
+        Arguments of ``generate`` that replace those in the network's folder, which would keep it from writing what it
+        learned.
     """
 
     how: Mapping[str, Any] = MappingProxyType({})  # arguments of ``generate``, which are no part of a fit
@@ -104,9 +107,10 @@ class GenerationTask(HeadedTask):
         decoder_hash: str,
         mean_tokens: float = 1.0,
         smoothing: float = 0.0,
+        learned: Mapping[str, list[int]] | None = None,
     ) -> None:
         self.kind, self.n_outputs, self.decoder_hash = kind, n_outputs, decoder_hash
-        self.mean_tokens, self.smoothing = mean_tokens, smoothing
+        self.mean_tokens, self.smoothing, self.learned = mean_tokens, smoothing, dict(learned or {})
 
     def writing(self, how: Mapping[str, Any]) -> Self:
         """The same task, with arguments of ``generate``."""
@@ -118,6 +122,7 @@ class GenerationTask(HeadedTask):
         """Raise if the spec is not that of a decoder."""
         if spec.head != OWN_HEAD or len(spec.taps) != 1 or spec.n_outputs != self.n_outputs:
             raise ValueError(f"head={spec.head!r}, taps={spec.taps!r} and n_outputs={spec.n_outputs!r}")
+        checked_options(self.learned, {})
 
     def readout(self, backbone: Backbone, spec: NetworkSpec, draws: bool) -> DecoderReadout:
         """A copy of the backbone's decoder."""

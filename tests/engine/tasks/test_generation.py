@@ -47,6 +47,14 @@ def test_all_tokens_count_alike_however_long_their_text_is():
     torch.testing.assert_close(smooth, theirs)
 
 
+def test_a_file_cannot_name_arguments_of_generate_that_no_user_may():
+    _, task, spec, _ = generation(learned={"suppress_tokens": [3]})
+    task.refuse_unless_it_reads(spec)
+    task.learned = {"assistant_model": "other"}
+    with pytest.raises(ValueError, match="'assistant_model'"):
+        task.refuse_unless_it_reads(spec)
+
+
 def test_padding_is_masked_and_gets_no_gradient():
     backbone, task, _, network = generation()
     activation, batch = activation_at(backbone, 1), IDS.take(np.arange(3))
