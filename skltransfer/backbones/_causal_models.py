@@ -17,6 +17,7 @@ from torch import nn
 from skltransfer._system.forks import Lock
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._continuations import ContinuationReader
+from skltransfer.backbones._generation_options import make_reproducible
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._sequence_models import LentEncoder
 from skltransfer.backbones._transformers import located, positions, quietly
@@ -190,6 +191,7 @@ def _loaded(backbone: Backbone) -> CausalHead:
     place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
     with contextlib.suppress(OSError):  # a folder may hold none: the configuration then decides
         model.generation_config = transformers.GenerationConfig.from_pretrained(place, **shared)
+    make_reproducible(model.generation_config)
     return CausalHead(model.eval(), network, _texts(model, backbone))
 
 
