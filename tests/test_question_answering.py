@@ -442,6 +442,11 @@ def test_a_tokenizer_that_does_not_tell_where_tokens_come_from_is_refused(monkey
         FineTunedQuestionAnswerer(backbone).fit(X, Y)
 
 
+def test_a_tokenizer_written_in_python_is_refused():
+    with pytest.raises(UnsupportedBackboneError, match="Answers in a text need .* ByT5Tokenizer, is written in Python"):
+        FineTunedQuestionAnswerer("toy:text-to-text", **OPTIONS).fit(X, Y)
+
+
 @pytest.mark.parametrize("change", [{"taps": [9]}, {"n_outputs": 3}, {"head": "linear"}, {"head": "other"}], ids=str)
 def test_a_file_that_claims_what_cannot_be_is_refused(fitted, tmp_path, change):
     from skltransfer._estimators import serialization
