@@ -417,6 +417,9 @@ def test_rows_that_cannot_be_read_are_left_out_on_request(new):
         model.perplexity([None, "1+1="], ["1", "2"])
     with pytest.raises(BadSampleError, match=r"X\[1\]"):
         model.set_params(on_bad_sample="raise").predict(["1", None])
+    with pytest.raises(BadSampleError) as caught:
+        model.predict(["1", None, 3])
+    assert [caught.value.row, *(other.row for other in caught.value.others)] == [1, 2]
 
 
 def test_scores_name_what_is_wrong(new):
