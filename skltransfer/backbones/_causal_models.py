@@ -189,7 +189,7 @@ def _loaded(backbone: Backbone) -> CausalHead:
         model.get_output_embeddings().weight = network.get_input_embeddings().weight
     _fill(model, backbone)
     place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    with contextlib.suppress(OSError):  # a folder may hold none: the configuration then decides
+    with quietly(), contextlib.suppress(OSError):  # a folder may hold none: the configuration then decides
         model.generation_config = transformers.GenerationConfig.from_pretrained(place, **shared)
     make_reproducible(model.generation_config)
     return CausalHead(model.eval(), network, _texts(model, backbone))
