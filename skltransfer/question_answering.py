@@ -35,7 +35,7 @@ from skltransfer.engine import (
     TrainingSet,
     answers_of,
 )
-from skltransfer.exceptions import UnsupportedBackboneError
+from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import QuestionSamples, Samples, samples_from_questions
 
 NO_ANSWER, CUT_OFF, UNREAD = (0, 0), (-1, -1), (-2, -2)  # as spans of tokens
@@ -286,7 +286,7 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         WeightsError
             If the weights of the backbone changed since ``fit``.
         """
-        return object_array([None if one is None else one["text"] for one in self._spans(X)])
+        return object_array([None if one is None else one["text"] for one in self._spans(X)[0]])
 
     def predict_spans(self, X: Any) -> np.ndarray:
         """Predict the answer to each question, with its place in the context and its probability.
@@ -313,7 +313,7 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         WeightsError
             If the weights of the backbone changed since ``fit``.
         """
-        return self._spans(X)
+        return self._spans(X)[0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the mean F1 score of the words of the answers.
@@ -337,11 +337,14 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         NotFittedError
             If the estimator is not fitted.
         BadSampleError
-            If a pair cannot be read and ``on_bad_sample="raise"``.
+            If a pair cannot be read, also with ``on_bad_sample="nan"``; the message names its row.
         ValueError
             If X and y differ in length, or an answer is missing.
         """
-        return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
+        spans, bad = self._spans(X)
+        if bad:
+            raise bad[min(bad)]
+        return answer_f1_score(y, [span["text"] for span in spans], sample_weight=sample_weight)
 
     def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
         if backbone.modality != "text":
@@ -368,26 +371,25 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         )
 
     def _checked_target(self, y: Any, samples: QuestionSamples) -> np.ndarray:
-        """First and last token of each answer."""
+        """First and last token of each answer, or the error that it has none: rows of weight zero may have one."""
         rows = super()._checked_target(y, samples)
-        return object_array([_span_of(_answers(answer, row)[0], row, samples) for row, answer in enumerate(rows)])
+        return object_array([_span_or_error(_answers(answer, row)[0], row, samples) for row, answer in enumerate(rows)])
+
+    def _checked_validation_target(self, y_val: Any, samples: QuestionSamples, y: np.ndarray) -> np.ndarray:
+        spans = _without_errors(self._checked_target(y_val, samples), np.ones(len(samples)))
+        _tell_cut(spans, np.ones(len(spans)), "y_val")
+        return spans
 
     def _encode(self, y: np.ndarray, weights: np.ndarray) -> RecordTargets:
-        cut = [row for row, span in enumerate(y) if span == CUT_OFF and weights[row] > 0]
-        self.n_truncated_answers_ = len(cut)
-        if cut:
-            first = ", ".join(f"y[{row}]" for row in cut[:3])
-            warnings.warn(
-                f"{len(cut)} of {len(y)} answers lie beyond the max_length of their pairs and were left out of the "
-                f"fit. Raise max_length where the network allows, or split long contexts. (first: {first})",
-                stacklevel=4,
-            )
-        return RecordTargets([{"span": np.array(span, dtype=np.int64)} for span in y])
+        spans = _without_errors(y, weights)
+        self.n_truncated_answers_ = _tell_cut(spans, weights, "y")
+        return RecordTargets([{"span": np.array(span, dtype=np.int64)} for span in spans])
 
     def _to_task(self, data: TrainingSet, task: Any = None) -> tuple[SpanTask, TrainingSet]:
         data = data.subset(np.array([record["span"][0] >= 0 for record in data.targets.records]))
-        if not len(data) and task is None:
-            raise ValueError("max_length cuts off the answers of all pairs. Raise it, or split contexts.")
+        if not len(data):
+            of = "" if task is None else " of X_val"
+            raise ValueError(f"max_length cuts off the answers of all pairs{of}. Raise it, or split contexts.")
         return task or SpanTask(), data
 
     def _spec(self, backbone: Backbone, start: NetworkState | None) -> NetworkSpec:
@@ -408,12 +410,12 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
     def _task_to_answer(self) -> SpanTask:
         return self._task_.answering(int(self.max_answer_length))
 
-    def _spans(self, X: Any) -> np.ndarray:
+    def _spans(self, X: Any) -> tuple[np.ndarray, dict[int, BadSampleError]]:
+        """The answer to each question with its place, None where the pair could not be read; and these errors."""
         samples, stages = self._to_predict(X)
-        found, _ = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_to_answer)
-        return object_array(
-            [None if span is None else _shown(span, samples.context(row)) for row, span in enumerate(found)]
-        )
+        found, bad = answers_of(self._network_, stages, samples, self._bad_sample_policy(), self._task_to_answer)
+        shown = [None if span is None else _shown(span, samples.context(row)) for row, span in enumerate(found)]
+        return object_array(shown), bad
 
 
 def answer_f1_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
@@ -550,6 +552,36 @@ def _start(start: Any, row: int, name: str) -> int | None:
             f"{name}[{row}] begins at {start!r:.60}; expected the number of a character of the context, from 0."
         )
     return int(start)
+
+
+def _span_or_error(answer: Answer, row: int, samples: QuestionSamples) -> tuple[int, int] | ValueError:
+    try:
+        return _span_of(answer, row, samples)
+    except UnsupportedBackboneError:
+        raise
+    except ValueError as error:
+        return error
+
+
+def _without_errors(spans: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Spans, once those that count are no errors; the others of these stand for pairs that are not read."""
+    is_error = np.array([isinstance(span, ValueError) for span in spans], dtype=bool)
+    for row in np.flatnonzero(is_error & (weights > 0)):
+        raise spans[row]
+    return object_array([UNREAD if error else span for error, span in zip(is_error, spans, strict=True)])
+
+
+def _tell_cut(spans: np.ndarray, weights: np.ndarray, name: str) -> int:
+    """Warn of answers that count and are cut off; their number."""
+    cut = [row for row, span in enumerate(spans) if span == CUT_OFF and weights[row] > 0]
+    if cut:
+        first = ", ".join(f"{name}[{row}]" for row in cut[:3])
+        warnings.warn(
+            f"{len(cut)} of {np.sum(weights > 0)} answers lie beyond the max_length of their pairs and were left out "
+            f"of the fit. Raise max_length where the network allows, or split long contexts. (first: {first})",
+            stacklevel=6,
+        )
+    return len(cut)
 
 
 def _span_of(answer: Answer, row: int, samples: QuestionSamples) -> tuple[int, int]:

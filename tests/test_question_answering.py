@@ -380,8 +380,33 @@ def test_pairs_that_cannot_be_read_are_left_out_on_request(fitted):
     assert model.predict_spans(pairs)[15:].tolist() == [None, None]
     with pytest.raises(BadSampleError, match=r"X\[15\]"):
         fitted.predict(pairs)
-    with pytest.raises(ValueError, match=r"y_pred\[15\] is None, which is missing"):
+    with pytest.raises(BadSampleError, match=r"X\[15\]"):
         model.score(pairs, answers)
+
+
+def test_an_answer_that_may_be_meant_twice_is_no_fault_in_a_row_of_weight_zero():
+    twice = ("How many?", "Buy 7 or 7.")
+    model = answerer().fit([*X, twice], [*Y, "7"], sample_weight=[1] * len(X) + [0])
+    assert model.predict_spans(X).tolist() == answerer().fit(X, Y).predict_spans(X).tolist()
+    with pytest.raises(ValueError, match=r"y\[15\], '7', occurs 2 times"):
+        answerer().fit([*X, twice], [*Y, "7"], sample_weight=[0] * len(X) + [1])
+    with pytest.raises(ValueError, match=r"y\[0\], '7', occurs 2 times") as caught:
+        answerer(early_stopping=True).fit(X, Y, X_val=[twice], y_val=["7"])
+    assert "This is about X_val and y_val." in caught.value.__notes__
+
+
+@pytest.mark.filterwarnings("ignore:.*pairs of a question and a context are longer")
+def test_answers_to_validate_on_that_are_cut_off_are_told():
+    cut, whole = ("How many?", "Buy a lot of figs, or 7."), ("How many?", "Buy 35.")
+    model = answerer(max_length=20, max_epochs=1, early_stopping=True)
+    with pytest.warns(UserWarning, match=r"1 of 2 answers lie beyond .*\(first: y_val\[1\]\)"):
+        model.fit(X, Y, X_val=[whole, cut], y_val=["35", "7"])
+    assert model.n_truncated_answers_ == 0
+    with (
+        pytest.warns(UserWarning, match="1 of 1 answers lie beyond"),
+        pytest.raises(ValueError, match="max_length cuts off the answers of all pairs of X_val"),
+    ):
+        model.fit(X, Y, X_val=[cut], y_val=["7"])
 
 
 def test_answers_that_are_cut_off_are_counted_and_left_out():
@@ -440,6 +465,11 @@ def test_a_tokenizer_that_does_not_tell_where_tokens_come_from_is_refused(monkey
     monkeypatch.setattr(kind, "__call__", slow)
     with pytest.raises(UnsupportedBackboneError, match="Answers in a text need .*ToyTokenizer, is written in Python"):
         FineTunedQuestionAnswerer(backbone).fit(X, Y)
+
+
+def test_a_tokenizer_written_in_python_is_refused():
+    with pytest.raises(UnsupportedBackboneError, match="Answers in a text need .* ByT5Tokenizer, is written in Python"):
+        FineTunedQuestionAnswerer("toy:text-to-text", **OPTIONS).fit(X, Y)
 
 
 @pytest.mark.parametrize("change", [{"taps": [9]}, {"n_outputs": 3}, {"head": "linear"}, {"head": "other"}], ids=str)

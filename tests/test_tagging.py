@@ -432,6 +432,11 @@ def test_a_tokenizer_that_does_not_tell_where_tokens_come_from_is_refused(monkey
         FineTunedTagger(backbone).fit(X, Y)
 
 
+def test_a_tokenizer_written_in_python_is_refused():
+    with pytest.raises(UnsupportedBackboneError, match="Tags of words need .* ByT5Tokenizer, is written in Python"):
+        FineTunedTagger("toy:text-to-text").fit(X, Y)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,6 +15,7 @@ from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
 from skltransfer.backbones._continuations import ContinuationReader
+from skltransfer.backbones._generation_options import make_reproducible
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._sequence_models import LentEncoder
 from skltransfer.backbones._transformers import located, positions, quietly
@@ -178,8 +179,9 @@ def causal_head(backbone: Backbone) -> CausalHead:
         model.get_output_embeddings().weight = network.get_input_embeddings().weight
     _fill(model, backbone)
     place, _, shared = located(backbone.name.removeprefix("hf:"), backbone.options)
-    with contextlib.suppress(OSError):  # a folder may hold none: the configuration then decides
+    with quietly(), contextlib.suppress(OSError):  # a folder may hold none: the configuration then decides
         model.generation_config = transformers.GenerationConfig.from_pretrained(place, **shared)
+    make_reproducible(model.generation_config)
     return CausalHead(model.eval(), network, _texts(model, backbone))
 
 

@@ -1,4 +1,4 @@
-"""Arguments of the library's ``generate`` that users may pass on: checked by name and type.
+"""Arguments of the library's ``generate`` that users may pass on, checked by name and type, or that checkpoints bring.
 
 They give the same texts each time, and need no more than what an encoder gave. Must not know models.
 """
@@ -17,6 +17,8 @@ OF_TOKENS = ("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", *LIS
 SIGNED = ("length_penalty",)
 OF_SAMPLING = ("do_sample", "epsilon_cutoff", "eta_cutoff", "min_p", "penalty_alpha", "temperature", "top_h", "top_k")
 OF_SAMPLING += ("top_p", "typical_p")
+TOKENS = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
+KEPT = frozenset({*OPTIONS, *TOKENS, "exponential_decay_length_penalty", "sequence_bias", "transformers_version"})
 
 
 def checked_options(
@@ -58,6 +60,23 @@ def checked_options(
                 "network's vocabulary."
             )
     return dict(options or {})
+
+
+def make_reproducible(config: Any) -> None:
+    """Reset a checkpoint's settings of ``generate``, but for those that change the scores of tokens alike each time.
+
+    What goes are random draws, other searches, limits of time and length, and results that are more than one row of
+    token ids per sample. What only some families know, such as the tokens of languages, stays.
+
+    Parameters
+    ----------
+    config : object
+        The library's settings, which are changed.
+    """
+    for name, usual in vars(type(config)()).items():
+        if name not in KEPT and not name.startswith("_"):
+            setattr(config, name, usual)
+    config.max_length = None
 
 
 def _is_fit(name: str, value: Any) -> bool:

@@ -83,6 +83,35 @@ def refuse_unless_it_reads_pairs(reader: Any, name: str) -> None:
         )
 
 
+def read_with_letters(tokenizer: Any, what: str, *texts: Any) -> Any:
+    """What a tokenizer makes of texts, with the letters that each token stands for, as ``"offset_mapping"``.
+
+    Parameters
+    ----------
+    tokenizer : callable
+        Tokenizer of transformers.
+    what : str
+        What needs the letters, at the beginning of a sentence.
+    *texts : str or list of str
+        What is read.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        If the tokenizer does not tell where its tokens come from: it refuses, or leaves out what it was asked for.
+    """
+    try:
+        read, reason = tokenizer(*texts, verbose=False, return_offsets_mapping=True), None
+    except NotImplementedError as error:
+        read, reason = {}, error
+    if "offset_mapping" not in read:
+        raise UnsupportedBackboneError(
+            f"{what} need a tokenizer that tells which letters a token comes from, and this one, "
+            f"{type(tokenizer).__name__}, is written in Python and does not. Choose a backbone with a fast tokenizer."
+        ) from reason
+    return read
+
+
 class PairReader:
     """Token ids of pairs, as a preprocessing of texts determines them.
 
@@ -131,14 +160,7 @@ class PairReader:
             If the tokenizer does not tell where its tokens come from.
         """
         tokenizer = self._reader.tokenizer
-        try:
-            read = tokenizer([pair[0]], [pair[1]], verbose=False, return_offsets_mapping=True)
-        except NotImplementedError as error:
-            raise UnsupportedBackboneError(
-                "Answers in a text need a tokenizer that tells which letters a token comes from, and this one, "
-                f"{type(tokenizer).__name__}, is written in Python and does not. Choose a backbone with a fast "
-                "tokenizer."
-            ) from error
+        read = read_with_letters(tokenizer, "Answers in a text", [pair[0]], [pair[1]])
         names = getattr(tokenizer, "convert_ids_to_tokens", lambda ids: ids)(read["input_ids"][0])
         before, first, between, second, _ = self._split(list(zip(names, read["offset_mapping"][0], strict=True)), pair)
         n_first, n_second = self._shares(len(first), len(second))

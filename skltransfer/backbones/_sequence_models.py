@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skltransfer.backbones._backbone import Backbone
-from skltransfer.backbones._generation_options import LISTS, OF_SAMPLING
+from skltransfer.backbones._generation_options import LISTS, make_reproducible
 from skltransfer.backbones._random import seeded
 from skltransfer.backbones._target_texts import TargetTexts
 from skltransfer.backbones._transformers import quietly
@@ -25,7 +25,6 @@ CLASSES = {
 IGNORED = -100  # label of a position without a target, in the whole library
 TOY_WRITER = "toy:text-to-text"
 TOY_SEED = 20_261_130
-OF_THE_RESULT = ("output_attentions", "output_hidden_states", "output_logits", "output_scores")
 
 
 class LentEncoder(nn.Module):
@@ -193,7 +192,7 @@ def decoder_model(backbone: Backbone, kind: str) -> DecoderModel:
         model, tokenizer = toy_writer(_toy_seed(backbone))
     else:
         model, tokenizer = _read(backbone, kind)
-    _make_reproducible(model.generation_config)
+    make_reproducible(model.generation_config)
     texts = _texts(model, tokenizer, backbone.name)
     return DecoderModel(model.eval(), backbone.library_network, texts).requires_grad_(False)
 
@@ -219,16 +218,6 @@ def _read(backbone: Backbone, kind: str) -> tuple[nn.Module, Any]:
     if absent:
         raise _refusal(backbone, kind, f"its files lack {absent[:3]}, weights of the decoder")
     return model, tokenizer_of(backbone)
-
-
-def _make_reproducible(config: Any) -> None:
-    """Turn off what a folder's settings of ``generate`` may ask for that draws, or returns more than token ids."""
-    for name in OF_SAMPLING:
-        if hasattr(config, name):
-            setattr(config, name, None)
-    for name in ("return_dict_in_generate", *OF_THE_RESULT):
-        setattr(config, name, False)
-    config.max_length, config.num_return_sequences = None, 1
 
 
 def _texts(model: nn.Module, tokenizer: Any, name: str) -> TargetTexts:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skltransfer.backbones._pairs import BEGINS_A_WORD, Layout, Pair, PairReader, special_tokens_of_pairs
+from skltransfer.backbones._pairs import (
+    BEGINS_A_WORD,
+    Layout,
+    Pair,
+    PairReader,
+    read_with_letters,
+    special_tokens_of_pairs,
+)
 from skltransfer.backbones._windows import KEPT, both_ends, window_starts
 from skltransfer.exceptions import UnsupportedBackboneError
 
@@ -152,14 +159,7 @@ class TextPreprocessing:
         UnsupportedBackboneError
             If the tokenizer does not tell where its tokens come from.
         """
-        try:
-            read = self.tokenizer(self.text_of(words), verbose=False, return_offsets_mapping=True)
-        except NotImplementedError as error:
-            raise UnsupportedBackboneError(
-                "Tags of words need a tokenizer that tells which letters a token comes from, and this one, "
-                f"{type(self.tokenizer).__name__}, is written in Python and does not. Choose a backbone with a fast "
-                "tokenizer."
-            ) from error
+        read = read_with_letters(self.tokenizer, "Tags of words", self.text_of(words))
         starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
         spans = np.array(read["offset_mapping"], dtype=int).reshape(-1, 2)
         names = getattr(self.tokenizer, "convert_ids_to_tokens", lambda ids: ids)(read["input_ids"])

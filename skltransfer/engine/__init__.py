@@ -10,7 +10,7 @@ from skltransfer.engine.inference.activations import Activations
 from skltransfer.engine.inference.dtypes import DTYPE_NAMES, DTYPES, INT8, is_native, resolve_device, resolve_dtype
 from skltransfer.engine.inference.frozen import FrozenStages
 from skltransfer.engine.inference.quantization import ENOUGH, checked_cosine, is_compared
-from skltransfer.engine.inference.reading import BadSamplePolicy
+from skltransfer.engine.inference.reading import BadSamplePolicy, Complaints
 from skltransfer.engine.inference.recall import recall
 from skltransfer.engine.inference.rows import run_padded
 from skltransfer.engine.inference.runtime import EAGER, Runtime

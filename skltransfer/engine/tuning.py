@@ -406,10 +406,18 @@ def _key(job: TuningJob, start: TunedNetwork, fit: _Fit, plan: TrainingPlan, val
 
 
 def _from(network: TunedNetwork, job: TuningJob, task: Task) -> TunedNetwork:
-    """A copy of the part of a network that comes after the job's boundary."""
+    """A copy of the part of a network that comes after the job's boundary.
+
+    What its readout shares with the whole network's stages is not trained: the frozen stages have it as it was.
+    """
     part = new_network(job.stages.backbone, job.spec, task.readout, seed=job.plan.seed)
     state = network.state_dict()
     part.load_state_dict({key: state[key] for key in part.state_dict()})
+    stages = {id(p) for p in network.suffix.parameters()}
+    tied = {name for name, p in network.readout.named_parameters(remove_duplicate=False) if id(p) in stages}
+    for name, p in part.readout.named_parameters():
+        if name in tied:
+            p.requires_grad_(False)
     return part.to(job.stages.device)
 
 

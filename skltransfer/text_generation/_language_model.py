@@ -26,6 +26,7 @@ from skltransfer._estimators.target_checks import object_array, texts_of
 from skltransfer.backbones import Backbone, causal_head, reload_backbone
 from skltransfer.engine import (
     OWN_HEAD,
+    Complaints,
     LanguageModelingTask,
     NetworkSpec,
     NetworkState,
@@ -504,12 +505,14 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
 
     def _prompts_of(self, samples: ContinuedSamples) -> dict[int, tuple[int, ...]]:
         """Token ids of the prompts that can be read, by row."""
-        found, policy = {}, self._bad_sample_policy()
+        found, complaints = {}, Complaints(self._bad_sample_policy())
         for row in range(len(samples)):
             try:
                 found[row] = samples.ids(row)
             except BadSampleError as error:
-                policy.value_for(error)
+                complaints.add(row, error)
+            complaints.look_on()
+        complaints.raise_if_any()
         return found
 
     def _how_to_write(self, prompts: Sequence[Sequence[int]]) -> tuple[dict[str, Any], list[int] | None]:

@@ -417,6 +417,9 @@ def test_rows_that_cannot_be_read_are_left_out_on_request(new):
         model.perplexity([None, "1+1="], ["1", "2"])
     with pytest.raises(BadSampleError, match=r"X\[1\]"):
         model.set_params(on_bad_sample="raise").predict(["1", None])
+    with pytest.raises(BadSampleError) as caught:
+        model.predict(["1", None, 3])
+    assert [caught.value.row, *(other.row for other in caught.value.others)] == [1, 2]
 
 
 def test_scores_name_what_is_wrong(new):
@@ -489,3 +492,16 @@ def test_a_tiny_network_learns_a_small_language_and_then_calls_of_another_form(t
         .fit(prompts, calls)
         .score(held_out, truth)
     )
+
+
+def test_tied_vectors_stay_as_they_are_until_the_first_stage_is_trained_with_them(new, folder):
+    how = {"adapter": None, "max_epochs": 3, "learning_rate": 0.1, "lr_schedule": "constant", "runtime": "eager"}
+    gradual = new(freeze_depth=0.0, unfreeze_schedule="gradual", **how).fit(X, Y)  # ends before the first stage's turn
+    assert [name for name in gradual._network_.changed if "wte" in name or "lm_head" in name] == []
+    whole = new(freeze_depth=0.0, unfreeze_schedule="gradual", **how | {"max_epochs": 4}).fit(X, Y)
+    assert whole.history_["loss"][:3] == gradual.history_["loss"]
+    backbone = load_backbone(folder)
+    network = whole._network_.for_inference(backbone, whole._task_.readout, torch.device("cpu"))
+    read, written = network.suffix.model.get_input_embeddings(), network.readout.head.model.get_output_embeddings()
+    assert torch.equal(read.weight, written.weight)
+    assert not torch.equal(read.weight, backbone.library_network.get_input_embeddings().weight)
