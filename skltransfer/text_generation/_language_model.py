@@ -439,6 +439,9 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
         """
         return -self.perplexity(X, y, sample_weight)
 
+    def _adapts_head(self, backbone: Backbone) -> bool:
+        return True
+
     def _read(self, items: Sequence[Any], backbone: Backbone) -> ContinuedSamples:
         if backbone.modality != "text":
             raise UnsupportedBackboneError(
