@@ -56,13 +56,12 @@ ALL = (
 )
 WORDS, TAGS = [["a", "1"], ["bc", "d", "2"]] * 4, [["O", "N"], ["O", "O", "N"]] * 4
 SCENES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-BACKBONES = {FineTunedTagger: "toy:text", FineTunedSegmenter: "toy:images", FineTunedDetector: "toy:images"}
-BACKBONES[FineTunedQuestionAnswerer] = "toy:text"
-BACKBONES[FineTunedTextToText] = "toy:text-to-text"
 BACKBONES = {
     FineTunedDetector: "toy:images",
+    FineTunedQuestionAnswerer: "toy:text",
     FineTunedSegmenter: "toy:images",
     FineTunedTagger: "toy:text",
+    FineTunedTextToText: "toy:text-to-text",
     FineTunedTranscriber: "toy:audio",
 }
 BOXES = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"]}] * 8
