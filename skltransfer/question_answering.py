@@ -347,16 +347,7 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         return answer_f1_score(y, [span["text"] for span in spans], sample_weight=sample_weight)
 
     def _samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
-        if backbone.modality != "text":
-            raise UnsupportedBackboneError(
-                f"FineTunedQuestionAnswerer reads texts, and {backbone.name!r} reads samples of kind "
-                f"{backbone.modality!r}. Choose a backbone that reads texts, such as backbone='bundled:minilm'."
-            )
-        if backbone.is_windowed:
-            raise UnsupportedBackboneError(
-                f"FineTunedQuestionAnswerer reads each context once, but {backbone.name!r} was loaded with "
-                "long_samples='windows'. Load it with long_samples='truncate', and split long contexts into paragraphs."
-            )
+        self._refuse_unless_whole_texts(backbone, "a backbone that reads texts, such as backbone='bundled:minilm'")
         return super()._samples(X, backbone, reset=reset)
 
     def _read_pairs(self, items: Sequence[Any], backbone: Backbone) -> Samples:

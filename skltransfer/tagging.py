@@ -25,7 +25,6 @@ from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, c
 from skltransfer._estimators.target_checks import missing, refuse_mixed_labels, rows_of
 from skltransfer.backbones import Backbone, layer_boundaries
 from skltransfer.engine import NetworkSpec, NetworkState, RecordTargets, TaggingTask, TrainingSet
-from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import Samples, WordSamples, samples_from_words
 
 PREFIXED = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # a bare prefix where there is one type of entity
@@ -355,16 +354,7 @@ class FineTunedTagger(
         return entity_f1_score(y, self.predict(X), scheme=self.scheme_, sample_weight=sample_weight)
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
-        if backbone.modality != "text":
-            raise UnsupportedBackboneError(
-                f"FineTunedTagger tags words, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
-                "Choose a backbone that reads texts, such as backbone='bundled:minilm'."
-            )
-        if backbone.is_windowed:
-            raise UnsupportedBackboneError(
-                f"FineTunedTagger reads whole texts, but {backbone.name!r} was loaded with long_samples='windows'. "
-                "Load it with long_samples='truncate', and split long texts into sentences."
-            )
+        self._refuse_unless_whole_texts(backbone, "a backbone that reads texts, such as backbone='bundled:minilm'")
         return samples_from_words(items, backbone.preprocessing)
 
     def _checked_target(self, y: Any, samples: WordSamples) -> np.ndarray:

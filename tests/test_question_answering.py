@@ -442,7 +442,7 @@ def test_an_answer_half_of_which_is_cut_off_is_not_learned():
 def test_networks_that_cannot_answer_are_refused(monkeypatch):
     with pytest.raises(UnsupportedBackboneError, match="reads samples of kind 'image'"):
         FineTunedQuestionAnswerer("toy:images").fit(X, Y)
-    with pytest.raises(UnsupportedBackboneError, match="split long contexts into paragraphs"):
+    with pytest.raises(UnsupportedBackboneError, match="split long texts into sentences or paragraphs"):
         FineTunedQuestionAnswerer(load_backbone("toy:text", long_samples="windows")).fit(X, Y)
     with pytest.raises(UnsupportedBackboneError, match="head='own' needs a checkpoint that answers questions"):
         answerer(head="own").fit(X, Y)

@@ -16,7 +16,7 @@ from skltransfer._estimators.target_checks import object_array as object_array
 from skltransfer._estimators.target_checks import rows_of
 from skltransfer.backbones import Backbone, freeze_boundary
 from skltransfer.engine import FrozenStages, NetworkSpec, Task, answers_of
-from skltransfer.exceptions import BadSampleError
+from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError
 from skltransfer.inputs import Samples
 
 
@@ -41,6 +41,25 @@ class StructuredFineTuner(FineTuner):
     def _task_to_answer(self) -> Task:
         """The fitted task, with parameters that only predictions need as they are now."""
         return self._task_
+
+    def _refuse_unless_whole_texts(self, backbone: Backbone, what: str) -> None:
+        """Raise if a backbone reads no texts, or windows of them, whose answers could not be put together.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            That says ``what`` to choose.
+        """
+        name = type(self).__name__
+        if backbone.modality != "text":
+            raise UnsupportedBackboneError(
+                f"{name} reads texts, and {backbone.name!r} reads samples of kind {backbone.modality!r}. Choose {what}."
+            )
+        if backbone.is_windowed:
+            raise UnsupportedBackboneError(
+                f"{name} reads whole texts, but {backbone.name!r} was loaded with long_samples='windows'. Load it with "
+                "long_samples='truncate', and split long texts into sentences or paragraphs."
+            )
 
     def _tapped_spec(self, backbone: Backbone, taps: Sequence[int], head: str) -> NetworkSpec:
         """The network whose head reads the activations at ``taps``, in increasing order."""

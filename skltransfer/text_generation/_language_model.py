@@ -443,16 +443,9 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
         return True
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> ContinuedSamples:
-        if backbone.modality != "text":
-            raise UnsupportedBackboneError(
-                f"FineTunedLanguageModel reads texts, and {backbone.name!r} reads samples of kind "
-                f"{backbone.modality!r}. Choose a causal language model, such as backbone='hf:openai-community/gpt2'."
-            )
-        if backbone.is_windowed:
-            raise UnsupportedBackboneError(
-                f"FineTunedLanguageModel reads whole texts, but {backbone.name!r} was loaded with "
-                "long_samples='windows'. Load it with long_samples='truncate', and split long texts."
-            )
+        self._refuse_unless_whole_texts(
+            backbone, "a causal language model, such as backbone='hf:openai-community/gpt2'"
+        )
         return samples_from_prompts(items, causal_head(backbone).texts)
 
     def _checked_target(self, y: Any, samples: ContinuedSamples) -> np.ndarray:

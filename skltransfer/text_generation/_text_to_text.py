@@ -16,9 +16,10 @@ from skltransfer._estimators.parameters import (
 )
 from skltransfer._estimators.sequence_fine_tuner import SequenceFineTuner
 from skltransfer.backbones import Backbone
-from skltransfer.exceptions import UnsupportedBackboneError
 from skltransfer.inputs import Samples
 from skltransfer.text_generation._scores import chrf_score
+
+CHOOSE = "a backbone that reads and writes texts, such as backbone='hf:google-t5/t5-small'"
 
 
 @declared
@@ -301,24 +302,12 @@ class FineTunedTextToText(HasAdapter, Resumes, StopsEarly, TrainsJointly, ReadsT
         return chrf_score(y, self._all_written(X))
 
     def _read(self, items: Sequence[Any], backbone: Backbone) -> Samples:
-        self._refuse_unless_whole_texts(backbone)
+        self._refuse_unless_whole_texts(backbone, CHOOSE)
         return _telling(super()._read(self._prompted(items), backbone), backbone)
 
     def _read_pairs(self, items: Sequence[Any], backbone: Backbone) -> Samples:
-        self._refuse_unless_whole_texts(backbone)
+        self._refuse_unless_whole_texts(backbone, CHOOSE)
         return _telling(super()._read_pairs(self._prompted(items), backbone), backbone)
-
-    def _refuse_unless_whole_texts(self, backbone: Backbone) -> None:
-        if backbone.modality != "text":
-            raise UnsupportedBackboneError(
-                f"FineTunedTextToText reads texts, and {backbone.name!r} reads samples of kind {backbone.modality!r}. "
-                "Choose a backbone that reads and writes texts, such as backbone='hf:google-t5/t5-small'."
-            )
-        if backbone.is_windowed:
-            raise UnsupportedBackboneError(
-                f"FineTunedTextToText reads whole texts, but {backbone.name!r} was loaded with long_samples='windows'. "
-                "Load it with long_samples='truncate', and split long texts."
-            )
 
     def _prompted(self, items: Sequence[Any]) -> Sequence[Any]:
         """Texts, or pairs of texts, after the prompt; what is neither stays, and is refused with its row."""
