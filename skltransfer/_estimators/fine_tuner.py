@@ -203,12 +203,7 @@ class FineTuner(
             to_validate = np.arange(n, len(samples)) - np.sum(weights[:n] == 0)  # among those that are kept
             job = replace(job, hold_out=replace(job.hold_out, rows=to_validate))
         self._refuse_other_start(start, backbone, job.spec)
-        is_frozen = job.spec.boundary == job.spec.last(backbone.n_stages)
-        if job.spec.adapter is not None and is_frozen and not self._adapts_head(backbone):
-            raise ValueError(
-                f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
-                "none. Freeze less, or set adapter=None."
-            )
+        self._refuse_idle_adapter(backbone, job.spec)
         if len(target_rows):
             job = replace(job, shift=self._shift_to(samples.take(target_rows)))
         kept = np.flatnonzero(weights > 0)
@@ -372,6 +367,14 @@ class FineTuner(
                 f"freeze_depth={self.freeze_depth!r}, head={self.head!r}, pooling={self.pooling!r}, "
                 f"adapter={self.adapter!r}. "
                 "Set warm_start=False, or fit a clone."
+            )
+
+    def _refuse_idle_adapter(self, backbone: Backbone, spec: NetworkSpec) -> None:
+        is_frozen = spec.boundary == spec.last(backbone.n_stages)
+        if spec.adapter is not None and is_frozen and not self._adapts_head(backbone):
+            raise ValueError(
+                f"adapter={self.adapter!r} goes into unfrozen stages, but freeze_depth={self.freeze_depth!r} leaves "
+                "none. Freeze less, or set adapter=None."
             )
 
     def _to_predict(self, X: Any, y: Any = None) -> tuple[Samples, FrozenStages]:
