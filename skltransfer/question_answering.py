@@ -23,7 +23,7 @@ from skltransfer._estimators.parameters import (
     positive,
 )
 from skltransfer._estimators.structured_fine_tuner import StructuredFineTuner, object_array
-from skltransfer._estimators.target_checks import missing, rows_of
+from skltransfer._estimators.target_checks import missing, refuse_nothing_to_compare, rows_of
 from skltransfer.backbones import Backbone, span_head
 from skltransfer.engine import (
     NEW_SPAN_HEADS,
@@ -394,10 +394,6 @@ class FineTunedQuestionAnswerer(HasAdapter, Resumes, StopsEarly, TrainsJointly, 
         return self._tapped_spec(backbone, [backbone.n_stages], NEW_SPAN_HEADS.get(self.head_, self.head_))
 
     @property
-    def _penalty(self) -> float:
-        return 0.0  # there is no probe
-
-    @property
     def _task_to_answer(self) -> SpanTask:
         return self._task_.answering(int(self.max_answer_length))
 
@@ -432,7 +428,7 @@ def answer_f1_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> f
     Raises
     ------
     ValueError
-        If numbers of answers differ, an answer is missing, or a weight is negative.
+        If numbers of answers differ, there is none, an answer is missing, or a weight is negative.
 
     References
     ----------
@@ -470,7 +466,7 @@ def answer_exact_match_score(y_true: Any, y_pred: Any, *, sample_weight: Any = N
     Raises
     ------
     ValueError
-        If numbers of answers differ, an answer is missing, or a weight is negative.
+        If numbers of answers differ, there is none, an answer is missing, or a weight is negative.
 
     References
     ----------
@@ -490,6 +486,7 @@ def _mean_of(compare: Callable[[list, list], float], y_true: Any, y_pred: Any, s
     truth = [_answers(answer, row, "y_true") for row, answer in enumerate(rows_of(y_true, "y_true"))]
     found = [_answers(answer, row, "y_pred")[0][0] for row, answer in enumerate(rows_of(y_pred, "y_pred"))]
     check_consistent_length(truth, found, sample_weight)
+    refuse_nothing_to_compare(truth)
     weights = _check_sample_weight(sample_weight, truth, dtype=np.float64, ensure_non_negative=True)
     scores = []
     for answers, text in zip(truth, found, strict=True):

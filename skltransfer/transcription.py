@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skltransfer._estimators.parameters import (
@@ -23,7 +22,7 @@ from skltransfer._estimators.parameters import (
     parameter,
 )
 from skltransfer._estimators.sequence_fine_tuner import SequenceFineTuner
-from skltransfer._estimators.target_checks import object_array, rows_of, texts_of
+from skltransfer._estimators.target_checks import compared_texts, object_array
 from skltransfer.backbones import (
     DECODER,
     Backbone,
@@ -631,7 +630,7 @@ def word_error_rate(y_true: Any, y_pred: Any, *, normalizer: str | None = "basic
     MissingDependencyError
         If jiwer is not installed.
     ValueError
-        If numbers of transcripts differ, one is no string, or ``normalizer`` is unknown.
+        If numbers of transcripts differ, there is none, one is no string, or ``normalizer`` is unknown.
 
     Examples
     --------
@@ -647,8 +646,7 @@ def word_error_rate(y_true: Any, y_pred: Any, *, normalizer: str | None = "basic
         ) from error
     if normalizer not in (*NORMALIZERS, None):
         raise ValueError(f"normalizer must be one of {NORMALIZERS} or None, got {normalizer!r}.")
-    truth, found = texts_of(rows_of(y_true, "y_true"), "y_true"), texts_of(rows_of(y_pred, "y_pred"), "y_pred")
-    check_consistent_length(truth, found)
+    truth, found = compared_texts(y_true, y_pred)
     change = str if normalizer is None else normalized
     return float(jiwer.wer([change(text) for text in truth], [change(text) for text in found]))
 

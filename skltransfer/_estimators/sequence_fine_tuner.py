@@ -35,10 +35,6 @@ class SequenceFineTuner(WritesTexts, SmoothsLabels, StructuredFineTuner):
     _writes = "text to text"
     _truncates = True
 
-    @property
-    def _penalty(self) -> float:
-        return 0.0  # there is no probe
-
     def _decoder(self, backbone: Backbone) -> DecoderModel:
         return decoder_model(backbone, self._writes)
 

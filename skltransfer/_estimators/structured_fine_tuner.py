@@ -68,7 +68,7 @@ class StructuredFineTuner(FineTuner):
 
     @property
     def _penalty(self) -> float | str:
-        return self.C
+        return getattr(self, "C", 0.0)  # without a probe there is none
 
     def _checked_target(self, y: Any, samples: Samples) -> np.ndarray:
         if y is None:

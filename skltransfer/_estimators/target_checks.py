@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_consistent_length
 
 MOST_SHOWN = 5
 LISTS = (list, tuple, set, frozenset, dict, np.ndarray)
@@ -102,6 +103,26 @@ def texts_of(rows: np.ndarray, name: str = "y") -> np.ndarray:
                 "text.encode('utf-8', 'replace').decode()."
             ) from None
     return object_array([str(text) for text in rows])
+
+
+def compared_texts(y_true: Any, y_pred: Any) -> tuple[list[str], list[str]]:
+    """Right and written texts, of one number, at least one.
+
+    Raises
+    ------
+    ValueError
+        If their numbers differ, there is none, or one is no string.
+    """
+    truth, found = (texts_of(rows_of(y, name), name) for y, name in ((y_true, "y_true"), (y_pred, "y_pred")))
+    check_consistent_length(truth, found)
+    refuse_nothing_to_compare(truth)
+    return truth.tolist(), found.tolist()
+
+
+def refuse_nothing_to_compare(truth: Sequence[Any]) -> None:
+    """Raise if there is no true answer: no score is that of nothing."""
+    if not len(truth):
+        raise ValueError("y_true holds no text to compare with. Pass at least one.")
 
 
 def object_array(values: Sequence[Any]) -> np.ndarray:

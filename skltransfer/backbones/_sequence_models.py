@@ -181,7 +181,7 @@ def decoder_model(backbone: Backbone, kind: str) -> DecoderModel:
     backbone : Backbone
         An encoder.
     kind : {"text to text", "speech to text"}
-        What the model does.
+        Kind of the model.
 
     Raises
     ------

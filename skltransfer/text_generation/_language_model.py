@@ -235,7 +235,6 @@ class FineTunedLanguageModel(HasAdapter, Resumes, StopsEarly, TrainsJointly, Rea
 
     _kind_of_samples = "text"
     _truncates, _needs_target = True, False
-    _penalty = 0.0  # there is no probe
     _reads_columns = ONE
     backbone: str | Backbone = parameter(default="hf:openai-community/gpt2", constraint="no_validation", kw_only=False)
     adapter: str | None = parameter(default="lora")

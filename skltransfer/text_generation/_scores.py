@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from sklearn.utils import check_consistent_length
-
-from skltransfer._estimators.target_checks import rows_of, texts_of
+from skltransfer._estimators.target_checks import compared_texts
 from skltransfer.exceptions import MissingDependencyError
 
 
@@ -45,10 +43,7 @@ def chrf_score(y_true: Any, y_pred: Any) -> float:
         import sacrebleu
     except ImportError as error:
         raise MissingDependencyError("chrf_score needs sacrebleu: pip install 'skltransfer[translation]'.") from error
-    truth, found = texts_of(rows_of(y_true, "y_true"), "y_true"), texts_of(rows_of(y_pred, "y_pred"), "y_pred")
-    check_consistent_length(truth, found)
-    if not len(truth):
-        raise ValueError("y_true holds no text to compare with. Pass at least one.")
+    truth, found = compared_texts(y_true, y_pred)
     if not any(truth) and not any(found):
         return 1.0  # nothing was to be written, and nothing was
-    return sacrebleu.corpus_chrf(found.tolist(), [truth.tolist()]).score / 100
+    return sacrebleu.corpus_chrf(found, [truth]).score / 100

@@ -28,11 +28,14 @@ from skltransfer import (
     ActivationStore,
     FineTunedTextToText,
     TrainingHistoryDisplay,
+    answer_exact_match_score,
+    answer_f1_score,
     chrf_score,
     export_onnx,
     load,
     load_backbone,
     transfer_report,
+    word_error_rate,
 )
 from skltransfer._estimators import serialization
 from skltransfer.backbones import adapted_backbone, decoder_model, fingerprint
@@ -585,8 +588,9 @@ def test_texts_that_are_too_long_are_told_without_windows_which_there_are_none_o
 
 
 def test_a_score_of_nothing_is_refused_and_of_empty_texts_is_full():
-    with pytest.raises(ValueError, match="holds no text"):
-        chrf_score([], [])
+    for score in (chrf_score, word_error_rate, answer_f1_score, answer_exact_match_score):
+        with pytest.raises(ValueError, match="y_true holds no text to compare with. Pass at least one"):
+            score([], [])
     assert chrf_score(["", ""], ["", ""]) == 1.0
 
 

@@ -18,7 +18,8 @@ from skltransfer.engine.networks.readout import ScaledReadout
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.generation import read
-from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
+from skltransfer.engine.tasks.parts import standardize_tokens
+from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OWN_HEAD, HeadedTask, OverSamples, Start
 from skltransfer.exceptions import WeightsError
@@ -119,19 +120,8 @@ class CtcTask(HeadedTask):
         how: Start,
     ) -> Probe | None:
         """Standardize the frames that a new head reads."""
-        if self.head_hash is not None:
-            return None
-        total, mean, square = 0.0, 0.0, 0.0
-        for members, given in over_samples.in_batches(network.given):
-            for member, frames in zip(members, given[-1], strict=False):  # other rows fill the batch
-                known = frames[~frames[:, 0].isnan()].double().cpu().numpy()
-                total += weights[member] * len(known)
-                mean += weights[member] * known.sum(0)
-                square += weights[member] * np.square(known).sum(0)
-        mean, square = mean / total, square / total
-        scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
-        network.readout.mean.copy_(torch.as_tensor(mean))
-        network.readout.scale.copy_(torch.as_tensor(scale))
+        if self.head_hash is None:
+            standardize_tokens(network, over_samples, weights)
         return None
 
     def answers(

@@ -83,7 +83,7 @@ class GenerationTask(HeadedTask):
     Parameters
     ----------
     kind : {"text to text", "speech to text"}
-        What the network does.
+        Kind of the network.
     n_outputs : int
         Size of the vocabulary.
     decoder_hash : str

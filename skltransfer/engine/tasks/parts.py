@@ -4,10 +4,36 @@ Must not know what parts are.
 """
 
 import numpy as np
+import torch
 
 from skltransfer.engine.networks.spec import NetworkSpec
+from skltransfer.engine.networks.tuned import TunedNetwork
 from skltransfer.engine.tasks.classification import ClassificationTask
-from skltransfer.engine.tasks.task import VECTOR_HEADS, Task
+from skltransfer.engine.tasks.probe import LEAST_SCALE, scales_of
+from skltransfer.engine.tasks.task import VECTOR_HEADS, OverSamples, Task
+
+
+def standardize_tokens(network: TunedNetwork, over_samples: OverSamples, weights: np.ndarray) -> None:
+    """Set mean and scale of a readout to those of all tokens that are not padding, (d,) each.
+
+    Parameters
+    ----------
+    network : TunedNetwork
+        The network, whose readout standardizes single tokens.
+    over_samples : OverSamples
+        Runs functions of batches of activations over the training set.
+    weights : ndarray of shape (n,)
+        Weights of the samples.
+    """
+    total = np.zeros((3, len(network.readout.mean)))  # of weights, and of features and their squares
+    for members, given in over_samples.in_batches(network.given):
+        for member, one in zip(members, given[-1], strict=False):  # other rows fill the batch
+            tokens = one[~one[:, 0].isnan()].double().cpu().numpy()
+            total += weights[member] * np.stack([tokens**power for power in range(3)]).sum(1)
+    mean, square = total[1:] / total[0]
+    scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
+    network.readout.mean.copy_(torch.as_tensor(mean))
+    network.readout.scale.copy_(torch.as_tensor(scale))
 
 
 class PartsTask(Task):

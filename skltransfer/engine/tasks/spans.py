@@ -20,7 +20,8 @@ from skltransfer.backbones import Backbone, span_head
 from skltransfer.engine.networks.readout import ScaledReadout, head_layers
 from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork
-from skltransfer.engine.tasks.probe import LEAST_SCALE, Probe, scales_of
+from skltransfer.engine.tasks.parts import standardize_tokens
+from skltransfer.engine.tasks.probe import Probe
 from skltransfer.engine.tasks.targets import RecordTargets
 from skltransfer.engine.tasks.task import OWN_HEAD, HeadedTask, OverSamples, Start
 
@@ -114,17 +115,8 @@ class SpanTask(HeadedTask):
         how: Start,
     ) -> Probe | None:
         """Standardize the tokens for a new head."""
-        if network.spec.head == OWN_HEAD:
-            return None
-        total = np.zeros((3, len(network.readout.mean)))  # of weights, and of features and their squares
-        for members, given in over_samples.in_batches(network.given):
-            for member, one in zip(members, given[-1], strict=False):  # other rows fill the batch
-                tokens = one[~one[:, 0].isnan()].double().cpu().numpy()
-                total += weights[member] * np.stack([tokens**power for power in range(3)]).sum(1)
-        mean, square = total[1:] / total[0]
-        scale = scales_of(mean, np.maximum(square - mean**2, 0), LEAST_SCALE)
-        found = {"mean": torch.tensor(mean, dtype=torch.float32), "scale": torch.tensor(scale, dtype=torch.float32)}
-        network.readout.load_state_dict(found, strict=False)
+        if network.spec.head != OWN_HEAD:
+            standardize_tokens(network, over_samples, weights)
         return None
 
 
