@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import pathlib
+import random
 import shutil
 import socket
 import tarfile
@@ -47,6 +48,14 @@ def pytest_collection():
         return (yield)
     finally:
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """What a test leaves to chance (`random_state=None`) is the same in each run, alone or among others."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
