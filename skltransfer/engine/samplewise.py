@@ -44,6 +44,34 @@ def features_of(network: TunedNetwork, activations: Activations, rows: np.ndarra
     return in_batches(network.features, activations, rows, stages, of_windows)
 
 
+def features_before_training(
+    network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages
+) -> np.ndarray:
+    """The same while the stages after the boundary still have the backbone's weights, from the store or kept there.
+
+    Candidates that differ in how they train, and the folds of a search, so pass these stages once for each sample.
+    """
+    spec, store = network.spec, stages.store
+    if store is None or network.suffix is None or spec.taps or spec.adapter or stages.backbone.is_windowed:
+        return features_of(network, activations, rows, stages)
+    digests = [activations.digests[row] for row in rows]
+    how = f"after {spec.boundary}, {stages.rows_after(0)} rows, projected to {spec.projected}"
+    address = Address((*stages.space, how), stages.backbone.n_stages, spec.pooling)
+    found, known = store.get_many(address, digests)
+    unknown = np.setdiff1d(np.arange(len(rows)), found)
+    if not len(unknown):
+        return known.double().numpy()
+    computed = features_of(network, activations, rows[unknown], stages)
+    for i, row in zip(unknown, computed, strict=True):
+        store.put(address, digests[i], torch.tensor(row, dtype=torch.float32))
+    store.flush()
+    features = np.empty((len(rows), computed.shape[1]))
+    features[unknown] = computed
+    if len(found):
+        features[found] = known.double().numpy()
+    return features
+
+
 def outputs_of(
     task: VectorTask, network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages
 ) -> np.ndarray:

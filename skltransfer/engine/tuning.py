@@ -29,6 +29,7 @@ from skltransfer.engine.samplewise import (
     activations_of,
     addresses_of,
     each_batch,
+    features_before_training,
     features_of,
     in_batches,
     loss_of_votes,
@@ -237,6 +238,8 @@ class _Fit(OverSamples):
         Samples that are held out for early stopping or calibration.
     unplaced : dict of int to mapping
         Targets that a random transform of images changes, by row.
+    has_trained : bool
+        True if stages after the boundary may no longer have the backbone's weights.
     """
 
     job: TuningJob
@@ -246,6 +249,7 @@ class _Fit(OverSamples):
     data: TrainingSet
     held_out: TrainingSet | None
     unplaced: dict[int, Mapping[str, np.ndarray]]
+    has_trained: bool = False
 
     def start(self, network: TunedNetwork, *, trains: bool) -> Probe | None:
         """Let the task set what the readout begins with; not where training goes on."""
@@ -270,7 +274,9 @@ class _Fit(OverSamples):
         where = (self.activations, self.data.rows, self.job.stages)
         if network.votes:
             return of_inputs(network.features, *where)
-        return features_of(network, *where), np.arange(len(self.data))
+        is_changed = self.has_trained or self._moves_norms or self.job.plan.norm_policy == "train"
+        features = features_of if is_changed else features_before_training
+        return features(network, *where), np.arange(len(self.data))
 
     def in_batches(self, function: Callable[[torch.Tensor], Any]) -> Iterator[tuple[np.ndarray, Any]]:
         """Values of a function for each batch of the training set; see :class:`OverSamples`."""
@@ -288,7 +294,7 @@ class _Fit(OverSamples):
         """The result of the fit if it ends with this network; outputs are calibrated here."""
         job, task, held_out = self.job, self.task, self.held_out
         if task.solves_last and not job.is_probe:
-            self.start(network, trains=False)
+            replace(self, has_trained=True).start(network, trains=False)
         if self._moves_norms:
             self._refresh_norms(network, *_of_target(job))
         if job.hold_out.calibrates:

@@ -23,6 +23,7 @@ from skltransfer.engine.processes import processes, shard
 from skltransfer.engine.tasks.targets import each_tensor
 from skltransfer.engine.training.batch_norm import train_mode
 from skltransfer.engine.training.checkpoint import Checkpoint
+from skltransfer.engine.training.dropout import fast_dropout
 from skltransfer.engine.training.observer import EpochObserver
 from skltransfer.engine.training.training_set import TrainingSet
 from skltransfer.exceptions import TrainingDivergedError
@@ -322,7 +323,7 @@ class _Run:
         if len(own):
             activation, batch = self.activations.take_to_train(self.data.rows[own], self.data.targets.take(own))
             batch = on_device(batch, activation.device)
-            with autocast(activation.device, self.plan.autocast):
+            with autocast(activation.device, self.plan.autocast), fast_dropout(activation.device):
                 if self.auxiliary is None:
                     outputs, added = self.module(activation, batch), 0.0
                 else:
