@@ -33,7 +33,6 @@ from skltransfer import (
     transfer_report,
 )
 from skltransfer.exceptions import BadSampleError, UnsupportedBackboneError, WeightsError
-from skltransfer.testing import _checks
 from skltransfer.testing._samples import objects
 
 THINGS = ["figs", "ripe plums", "nuts"]
@@ -249,34 +248,6 @@ def test_the_longest_answer_is_no_part_of_a_fit(fitted):
 
 def test_copies_are_reported():
     assert answerer(max_epochs=1).fit([*X, X[0]], [*Y, Y[0]]).duplicates_ == [[0, len(X)]]
-
-
-OWN = ("check_containers_mean_the_same", "check_targets_fit_their_samples")  # tested here, as pairs and answers are
-CHECKS = [
-    *_checks.GENERAL,
-    *_checks.OF_PREDICTORS,
-    _checks.check_repeated_samples_equal_weights,
-    *_checks.OF_STRUCTURES,
-]
-SLOW = ("processes", "travel", "each_fold", "shape", "repeated", "forgets", "cache")
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(one, marks=[pytest.mark.slow] if any(word in one.__name__ for word in SLOW) else [])
-        for one in CHECKS
-        if one.__name__ not in OWN
-    ],
-    ids=lambda check: check.__name__,
-)
-def test_the_conventions_of_transfer_estimators_hold(check, monkeypatch):
-    def pairs(rng, kind):
-        return [("Many?", f"{rng.choice(THINGS)}, {n % 4}.") for n in range(len(kind))]
-
-    monkeypatch.setitem(_checks.MAKERS, "questions", pairs)
-    monkeypatch.setitem(_checks.STRUCTURED, "questions", lambda X: objects([context[-2] for _, context in X]))
-    check(answerer(freeze_depth=0.25, max_epochs=30 if "shape" in check.__name__ else 2), "questions")
 
 
 # what is refused

@@ -12,9 +12,12 @@ from skltransfer import (
     AdaptedBackbone,
     FineTunedClassifier,
     FineTunedDetector,
+    FineTunedQuestionAnswerer,
     FineTunedRegressor,
     FineTunedSegmenter,
     FineTunedTagger,
+    FineTunedTextToText,
+    FineTunedTranscriber,
     PretrainedFeatureExtractor,
 )
 from skltransfer.testing import _checks, check_transfer_estimator, transfer_checks
@@ -37,7 +40,13 @@ OURS += [
 BOXES = {"input_size": None, "head": "retinanet", "head_width": 32, "max_epochs": 20, "freeze_depth": 1.0}
 OURS += [(FineTunedDetector("toy:images", **OPTIONS | BOXES), "boxes")]
 OURS += [(FineTunedSegmenter("toy:images", freeze_depth=depth, C=1.0, **OPTIONS), "masks") for depth in (1.0, 0.5)]
-OF_BOXES = {
+FAST = OPTIONS | {"batch_size": 4, "learning_rate": 0.01, "max_epochs": 20, "runtime": "eager"}
+LETTERS = FAST | {"batch_size": 2, "learning_rate": 0.05, "max_epochs": 40}
+OURS += [(FineTunedTextToText("toy:text-to-text", freeze_depth=0.5, max_new_tokens=6, **FAST), "translations")]
+OURS += [(FineTunedQuestionAnswerer("toy:text", freeze_depth=0.25, **FAST), "answers")]
+OURS += [(FineTunedTranscriber("toy:audio", freeze_depth=1.0, **LETTERS), "transcripts")]
+AT_LENGTH = ("boxes", "translations", "answers", "transcripts")
+OF_ANSWERS = {
     "check_answers_have_the_shape_of_their_samples",
     "check_bad_samples_are_named_with_their_row",
     "check_targets_fit_their_samples",
@@ -45,9 +54,9 @@ OF_BOXES = {
 
 
 def case(estimator, modality, check):
-    """Fits of a detector take seconds each, so that most of its checks are slow tests; and those of stages."""
+    """Fits of detectors and writers take seconds, so that most of their checks are slow tests; and those of stages."""
     name = f"{type(estimator).__name__}-{modality}-{getattr(estimator, 'freeze_depth', '')}-{check.__name__}"
-    is_slow = modality == "boxes" and check.__name__ not in OF_BOXES
+    is_slow = modality in AT_LENGTH and check.__name__ not in OF_ANSWERS
     is_slow |= modality in ("audio", "masks") and getattr(estimator, "freeze_depth", None) == 0.5
     return pytest.param(estimator, modality, check, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
@@ -137,6 +146,22 @@ class TrainsInBatches(ClassifierMixin, BaseEstimator):
         return self.predict_proba(X).argmax(1)
 
 
+class Echoes(BaseEstimator):
+    """Takes any target for a text, and answers a text that it has not seen with nothing."""
+
+    def fit(self, X, y):
+        self.answers_ = dict(zip(X, map(str, y), strict=False))
+        return self
+
+    def predict(self, X):
+        answers = np.empty(len(X), dtype=object)
+        answers[:] = [self.answers_.get(x) if number % 2 else None for number, x in enumerate(X)]
+        return answers
+
+    def score(self, X, y):
+        return float(np.mean(self.predict(X) == y))
+
+
 CAUGHT = {
     BuildsEarly: {
         "check_parameters_are_taken_as_they_are",
@@ -153,17 +178,25 @@ CAUGHT = {
         "check_any_labels_will_do",
         "check_repeated_samples_equal_weights",
     },
+    Echoes: {
+        "check_a_sample_does_not_depend_on_its_neighbours",
+        "check_predicting_needs_a_fit",
+        "check_lengths_of_x_and_y_are_compared",
+        "check_answers_have_the_shape_of_their_samples",
+        "check_targets_fit_their_samples",
+    },
 }
 
 
 @pytest.mark.parametrize("kind", CAUGHT)
 def test_what_goes_wrong_elsewhere_is_caught(kind):
-    results = check_transfer_estimator(kind(), "image", on_fail=None)
+    modality = "translations" if kind is Echoes else "image"
+    results = check_transfer_estimator(kind(), modality, on_fail=None)
     failed = {result["check_name"] for result in results if result["status"] == "failed"}
     assert failed >= CAUGHT[kind], CAUGHT[kind] - failed
     assert all((result["exception"] is None) == (result["status"] == "passed") for result in results)
     with pytest.raises(AssertionError, match="^check_"):
-        check_transfer_estimator(kind(), "image")
+        check_transfer_estimator(kind(), modality)
 
 
 def test_wrong_arguments_are_refused():

@@ -18,7 +18,7 @@ from skltransfer.engine.networks.spec import NetworkSpec
 from skltransfer.engine.networks.tuned import TunedNetwork, mean_of_windows
 from skltransfer.engine.storing.key import Address
 from skltransfer.engine.tasks.task import VectorTask
-from skltransfer.inputs import Samples
+from skltransfer.inputs import Samples, digest_of
 
 
 def activations_of(stages: FrozenStages, spec: NetworkSpec, samples: Samples, policy: BadSamplePolicy) -> Activations:
@@ -47,29 +47,23 @@ def features_of(network: TunedNetwork, activations: Activations, rows: np.ndarra
 def features_before_training(
     network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages
 ) -> np.ndarray:
-    """The same while the stages after the boundary still have the backbone's weights, from the store or kept there.
+    """The same while the stages after the boundary still have the backbone's weights: from the store, or kept there.
 
-    Candidates that differ in how they train, and the folds of a search, so pass these stages once for each sample.
+    So candidates that differ in how they train pass these stages once. They are kept for all rows together: on some
+    processors, torch rounds a row differently at another place in a batch.
     """
     spec, store = network.spec, stages.store
-    if store is None or network.suffix is None or spec.taps or spec.adapter or stages.backbone.is_windowed:
+    if store is None or network.suffix is None or spec.taps or spec.adapter:
         return features_of(network, activations, rows, stages)
-    digests = [activations.digests[row] for row in rows]
-    how = f"after {spec.boundary}, {stages.rows_after(0)} rows, projected to {spec.projected}"
+    how = f"after {spec.boundary}, windows {spec.window_pooling}, projected to {spec.projected}"
     address = Address((*stages.space, how), stages.backbone.n_stages, spec.pooling)
-    found, known = store.get_many(address, digests)
-    unknown = np.setdiff1d(np.arange(len(rows)), found)
-    if not len(unknown):
-        return known.double().numpy()
-    computed = features_of(network, activations, rows[unknown], stages)
-    for i, row in zip(unknown, computed, strict=True):
-        store.put(address, digests[i], torch.tensor(row, dtype=torch.float32))
-    store.flush()
-    features = np.empty((len(rows), computed.shape[1]))
-    features[unknown] = computed
-    if len(found):
-        features[found] = known.double().numpy()
-    return features
+    digest = digest_of(*(activations.digests[row] for row in rows))
+    known = store.get(address, digest)
+    if known is None:
+        known = torch.from_numpy(features_of(network, activations, rows, stages))
+        store.put(address, digest, known)
+        store.flush()
+    return known.numpy().copy()
 
 
 def outputs_of(

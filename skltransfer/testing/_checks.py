@@ -1,4 +1,4 @@
-"""A conformance suite for estimators of images, texts or audio clips, also with tags, masks or boxes as y.
+"""A conformance suite for estimators of images, texts or audio clips, also with tags, masks, boxes or texts as y.
 
 scikit-learn's ``check_estimator`` sends 2-D numbers alone, so that what goes wrong with other samples goes unseen:
 state that ``transform`` changes, results that depend on neighbours, parameters that have no effect, errors without a
@@ -21,13 +21,13 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skltransfer.testing._samples import MAKERS, STRUCTURED
+from skltransfer.testing._samples import MAKERS, STRUCTURED, WRITTEN
 
 N, TOLERANCE = 24, 1e-5
 
 
 def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | None = "raise") -> list[dict[str, Any]]:
-    """Check that an estimator of images, texts, audio, tags, masks or boxes follows the conventions of scikit-learn.
+    """Check that an estimator of images, texts or audio follows the conventions of scikit-learn.
 
     Use it to test your own classifiers, regressors and transformers, whether they use this package or not. It
     complements scikit-learn's ``check_estimator``, which passes only tables of numbers.
@@ -36,11 +36,13 @@ def check_transfer_estimator(estimator: Any, modality: str, *, on_fail: str | No
     ----------
     estimator : estimator object
         Unfitted estimator. Give it a small network and few epochs: it is fitted about thirty times on 24 samples.
-    modality : {"image", "text", "audio", "words", "masks", "boxes"}
+    modality : {"image", "text", "audio", "words", "masks", "boxes", "translations", "transcripts", "answers"}
         Kind of samples that it is tested with: uint8 arrays of shape (20, 24, 3) for ``"image"``, strings for
-        ``"text"``, tuples of a float32 waveform and its sampling rate for ``"audio"``, lists of words for ``"words"``,
-        with a list of tags each in y, and images of several sizes for ``"masks"`` and ``"boxes"``, with a mask or a
-        dict of boxes and labels each in y.
+        ``"text"``, and tuples of a float32 waveform and its sampling rate for ``"audio"``, with two labels or numbers
+        in y. The others have structured targets: lists of words with a list of tags each for ``"words"``, images of
+        several sizes with a mask or a dict of boxes and labels each for ``"masks"`` and ``"boxes"``, strings with a
+        string each for ``"translations"``, audio with a string each for ``"transcripts"``, and tuples of a question
+        and a text with a part of the text each for ``"answers"``.
     on_fail : {"raise"} or None, default="raise"
         ``"raise"`` raises the error of the first check that fails. None runs all checks and reports the failures in the
         result.
@@ -89,8 +91,8 @@ def transfer_checks(estimator: Any, modality: str | None = None) -> Iterator[Cal
     ----------
     estimator : estimator object
         Estimator to check.
-    modality : {"image", "text", "audio", "words", "masks", "boxes"} or None, default=None
-        Kind of samples. For the last three, whose answers are structures, there are further checks.
+    modality : {"image", "text", "audio", "words", "masks", "boxes", "translations", "transcripts", "answers"} or None
+        Kind of samples, None by default. There are further checks for the last six, whose targets are structured.
 
     Yields
     ------
@@ -289,7 +291,7 @@ def check_no_samples_and_one_bare_sample_are_refused(estimator: Any, modality: s
     X, y = _data(estimator, modality)
     fitted = _fresh(estimator).fit(X, y)
     _assert_raises(lambda: _output(fitted, []), (ValueError,), "", "an empty X")
-    if modality in ("text", "words"):
+    if modality in ("text", "words", "translations"):
         _assert_raises(lambda: _output(fitted, X[0]), (ValueError,), "", "a bare text as X")
 
 
@@ -313,7 +315,10 @@ def check_lengths_of_x_and_y_are_compared(estimator: Any, modality: str) -> None
     X, y = _data(estimator, modality)
     _assert_raises(lambda: _fresh(estimator).fit(X, y[:-1]), (ValueError,), "", "a y that is too short")
     holey = y.copy() if y.dtype == object else y.astype(float)
-    holey[2] = [None] * len(y[2]) if y.dtype == object else np.nan
+    if modality in WRITTEN:
+        holey[2] = None
+    else:
+        holey[2] = [None] * len(y[2]) if y.dtype == object else np.nan
     _assert_raises(lambda: _fresh(estimator).fit(X, holey), (ValueError,), "", "NaN in y")
 
 
@@ -358,8 +363,8 @@ def check_two_kinds_are_told_apart(estimator: Any, modality: str) -> None:
 
 
 def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str) -> None:
-    """``predict`` returns an array of objects, which ``score`` compares with y: a tag for each word or pixel, or a dict
-    of boxes, labels and scores for each image."""
+    """``predict`` returns an array of objects, which ``score`` compares with y: a tag for each word or pixel, a dict of
+    boxes, labels and scores for each image, or a string."""
     X, y = _data(estimator, modality)
     fitted = _fresh(estimator).fit(X, y)
     predicted = fitted.predict(X)
@@ -371,6 +376,10 @@ def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str)
             n = len(answer["boxes"])
             assert shapes == [(n, 4), (n,), (n,)], f"boxes, labels and scores of row {row} have the shapes {shapes}"
         found, true = ([np.asarray(one["labels"]) for one in rows] for rows in (predicted, y))
+    elif modality in WRITTEN:
+        strange = [answer for answer in predicted if not isinstance(answer, str)]
+        assert not strange, f"answers must be strings, and {strange[0]!r} is none"
+        found = true = y
     else:
         shapes = [np.shape(answer) for answer in predicted]
         assert shapes == [np.shape(target) for target in y], f"answers have the shapes {shapes}"
@@ -382,11 +391,14 @@ def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str)
 
 
 def check_targets_fit_their_samples(estimator: Any, modality: str) -> None:
-    """A target that is shorter than its sample is a ValueError that says which row it is."""
+    """A target that is shorter than its sample, or is no text where texts are needed, is an error with its row."""
     X, y = _data(estimator, modality)
-    short = y.copy()
-    short[3] = short[3] | {"labels": []} if modality == "boxes" else short[3][:-1]
-    _assert_raises(lambda: _fresh(estimator).fit(X, short), (ValueError,), "3", "too short a target in row 3")
+    wrong, kinds = y.copy(), (ValueError, TypeError) if modality in WRITTEN else (ValueError,)
+    if modality in WRITTEN:
+        wrong[3] = 7
+    else:
+        wrong[3] = wrong[3] | {"labels": []} if modality == "boxes" else wrong[3][:-1]
+    _assert_raises(lambda: _fresh(estimator).fit(X, wrong), kinds, "3", f"the target {wrong[3]!r} in row 3")
 
 
 def check_threads_may_share_it(estimator: Any, modality: str) -> None:

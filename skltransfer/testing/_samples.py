@@ -52,6 +52,23 @@ def _boxes(X: list) -> np.ndarray:
     return objects(found)
 
 
+def _translations(X: list) -> np.ndarray:
+    return objects(["good" if any(word in text for word in WORDS[0]) else "bad" for text in X])
+
+
+def _transcripts(X: list) -> np.ndarray:
+    """Names of tones, by how often their waveforms cross zero."""
+    return objects(["lo" if np.count_nonzero(np.diff(np.sign(wave))) < 300 else "hi" for wave, _ in X])
+
+
+def _questions(rng: np.random.Generator, kind: np.ndarray) -> list:
+    return [("How is it?", f"A {rng.choice(WORDS[k])} day, number {rng.integers(1000)}.") for k in kind]
+
+
+def _answers(X: list) -> np.ndarray:
+    return objects([text.split()[1] for _, text in X])
+
+
 def objects(values: Any) -> np.ndarray:
     """An array of objects, (n,), also where all of them are alike in shape."""
     found = np.empty(len(values), dtype=object)
@@ -62,4 +79,7 @@ def objects(values: Any) -> np.ndarray:
 
 MAKERS = {"image": _pictures, "text": _texts, "audio": _sounds, "words": _sentences}
 MAKERS |= {"masks": _scenes, "boxes": _scenes}
+MAKERS |= {"translations": _texts, "transcripts": _sounds, "answers": _questions}
 STRUCTURED = {"words": _tags, "masks": _masks, "boxes": _boxes}
+WRITTEN = {"translations": _translations, "transcripts": _transcripts, "answers": _answers}
+STRUCTURED |= WRITTEN

@@ -45,43 +45,40 @@ def test_candidates_that_train_otherwise_begin_with_the_same_features(rng, compu
     assert computed == [len(X)]
 
 
-def test_folds_compute_the_features_of_a_sample_once_for_each_depth(rng, computed):
+def test_a_search_computes_them_once_for_each_depth_and_fold(rng, computed):
     X, y = photos(rng)
     grid = {"freeze_depth": [0.5, 0.25], "learning_rate": [1e-3, 1e-2]}
     alone = GridSearchCV(model(cache=None), grid, cv=3).fit(X, y)
+    assert computed == 12 * [16] + [24]
     computed.clear()
     search = GridSearchCV(model(cache=ActivationStore()), grid, cv=3).fit(X, y)
-    assert sum(computed) == 2 * len(X)
+    assert computed == 6 * [16] + [24]
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
     np.testing.assert_array_equal(search.predict_proba(X), alone.predict_proba(X))
 
 
 def test_a_folder_keeps_them_for_other_processes(rng, computed, tmp_path):
     X, y = photos(rng)
-    found = [model(cache=ActivationStore(tmp_path)).fit(X, y).predict_proba(X) for _ in range(2)]
-    np.testing.assert_array_equal(*found)
-    assert computed == [len(X)]
+    for part in (slice(12, 24), slice(24), slice(12, 24), slice(None, None, -1)):
+        found = model(cache=ActivationStore(tmp_path)).fit(X[part], y[part])
+    assert computed == [12, 24]
+    np.testing.assert_array_equal(found.predict_proba(X), model(cache=None).fit(X, y).predict_proba(X))
 
 
-def test_a_few_more_samples_cost_a_few_more(rng, computed):
-    X, y = photos(rng)
-    store = ActivationStore()
-    model(cache=store).fit(X[:16], y[:16])
-    found = model(cache=store).fit(X, y).predict_proba(X)
-    assert computed == [16, 8]
-    np.testing.assert_array_equal(found, model(cache=None).fit(X, y).predict_proba(X))
-
-
-def test_texts_of_all_lengths_and_numbers_beside_them_are_kept(rng, computed):
+def test_windows_of_texts_and_numbers_beside_them_are_kept(rng, computed):
     texts = [" ".join(["a", "good", "film"] * int(n)) for n in rng.integers(1, 12, 20)]
     X = pd.DataFrame({"text": texts, "size": rng.normal(size=20), "year": 2000.0 + np.arange(20)})
     y, store = np.arange(20) % 2, ActivationStore()
-    for n in (12, 20):
-        found = model(backbone="toy:text", sample_column="text", cache=store).fit(X[:n], y[:n])
-        alone = model(backbone="toy:text", sample_column="text", cache=None).fit(X[:n], y[:n])
-        np.testing.assert_array_equal(found.predict_proba(X), alone.predict_proba(X))
-    assert computed[0] == computed[1] == 12
-    assert computed[2:] == [8, 20]
+    network = load_backbone("toy:text", max_length=20, long_samples="windows")
+    how = {"backbone": network, "sample_column": "text"}
+    for pooling, n_fits in (("mean", 2), ("max", 2), ("mean", 1)):  # without a cache, and with one
+        computed.clear()
+        fits = [model(cache=cache, window_pooling=pooling, **how).fit(X, y) for cache in (None, store)]
+        assert computed == [20] * n_fits
+        np.testing.assert_array_equal(*(fitted.predict_proba(X) for fitted in fits))
+    computed.clear()
+    model(cache=store, **how).fit(X.assign(size=X["size"] + 1), y)
+    assert computed == [20]
 
 
 @pytest.mark.parametrize(
