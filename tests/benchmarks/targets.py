@@ -58,7 +58,6 @@ REFUSED = "random weights of it were refused in bfloat16, by a check that was st
 NEAR = "both compute the same; the rest is reading, hashing and checking samples one by one"
 MISSED = {
     "first prediction, of 2 s": "not explained yet",
-    "fine-tuning MiniLM, over a loop with like lengths": "remembering gives at most 1.14 to 1.23; 1.07 of 5 seeds",
     "image features, EfficientNet-Lite0, bfloat16, over an OpenVINO loop": REFUSED,
     "image features, EfficientNet-Lite0, float32, over an OpenVINO loop": NEAR,
     "image features, ResNet-18, bfloat16, over an OpenVINO loop": NEAR,

@@ -49,7 +49,7 @@ def _attention(
     enable_gqa: bool = False,
 ) -> torch.Tensor | None:
     """As PyTorch computes it where weights are dropped: in float32, and zero where a row attends to nothing."""
-    if enable_gqa or not _can_drop(query, dropout_p):
+    if enable_gqa or (is_causal and attn_mask is not None) or not _can_drop(query, dropout_p):
         return None
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     with autocast(query.device, None):

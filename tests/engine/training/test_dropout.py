@@ -87,6 +87,12 @@ def test_impossible_shares_are_refused_as_pytorch_does():
         F.dropout(torch.ones(3), 1.5)
 
 
+def test_a_mask_of_a_causal_attention_is_refused_as_pytorch_does():
+    x = torch.randn(1, 1, LENGTH, 8)
+    with pytest.raises(RuntimeError, match="is_causal"), fast_dropout(CPU):
+        F.scaled_dot_product_attention(x, x, x, torch.zeros(LENGTH, LENGTH), 0.1, is_causal=True)
+
+
 def masks():
     may = torch.ones(2, 1, LENGTH, LENGTH, dtype=torch.bool)
     may[0, ..., 4:] = False
