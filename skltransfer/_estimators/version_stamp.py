@@ -1,5 +1,6 @@
 """What a pickle says of the version that wrote it. Must not know what is in it."""
 
+import functools
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -26,6 +27,12 @@ class VersionStamp:
                 stacklevel=2,
             )
         super().__setstate__(state)
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            if parameter.default is not parameter.empty and name not in vars(self):
-                setattr(self, name, parameter.default)  # one that the version that wrote it did not have
+        for name, default in _defaults(type(self)).items():
+            if name not in vars(self):
+                setattr(self, name, default)  # of a parameter that the version that wrote it did not have
+
+
+@functools.cache
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}

@@ -115,6 +115,7 @@ class Backbone(Value):
         self._lock = Lock()
         self._is_verified = False
         self._activation_shapes: tuple[tuple[int, ...], ...] | None = None
+        self._pooled_widths: dict[tuple[int, str], int] = {}
         self.name, self.weights, self.preprocessing, self.pooling = name, weights, preprocessing, pooling
         self.classes = None if classes is None else tuple(classes)
         self.source_accuracy = source_accuracy
@@ -252,7 +253,11 @@ class Backbone(Value):
         ValueError
             If the pooling method does not suit the activation.
         """
-        return self.pooling_at(boundary, pooling)(torch.zeros(1, *self.activation_shapes[boundary])).shape[1]
+        key = (boundary, pooling)
+        if key not in self._pooled_widths:
+            example = torch.zeros(1, *self.activation_shapes[boundary])
+            self._pooled_widths[key] = self.pooling_at(boundary, pooling)(example).shape[1]
+        return self._pooled_widths[key]
 
     def pooling_at(self, boundary: int, how: str) -> Pooling:
         """Get the function that pools activations to vectors.

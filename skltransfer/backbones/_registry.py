@@ -466,8 +466,9 @@ def _folder_stamp(name: str) -> tuple | None:
     folder = name.removeprefix("hf:")
     if not (name.startswith("hf:") and os.path.isdir(folder)):
         return None
-    files = (file.stat() for file in sorted(Path(folder).iterdir()) if file.is_file())
-    return tuple((status.st_mtime_ns, status.st_size) for status in files)
+    with os.scandir(folder) as entries:  # several times as fast as Path.iterdir, and each request asks
+        files = {entry.name: entry.stat() for entry in entries if entry.is_file()}
+    return tuple((name, files[name].st_mtime_ns, files[name].st_size) for name in sorted(files))
 
 
 def reload_backbone(name: str, weights: str | AdaptedWeights, options: dict, expected: str) -> Backbone:
