@@ -47,10 +47,10 @@ def features_of(network: TunedNetwork, activations: Activations, rows: np.ndarra
 def features_before_training(
     network: TunedNetwork, activations: Activations, rows: np.ndarray, stages: FrozenStages
 ) -> np.ndarray:
-    """The same while the stages after the boundary still have the backbone's weights: from the store, or kept there.
+    """Pooled features of each row, (n, d), of a network whose unfrozen stages still have the backbone's weights.
 
-    So candidates that differ in how they train pass these stages once. They are kept for all rows together: on some
-    processors, torch rounds a row differently at another place in a batch.
+    They are cached, so that candidates that differ in how they train compute them once. The cache holds all rows as one
+    entry, because on some processors torch rounds a row differently at another position in a batch.
     """
     spec, store = network.spec, stages.store
     if store is None or network.suffix is None or spec.taps or spec.adapter:

@@ -315,10 +315,8 @@ def check_lengths_of_x_and_y_are_compared(estimator: Any, modality: str) -> None
     X, y = _data(estimator, modality)
     _assert_raises(lambda: _fresh(estimator).fit(X, y[:-1]), (ValueError,), "", "a y that is too short")
     holey = y.copy() if y.dtype == object else y.astype(float)
-    if modality in WRITTEN:
-        holey[2] = None
-    else:
-        holey[2] = [None] * len(y[2]) if y.dtype == object else np.nan
+    missing = None if modality in WRITTEN else [None] * len(y[2]) if y.dtype == object else np.nan
+    holey[2] = missing
     _assert_raises(lambda: _fresh(estimator).fit(X, holey), (ValueError,), "", "NaN in y")
 
 
@@ -370,34 +368,40 @@ def check_answers_have_the_shape_of_their_samples(estimator: Any, modality: str)
     predicted = fitted.predict(X)
     assert predicted.dtype == object, "predict must return an array of objects"
     assert predicted.shape == (N,), f"predict gave shape {predicted.shape}, expected {(N,)}"
+    if modality in WRITTEN:
+        for row, answer in enumerate(predicted):
+            assert isinstance(answer, str), f"predict must give strings, got {answer!r} in row {row}"
+    else:
+        _assert_labels_are_known(modality, predicted, y)
+    score = fitted.score(X, y)
+    assert 0.7 < score <= 1, f"the score on the training samples is {score:.2f}, expected more than 0.7"
+
+
+def _assert_labels_are_known(modality: str, predicted: np.ndarray, y: np.ndarray) -> None:
     if modality == "boxes":
         for row, answer in enumerate(predicted):
             shapes = [np.shape(answer[key]) for key in ("boxes", "labels", "scores")]
             n = len(answer["boxes"])
             assert shapes == [(n, 4), (n,), (n,)], f"boxes, labels and scores of row {row} have the shapes {shapes}"
         found, true = ([np.asarray(one["labels"]) for one in rows] for rows in (predicted, y))
-    elif modality in WRITTEN:
-        strange = [answer for answer in predicted if not isinstance(answer, str)]
-        assert not strange, f"answers must be strings, and {strange[0]!r} is none"
-        found = true = y
     else:
         shapes = [np.shape(answer) for answer in predicted]
         assert shapes == [np.shape(target) for target in y], f"answers have the shapes {shapes}"
         found, true = predicted, y
     known = np.unique(np.concatenate([np.ravel(target) for target in true]))
     assert all(np.isin(np.ravel(answer), known).all() for answer in found), f"answers hold other labels than {known}"
-    score = fitted.score(X, y)
-    assert 0.7 < score <= 1, f"the score on the training samples is {score:.2f}, expected more than 0.7"
 
 
 def check_targets_fit_their_samples(estimator: Any, modality: str) -> None:
-    """A target that is shorter than its sample, or is no text where texts are needed, is an error with its row."""
+    """A target that is shorter than its sample, or that should be a string and is not, is an error with its row."""
     X, y = _data(estimator, modality)
-    wrong, kinds = y.copy(), (ValueError, TypeError) if modality in WRITTEN else (ValueError,)
+    wrong, kinds = y.copy(), (ValueError,)
     if modality in WRITTEN:
-        wrong[3] = 7
+        wrong[3], kinds = 7, (ValueError, TypeError)
+    elif modality == "boxes":
+        wrong[3] = wrong[3] | {"labels": []}
     else:
-        wrong[3] = wrong[3] | {"labels": []} if modality == "boxes" else wrong[3][:-1]
+        wrong[3] = wrong[3][:-1]
     _assert_raises(lambda: _fresh(estimator).fit(X, wrong), kinds, "3", f"the target {wrong[3]!r} in row 3")
 
 
